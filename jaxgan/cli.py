@@ -1,0 +1,184 @@
+"""`jaxgan train | presets | sample`: the options are the fields of the config."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+from typing import Any, NoReturn
+
+from jaxgan.config import PRESETS, Config, fields, preset, replace, to_dict, unknown, validate
+from jaxgan.errors import ConfigError, RunError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit status. What the user got wrong is one line on standard error and status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    # A batch_size written with an underscore, as in the config and in Python, is --batch-size.
+    argv = [_dashed(word) for word in argv]
+    try:
+        return _run(argv)
+    except (ConfigError, RunError) as error:
+        print(f"jaxgan: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `jaxgan presets | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("jaxgan: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"jaxgan: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    parser = _Parser(prog="jaxgan", description="Train generative adversarial networks in JAX.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_train(commands, _preset_in(argv))
+    commands.add_parser("presets", help="list the presets", description="List the presets.", allow_abbrev=False)
+    _add_sample(commands)
+    given, rest = parser.parse_known_args(argv)
+    if rest:
+        raise ConfigError(_unknown_word(rest[0], given.command))
+    if given.command == "train":
+        return _train(given)
+    if given.command == "sample":
+        return _sample(given)
+    if given.command == "presets":
+        for name, (line, config) in PRESETS.items():
+            print(f"{name:12s} {line} ({config.steps} steps of {config.batch_size})")
+        return 0
+    parser.print_help()
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------------------ train
+def _add_train(commands: Any, chosen: str) -> None:
+    config = PRESETS[chosen][1] if chosen in PRESETS else Config()
+    parser = commands.add_parser(
+        "train",
+        help="train a preset, or resume it",
+        description="Train a GAN; a workdir with checkpoints is resumed. The defaults below are those of the preset "
+        f"{chosen if chosen in PRESETS else 'digits'}.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("preset", nargs="?", default="digits", metavar="PRESET", help=f"{', '.join(PRESETS)} (default: digits)")
+    parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/PRESET)")
+    parser.add_argument("--resume", action="store_true", help="refuse to begin anew where there is no checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and exit")
+    groups: dict[str, Any] = {"": parser.add_argument_group("run")}
+    for name, field, value in fields(config):
+        group = name.rpartition(".")[0]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        text = "none" if value is None else str(value).lower() if isinstance(value, bool) else value
+        groups[group].add_argument(
+            _flag(name), dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=f"{field.metadata['help']} (default: {text})"
+        )
+
+
+def _train(given: argparse.Namespace) -> int:
+    config = preset(given.preset)
+    names = {name for name, _, _ in fields(config)}
+    config = replace(config, {name: value for name, value in vars(given).items() if name in names})
+    workdir = pathlib.Path(given.workdir or f"runs/{given.preset}")
+    if given.dry_run:
+        _show(config, workdir)
+        return 0
+    # Checked once before JAX looks for devices, which takes a second, and once with them.
+    validate(dataclasses.replace(config, devices=None), 1)
+
+    from jaxgan import runtime, train
+
+    runtime.keep_compiled_programs()
+    runtime.keep_freed_memory()
+    train.train(config, workdir, must_resume=given.resume, progress=sys.stderr.isatty())
+    return 0
+
+
+def _show(config: Config, workdir: pathlib.Path) -> None:
+    import jax
+
+    validate(config, jax.local_device_count())
+    print(f"workdir = {workdir}")
+    for name, value in to_dict(config).items():
+        print(f"{name} = {value}")
+
+
+# ----------------------------------------------------------------------------------------------------------------------- sample
+def _add_sample(commands: Any) -> None:
+    parser = commands.add_parser(
+        "sample",
+        help="make images from a trained run",
+        description="Make images from the newest checkpoint of a run, with the averaged generator.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", metavar="DIR", required=True, help="where the run lives")
+    parser.add_argument("--out", metavar="FILE", required=True, help=".png for a grid, .npz for uint8 images [N,H,W,C]")
+    parser.add_argument("--num", metavar="N", default="64", help="how many images (default: 64)")
+    parser.add_argument("--seed", metavar="N", default="0", help="seed of the latents (default: 0)")
+    parser.add_argument(
+        "--interpolate", action="store_true", help="walk from one latent to another in each row of 8 instead of independent images"
+    )
+
+
+def _sample(given: argparse.Namespace) -> int:
+    count, seed = _whole("num", given.num, 1), _whole("seed", given.seed, 0)
+    out, workdir = pathlib.Path(given.out), pathlib.Path(given.workdir)
+    if out.suffix not in (".png", ".npz"):
+        raise ConfigError(f"out={out} ends neither in .png nor in .npz; use one of them")
+    columns = min(8, count) if given.interpolate else None
+    if columns and (count % columns or columns < 2):
+        raise ConfigError(f"num={count} does not fill rows of 8 for --interpolate; use {count // 8 * 8 or 8} or {count // 8 * 8 + 8}")
+
+    import jax
+
+    from jaxgan import runtime, sampling, train
+    from jaxgan.game import make_game
+
+    runtime.keep_compiled_programs()
+    config, state = train.restore(workdir)
+    game, key = make_game(config), jax.random.key(seed)
+    images = sampling.interpolate(game, state, key, count // columns, columns) if columns else sampling.sample(game, state, key, count)
+    replaced = sampling.save(out, images, columns)
+    print(f"{'replaced' if replaced else 'wrote'} {out}: {count} images from step {int(state.step)} of {workdir}")
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------- parsing
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _dashed(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
+def _preset_in(argv: list[str]) -> str:
+    """The preset that the words name, so that --help shows its defaults."""
+    return next((word for word in argv[1:] if word in PRESETS), "digits")
+
+
+def _whole(name: str, text: str, low: int) -> int:
+    if not text.lstrip("-").isdecimal():
+        raise ConfigError(f"{name}={text!r} is not a whole number; use one such as {low}")
+    if int(text) < low:
+        raise ConfigError(f"{name}={text} is too small; use {low} or more")
+    if int(text) >= 2**32:
+        raise ConfigError(f"{name}={text} is too large; use less than {2**32}")
+    return int(text)
+
+
+def _unknown_word(word: str, command: str) -> str:
+    word = word.partition("=")[0]
+    if not word.startswith("--"):
+        return f"unexpected word {word!r}; see jaxgan {command} --help"
+    flags = ["--workdir", "--resume", "--dry-run"] if command == "train" else ["--workdir", "--out", "--num", "--seed", "--interpolate"]
+    return unknown("field", word, flags + ([_flag(name) for name, _, _ in fields(Config())] if command == "train" else []))

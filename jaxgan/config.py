@@ -1,0 +1,218 @@
+"""What a run is made of: frozen dataclasses, the table of presets, and the checks made before anything is compiled.
+
+Options are declared here and nowhere else: the command line, `config.json` and the help text are generated from the fields.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from jaxgan.errors import ConfigError
+
+
+def option(default: Any, help: str, *, low: float | None = None, above: float | None = None, below: float | None = None) -> Any:
+    """A field with its help text and its bounds: low <= value, above < value, value < below."""
+    return dataclasses.field(default=default, metadata=dict(help=help, low=low, above=above, below=below))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    name: str = option("digits", "'digits' (embedded) or any image data set of TensorFlow Datasets, such as mnist or cifar10")
+    split: str = option("train", "the split to train on, in TFDS's syntax, such as train or train[:50%%]")
+    image_size: int = option(28, "side of the training images in pixels; others are resized", low=8)
+    dir: str | None = option(None, "where prepared data sets live; by default ~/.cache/jaxgan/datasets")
+    manual_dir: str | None = option(None, "folder with the original files, downloaded beforehand")
+    resident_limit_mb: int = option(2048, "data sets up to this size live on the device; larger ones stream through Grain", low=0)
+    read_threads: int = option(2, "threads that read ahead when streaming", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    name: str = option("dcgan", "'dcgan' (batch norm, one-logit head) or 'seed' (the founding networks)")
+    latent_size: int = option(100, "length of the latent vector z", low=1)
+    generator_width: int = option(64, "channels of the generator's first image", low=2)
+    discriminator_width: int = option(32, "channels of the discriminator's first layer", low=1)
+    channels: int = option(1, "colour channels of the images: 1 or 3", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    name: str = option("nonsaturating", "nonsaturating, minimax, hinge, least_squares or relativistic")
+    label_smoothing: float = option(0.0, "one-sided: real labels are 1 minus this (nonsaturating and minimax)", low=0.0, below=1.0)
+    instance_noise: float = option(0.0, "standard deviation of noise added to all that the discriminator sees, at step 0", low=0.0)
+    instance_noise_steps: int = option(2000, "steps over which the instance noise decays linearly to 0", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    generator_rate: float = option(2e-4, "Adam's learning rate for the generator", above=0.0)
+    discriminator_rate: float = option(2e-4, "Adam's learning rate for the discriminator", above=0.0)
+    beta1: float = option(0.5, "Adam's decay of the first moment", low=0.0, below=1.0)
+    beta2: float = option(0.999, "Adam's decay of the second moment", low=0.0, below=1.0)
+    clip_norm: float | None = option(None, "clip each player's gradient to this global norm; none does not clip", above=0.0)
+    ema_decay: float = option(0.999, "decay per step of the averaged generator that samples come from", low=0.0, below=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    every: int = option(50, "steps between lines of losses", low=1)
+    sample_every: int = option(500, "steps between sample grids", low=1)
+    samples: int = option(64, "images in a sample grid", low=1)
+    checkpoint_every: int = option(500, "steps between checkpoints", low=1)
+    keep: int = option(3, "how many of the newest checkpoints to keep", low=1)
+    tensorboard: bool = option(True, "write scalars and grids for TensorBoard")
+    steps_per_call: int | None = option(None, "training steps in one dispatch; none means 25 on a GPU and 1 on a CPU", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    steps: int = option(1500, "training steps in all, those of a resumed run included", low=1)
+    seed: int = option(0, "seed of weights, noise and data order", low=0, below=2**32)
+    batch_size: int = option(64, "images per step, over all devices", low=1)
+    devices: int | None = option(None, "how many devices to train on; none means all", low=1)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    log: LogConfig = LogConfig()
+
+
+_GOOD_RATES = OptimizerConfig(generator_rate=2e-3, discriminator_rate=5e-4)
+
+PRESETS: dict[str, tuple[str, Config]] = {
+    "digits": ("readable digits from scikit-learn's embedded 1,797, in two minutes on two cores", Config(optimizer=_GOOD_RATES)),
+    "mnist": (
+        "MNIST, batch norm and a one-logit head: 10 epochs",
+        Config(steps=4680, batch_size=128, data=DataConfig(name="mnist"), optimizer=_GOOD_RATES),
+    ),
+    "seed-mnist": (
+        "the founding algorithm and networks, step for step: 10 epochs of MNIST",
+        Config(
+            steps=4680,
+            batch_size=128,
+            data=DataConfig(name="mnist"),
+            model=ModelConfig(name="seed", generator_width=64, discriminator_width=16),
+            optimizer=OptimizerConfig(beta1=0.9, ema_decay=0.0),
+        ),
+    ),
+}
+
+MODELS = ("dcgan", "seed")
+OBJECTIVES = ("nonsaturating", "minimax", "hinge", "least_squares", "relativistic")
+# A run is continued with these changed; a change of any other field makes it another run.
+MAY_CHANGE = ("steps", "devices", "log.", "data.dir", "data.manual_dir", "data.read_threads")
+
+
+def preset(name: str) -> Config:
+    """The preset of that name, or a `ConfigError` with the nearest names."""
+    if name not in PRESETS:
+        raise ConfigError(unknown("preset", name, PRESETS))
+    return PRESETS[name][1]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that is not known, with the nearest that are."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"unknown {kind} {name!r}; did you mean {' or '.join(near)}?" if near else f"unknown {kind} {name!r}; use {', '.join(known)}"
+
+
+def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """(dotted name, field, value) of every option."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from fields(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field, value
+
+
+def replace(config: Config, changes: dict[str, Any]) -> Config:
+    """The config with the dotted names in `changes` set; text is read as the field's type."""
+    known = {name: field for name, field, _ in fields(config)}
+    for name, value in changes.items():
+        if name not in known:
+            raise ConfigError(unknown("field", name, known))
+        value = parse(name, known[name], value) if isinstance(value, str) else value
+        group, _, leaf = name.rpartition(".")
+        if group:
+            config = dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **{leaf: value})})
+        else:
+            config = dataclasses.replace(config, **{leaf: value})
+    return config
+
+
+def parse(name: str, field: dataclasses.Field, text: str) -> Any:
+    """A field's value from text."""
+    kinds = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    kind = kinds[0]
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{name}={text!r} is neither true nor false; use one of them")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        noun = {int: "a whole number", float: "a number"}[kind]
+        raise ConfigError(f"{name}={text!r} is not {noun}; use {noun} such as {field.default or 1}") from None
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Dotted names to values, for `config.json`."""
+    return {name: value for name, _, value in fields(config)}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The fields that make `new` another run than `old`, each as 'name: old, now new'."""
+    names = [n for n in sorted(old.keys() | new.keys()) if not n.startswith(MAY_CHANGE)]
+    return [f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]
+
+
+def validate(config: Config, device_count: int) -> None:
+    """Raises `ConfigError` for a config that cannot train on `device_count` devices. Nothing is compiled or read."""
+    for name, field, value in fields(config):
+        _check_bounds(name, value, **{k: field.metadata[k] for k in ("low", "above", "below")})
+    if config.model.name not in MODELS:
+        raise ConfigError("model.name: " + unknown("model", config.model.name, MODELS))
+    if config.objective.name not in OBJECTIVES:
+        raise ConfigError("objective.name: " + unknown("objective", config.objective.name, OBJECTIVES))
+    if config.objective.label_smoothing and config.objective.name not in ("nonsaturating", "minimax"):
+        raise ConfigError(
+            f"objective.label_smoothing={config.objective.label_smoothing} has no meaning for {config.objective.name}; use 0"
+        )
+    if config.model.channels not in (1, 3):
+        raise ConfigError(f"model.channels={config.model.channels} is neither 1 (greyscale) nor 3 (RGB); use one of them")
+    if config.model.generator_width % 2:
+        width = config.model.generator_width
+        raise ConfigError(f"model.generator_width={width} is odd, and its layers halve it; use {width - 1} or {width + 1}")
+    size = config.data.image_size
+    if size % 4:
+        raise ConfigError(
+            f"data.image_size={size} cannot be made by two doublings; use {size // 4 * 4} or {size // 4 * 4 + 4}, multiples of 4"
+        )
+    devices = config.devices or device_count
+    if devices > device_count:
+        raise ConfigError(f"devices={devices} but this machine has {device_count}; use at most {device_count}")
+    batch = config.batch_size
+    if batch % devices:
+        near = [n for n in (batch // devices * devices, batch // devices * devices + devices) if n]
+        raise ConfigError(f"batch_size={batch} is not divisible by {devices} devices; use {' or '.join(map(str, near))}")
+
+
+def _check_bounds(name: str, value: Any, low: float | None, above: float | None, below: float | None) -> None:
+    if value is None or isinstance(value, str | bool):
+        return
+    if not math.isfinite(value):
+        raise ConfigError(f"{name}={value} is not a finite number; use one")
+    if low is not None and value < low:
+        raise ConfigError(f"{name}={value} is too small; use {low} or more")
+    if above is not None and value <= above:
+        raise ConfigError(f"{name}={value} is too small; use more than {above}")
+    if below is not None and value >= below:
+        raise ConfigError(f"{name}={value} is too large; use less than {below}")

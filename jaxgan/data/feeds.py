@@ -1,0 +1,168 @@
+"""From an opened data set to the items that training steps take."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgan.config import Config
+from jaxgan.data.tfds import open_builder
+from jaxgan.errors import ConfigError
+
+_READ_AT_ONCE = 4096  # examples per read: one call for many is several times faster than one for each
+
+
+class Feed(NamedTuple):
+    """The input of a run.
+
+    Attributes:
+      resident: arrays that live on the device for the whole run; {} when streaming.
+      items: (step, K) -> what makes the batches of steps step .. step+K-1, leaves [K,B,...].
+      fetch: pure (resident, item) -> batch, compiled into the step. A batch holds `image` uint8 [B,H,W,C] and `label` int32 [B].
+      position: () -> the reader's position as JSON, for the checkpoint; None when resident.
+      seek: sets that position.
+      num_examples: examples in the split.
+      steps_per_epoch: full batches in it; the rest, another one each epoch, is left out.
+    """
+
+    resident: Any
+    items: Callable[[int, int], Any]
+    fetch: Callable[[Any, Any], Any]
+    position: Callable[[], Any]
+    seek: Callable[[Any], None]
+    num_examples: int
+    steps_per_epoch: int
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of `count` examples in an epoch, int64 [count]: a pure function of its arguments.
+
+    From Philox's raw numbers, whose stream NumPy guarantees; that of `permutation` may change between versions.
+    """
+    numbers = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(count)
+    return np.argsort(numbers, kind="stable")
+
+
+def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
+    """Which examples make the batch of a step, int32 [batch_size]."""
+    epoch, place = divmod(step, count // batch_size)
+    return epoch_order(seed, epoch, count)[place * batch_size : (place + 1) * batch_size].astype(np.int32)
+
+
+def load(config: Config, progress: bool = False) -> Feed:
+    """Opens, and where need be prepares, the config's data set.
+
+    Args:
+      config: validated.
+      progress: show bars while preparing and loading.
+
+    Raises:
+      ConfigError: a data set that cannot be had or does not fit the config.
+    """
+    import tensorflow_datasets as tfds
+
+    data = config.data
+    (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
+    builder = open_builder(data)
+    shape = _image_shape(builder, config)
+    try:
+        source = builder.as_data_source(split=data.split)
+    except (ValueError, KeyError) as error:
+        splits = ", ".join(builder.info.splits)
+        raise ConfigError(f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:150]}; use one of {splits}") from None
+    count = len(source)
+    if config.batch_size > count:
+        raise ConfigError(f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less")
+    indices = functools.partial(batch_indices, config.seed, batch_size=config.batch_size, count=count)
+    size = data.image_size
+    megabytes = count * size * size * shape[2] / 2**20
+    make = _resident if megabytes <= data.resident_limit_mb else _streamed
+    return make(functools.partial(_read, source, size, shape[2], data.name), indices, count, config, progress)
+
+
+def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
+    features = builder.info.features
+    name = config.data.name
+    if "image" not in features:
+        raise ConfigError(f"data.name={name} has no feature 'image', only {', '.join(features)}; use an image data set")
+    shape = features["image"].shape
+    if shape[2] != config.model.channels:
+        raise ConfigError(
+            f"model.channels={config.model.channels} but the images of {name} have {shape[2]}; use --model.channels {shape[2]}"
+        )
+    return shape
+
+
+def _read(source: Any, size: int, channels: int, name: str, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Examples as `image` uint8 [n,size,size,channels] and `label` int32 [n] (0 where the data set has none)."""
+    try:
+        rows = source.__getitems__(indices.tolist())
+    except Exception as error:  # the reader's errors share no type
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"data set {name} is damaged: {reason}; remove its folder {source.data_source_path} to prepare it anew") from None
+    images = np.stack([_resized(row["image"], size) for row in rows]) if rows else np.zeros((0, size, size, channels), np.uint8)
+    labels = np.array([row.get("label", 0) for row in rows], np.int32)
+    return {"image": images, "label": labels}
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H,W,C] to [size,size,C], bicubic; the longer side is cropped about its middle first."""
+    from PIL import Image
+
+    height, width, channels = image.shape
+    if (height, width) == (size, size):
+        return image
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    picture = Image.fromarray(square[..., 0] if channels == 1 else square)
+    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).reshape(size, size, channels)
+
+
+def _resident(read: Callable, indices: Callable, count: int, config: Config, progress: bool) -> Feed:
+    """All examples on the device as uint8; an item is the indices of a batch."""
+    from tqdm import tqdm
+
+    starts = range(0, count, _READ_AT_ONCE)
+    parts = [
+        read(np.arange(i, min(i + _READ_AT_ONCE, count)))
+        for i in tqdm(starts, f"Loading {config.data.name}", unit_scale=_READ_AT_ONCE, unit=" images", leave=False, disable=not progress)
+    ]
+    resident = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+    return Feed(
+        resident,
+        items=lambda step, k: np.stack([indices(t) for t in range(step, step + k)]),
+        fetch=lambda arrays, item: jax.tree.map(lambda x: x[item], arrays),
+        position=lambda: None,
+        seek=lambda position: None,
+        num_examples=count,
+        steps_per_epoch=count // config.batch_size,
+    )
+
+
+def _streamed(read: Callable, indices: Callable, count: int, config: Config, progress: bool) -> Feed:
+    """Whole batches read ahead by Grain: batch first, because a read of one example costs a hop between threads."""
+    import grain
+
+    del progress
+    batches = grain.MapDataset.range(2**62).map(lambda step: read(indices(int(step))))
+    options = grain.ReadOptions(num_threads=config.data.read_threads, prefetch_buffer_size=4 * config.data.read_threads)
+    iterator = iter(batches.to_iter_dataset(options))
+
+    def items(step: int, k: int) -> Any:
+        if iterator.get_state()["next_index"] != step:
+            raise RuntimeError(f"the reader is at step {iterator.get_state()['next_index']}, not at {step}; seek first")
+        return jax.tree.map(lambda *xs: np.stack(xs), *(next(iterator) for _ in range(k)))
+
+    return Feed(
+        resident={},
+        items=items,
+        fetch=lambda resident, item: item,
+        position=iterator.get_state,
+        seek=iterator.set_state,
+        num_examples=count,
+        steps_per_epoch=count // config.batch_size,
+    )

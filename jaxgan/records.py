@@ -1,0 +1,107 @@
+"""What a run writes about itself: JSON lines, TensorBoard, sample grids, and lines or a bar on the terminal."""
+
+import json
+import math
+import os
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from jaxgan import sampling
+from jaxgan.errors import RunError
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`, without a last line that a killed run cut short."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]  # what follows the last newline is not a whole line
+
+
+def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str:
+    """`[epoch/epochs][i/n] Loss_D: .. Loss_G: .. D(x): .. D(G(z)): .. images/s`."""
+    epoch, place = divmod(record["step"] - 1, steps_per_epoch)
+    return (
+        f"[{epoch + 1}/{math.ceil(steps / steps_per_epoch)}][{place + 1}/{steps_per_epoch}] "
+        f"Loss_D: {record['loss_discriminator']:.4f} Loss_G: {record['loss_generator']:.4f} "
+        f"D(x): {record['score_real']:.3f} D(G(z)): {record['score_fake']:.3f} {record['images_per_second']:.0f} images/s"
+    )
+
+
+class Records:
+    """Open files of a workdir. Lines past `step`, which a killed run wrote and the resumed run makes again, are dropped."""
+
+    def __init__(self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, tensorboard: bool):
+        from tqdm import tqdm
+
+        self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
+        path = workdir / "metrics.jsonl"
+        kept = [record for record in read_metrics(path) if record["step"] <= step]
+        if path.exists():
+            temporary = path.with_suffix(".jsonl.tmp")
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            os.replace(temporary, path)
+        self._lines = path.open("a", buffering=1)
+        self._tensorboard = None
+        if tensorboard:
+            import tensorboardX
+
+            self._tensorboard = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True) if terminal else None
+
+    def advance(self, count: int) -> None:
+        """`count` more steps are under way."""
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def metrics(self, record: dict[str, Any]) -> None:
+        """Writes one record, of `step` and numbers."""
+        self._lines.write(json.dumps(record) + "\n")
+        if self._tensorboard is not None:
+            for name, value in record.items():
+                if name != "step":
+                    self._tensorboard.add_scalar(name, value, record["step"])
+        line = format_line(record, self._steps, self._steps_per_epoch)
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            self._bar.set_postfix_str(line.partition("] ")[2], refresh=False)
+
+    def samples(self, step: int, images: np.ndarray) -> None:
+        """Writes `samples/step_00001000.png`, a grid of uint8 [N,H,W,C]."""
+        sampling.save(self._workdir / "samples" / f"step_{step:08d}.png", images)
+        if self._tensorboard is not None:
+            self._tensorboard.add_image("samples", sampling.grid(images), step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        """One line for the user, above the bar where there is one."""
+        if self._bar is None:
+            print(text, flush=True)
+        else:
+            self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Closes the files and the bar."""
+        if self._bar is not None:
+            self._bar.close()
+        self._lines.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+      RunError: where it cannot be written.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}; make room or choose another --workdir") from None
