@@ -1,11 +1,19 @@
 """Checkpoints that a killed run can rely on. The one file that imports Orbax.
 
-A checkpoint holds the whole `GANState`, the reader's position, and a checksum of every array, because a damaged chunk can still
-decompress to wrong numbers. Orbax writes to a temporary folder and renames it, so a folder named by a step is complete.
+A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with their checksums. It is written to a
+hidden folder, in the background, and renamed when all of it is on the disk: a folder named by a step is complete, however the run
+was killed. The manifest is checked before anything is read, because a damaged chunk can still decompress to wrong numbers.
 """
 
+import concurrent.futures
+import contextlib
+import functools
+import json
 import logging
+import os
 import pathlib
+import shutil
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +24,8 @@ import numpy as np
 
 from jaxgan.errors import RunError
 from jaxgan.game import GANState
+
+_MANIFEST = "manifest.json"
 
 
 class Checkpoints(NamedTuple):
@@ -51,13 +61,15 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
     Raises (as do the functions that it returns):
       RunError: where a checkpoint cannot be written; those written before stay as they are.
     """
-    orbax = _orbax()
-    options = orbax.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True)
-    manager = orbax.CheckpointManager(folder.absolute(), options=options, item_names=("state", "meta"))
+    for leftover in folder.glob(".writing_*"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+    under_way: list[concurrent.futures.Future] = []
 
-    def guarded(action: Callable[[], Any]) -> None:
+    def wait() -> None:
         try:
-            action()
+            while under_way:
+                under_way.pop().result()
         except Exception as error:  # Orbax and TensorStore share no error type
             complete = steps_in(folder)
             kept = f"the checkpoint of step {complete[-1]} is complete" if complete else "no checkpoint is complete"
@@ -65,11 +77,33 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
 
     def save(state: GANState, position: Any) -> None:
         arrays = _to_arrays(state)
-        meta = {"position": position, "checksums": _checksums(arrays)}
-        args = orbax.args.Composite(state=orbax.args.StandardSave(arrays), meta=orbax.args.JsonSave(meta))
-        guarded(lambda: manager.save(int(arrays["step"]), args=args, force=True))
+        wait()
+        under_way.append(writer.submit(_write, folder, arrays, position, keep))
 
-    return Checkpoints(save, lambda: guarded(manager.wait_until_finished), manager.close)
+    return Checkpoints(save, wait, writer.shutdown)
+
+
+def _write(folder: pathlib.Path, arrays: Any, position: Any, keep: int) -> None:
+    orbax = _orbax()
+    step = int(arrays["step"])
+    writing = folder / f".writing_{step}"
+    try:
+        with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(writing.absolute() / "state", args=orbax.args.StandardSave(arrays))
+        manifest = {"position": position, "files": _file_checksums(writing)}
+        (writing / _MANIFEST).write_text(json.dumps(manifest))
+        for path in [*_files(writing), writing, folder]:
+            _to_disk(path)
+        writing.rename(folder / str(step))
+        _to_disk(folder)
+    except BaseException:
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
+    for old in steps_in(folder)[:-keep]:
+        # Renamed first: a folder half removed must not look complete.
+        dying = folder / f".writing_{old}"
+        (folder / str(old)).rename(dying)
+        shutil.rmtree(dying, ignore_errors=True)
 
 
 def restore(folder: pathlib.Path, template: GANState) -> Restored | None:
@@ -111,17 +145,17 @@ def restore(folder: pathlib.Path, template: GANState) -> Restored | None:
 
 
 def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
+    manifest = json.loads((path / _MANIFEST).read_text())
+    found = _file_checksums(path)
+    for name, checksum in manifest["files"].items():
+        if found.get(name) != checksum:
+            raise RunError(f"{name} is {'changed or cut short' if name in found else 'missing'}")
     orbax = _orbax()
     abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _to_arrays(jax.eval_shape(lambda: template), copy=False))
-    with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as reader:
-        args = orbax.args.Composite(state=orbax.args.StandardRestore(abstract), meta=orbax.args.JsonRestore())
-        found = reader.restore(path.absolute(), args=args)
-    arrays = found.state
-    wrong = [name for name, checksum in _checksums(arrays).items() if found.meta["checksums"].get(name) != checksum]
-    if wrong:
-        raise RunError(f"the checksum of {wrong[0]} is wrong")
+    with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
+        arrays = checkpointer.restore(path.absolute() / "state", args=orbax.args.StandardRestore(abstract))
     state = flax.serialization.from_state_dict(template.replace(key=0), arrays)
-    return state.replace(key=jax.random.wrap_key_data(arrays["key"])), found.meta["position"]
+    return state.replace(key=jax.random.wrap_key_data(arrays["key"])), manifest["position"]
 
 
 def _to_arrays(state: GANState, copy: bool = True) -> Any:
@@ -131,21 +165,45 @@ def _to_arrays(state: GANState, copy: bool = True) -> Any:
     return jax.device_get(arrays) if copy else arrays
 
 
-def _checksums(arrays: Any) -> dict[str, int]:
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf)) for path, leaf in leaves}
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
+    files = [path for path in _files(folder) if path.name != _MANIFEST]
+    return {path.relative_to(folder).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
+
+
+def _to_disk(path: pathlib.Path) -> None:
+    """Waits until a file or a folder is on the disk, so that a power cut cannot lose what the rename announces."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _cause(error: BaseException) -> str:
     """The innermost cause, in one line."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) < 200 else f"{text[:60]} .. {text[-120:]}"  # the system's own words come last
 
 
+@functools.cache
 def _orbax() -> Any:
-    """Orbax, imported late because it takes a second, and without its log lines."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    """Orbax, imported late because it takes a second, and made to report by exceptions alone."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        # After one failed write, TensorStore's other writes call back a loop that Orbax has closed; each would print a traceback.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
     import orbax.checkpoint
 
     return orbax.checkpoint

@@ -43,6 +43,8 @@ class ModelConfig:
 class ObjectiveConfig:
     name: str = option("nonsaturating", "nonsaturating, minimax, hinge, least_squares or relativistic")
     label_smoothing: float = option(0.0, "one-sided: real labels are 1 minus this (nonsaturating and minimax)", low=0.0, below=1.0)
+    r1_weight: float = option(0.0, "weight of the R1 penalty, the discriminator's squared slope at real images; 0 for none", low=0.0)
+    r1_every: int = option(8, "the R1 penalty is taken on every so-manieth image of a batch", low=1)
     instance_noise: float = option(0.0, "standard deviation of noise added to all that the discriminator sees, at step 0", low=0.0)
     instance_noise_steps: int = option(2000, "steps over which the instance noise decays linearly to 0", low=1)
 
@@ -53,6 +55,8 @@ class OptimizerConfig:
     discriminator_rate: float = option(2e-4, "Adam's learning rate for the discriminator", above=0.0)
     beta1: float = option(0.5, "Adam's decay of the first moment", low=0.0, below=1.0)
     beta2: float = option(0.999, "Adam's decay of the second moment", low=0.0, below=1.0)
+    decay_from: int = option(0, "step at which the rates begin to fall linearly", low=0)
+    decay_steps: int | None = option(None, "steps in which the rates fall to a hundredth; none keeps them", low=1)
     clip_norm: float | None = option(None, "clip each player's gradient to this global norm; none does not clip", above=0.0)
     ema_decay: float = option(0.999, "decay per step of the averaged generator that samples come from", low=0.0, below=1.0)
 

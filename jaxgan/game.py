@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxgan import models, objectives
+from jaxgan import models, objectives, penalties
 from jaxgan.config import Config, LogConfig
 from jaxgan.objectives import Objective
+from jaxgan.penalties import Penalty
 
 Key = Array
 
@@ -30,6 +31,7 @@ class Game(NamedTuple):
       generator_tx: the generator's optimizer.
       discriminator_tx: the discriminator's optimizer.
       latent: (key, n) -> z [n,Z]; the key is consumed.
+      penalties: added to the discriminator's loss, with their weights inside.
       ema_decay: decay per step of the averaged generator; smaller in the first steps, see `step`.
       instance_noise: step -> standard deviation of the noise on all that the discriminator sees; None for none.
     """
@@ -40,6 +42,7 @@ class Game(NamedTuple):
     generator_tx: optax.GradientTransformation
     discriminator_tx: optax.GradientTransformation
     latent: Callable[[Key, int], Array]
+    penalties: tuple[Penalty, ...] = ()
     ema_decay: float = 0.999
     instance_noise: Callable[[Array], Array] | None = None
 
@@ -91,7 +94,10 @@ def make_game(config: Config) -> Game:
         noise = optax.linear_schedule(objective.instance_noise, 0.0, objective.instance_noise_steps)
 
     def adam(rate: float) -> optax.GradientTransformation:
-        update = optax.adam(rate, b1=optimizer.beta1, b2=optimizer.beta2)
+        schedule = rate
+        if optimizer.decay_steps is not None:
+            schedule = optax.linear_schedule(rate, 0.01 * rate, optimizer.decay_steps, optimizer.decay_from)
+        update = optax.adam(schedule, b1=optimizer.beta1, b2=optimizer.beta2)
         return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), update) if optimizer.clip_norm else update
 
     return Game(
@@ -100,6 +106,7 @@ def make_game(config: Config) -> Game:
         generator_tx=adam(optimizer.generator_rate),
         discriminator_tx=adam(optimizer.discriminator_rate),
         latent=normal_latent(model.latent_size),
+        penalties=(penalties.r1(objective.r1_weight, objective.r1_every),) if objective.r1_weight else (),
         ema_decay=optimizer.ema_decay,
         instance_noise=noise,
     )

@@ -29,8 +29,8 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
     Returns:
       step(state, batch) -> (state, metrics). The batch holds `image` [B,H,W,C], uint8 or float32 in [-1, 1], of this device.
-      Metrics are float32 scalars: loss_discriminator and loss_generator in the objective's units, score_real = E[sigmoid D(x)]
-      and score_fake = E[sigmoid D(G(z))], both before the discriminator's update.
+      Metrics are float32 scalars: loss_discriminator (without penalties) and loss_generator in the objective's units, and
+      score_real = E[sigmoid D(x)] and score_fake = E[sigmoid D(G(z))], both before the discriminator's update.
     """
     generator, discriminator = with_axis(game.generator, axis_name), with_axis(game.discriminator, axis_name)
     average = (lambda tree: lax.pmean(tree, axis_name)) if axis_name else (lambda tree: tree)
@@ -64,17 +64,20 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
             player = state.discriminator
             seen_real, seen_fake = noisy(real, 1), noisy(fake, 2)
 
-            def discriminator_loss(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
+            def discriminator_loss(params: Any) -> tuple[Array, tuple[Array, Array, Array, Any]]:
                 if "batch_stats" in player.model_state:  # statistics of real and of fake images must not mix
                     on_real, model_state = judge(params, seen_real, player.model_state)
                     on_fake, model_state = judge(params, seen_fake, model_state)
                 else:
                     both, model_state = judge(params, jnp.concatenate([seen_real, seen_fake]), player.model_state)
                     on_real, on_fake = both[:count], both[count:]
-                return game.objective.discriminator(on_real, on_fake), (on_real, on_fake, model_state)
+                loss = game.objective.discriminator(on_real, on_fake)
+                critique = lambda images: judge(params, images, player.model_state)[0]
+                penalties = [p(critique, seen_real, seen_fake, jax.random.fold_in(key, 5)) for p in game.penalties]
+                return loss + sum(penalties), (loss, on_real, on_fake, model_state)
 
-            (loss_discriminator, aux), grads = jax.value_and_grad(discriminator_loss, has_aux=True)(player.params)
-            on_real, on_fake, discriminator_model_state = aux
+            (_, aux), grads = jax.value_and_grad(discriminator_loss, has_aux=True)(player.params)
+            loss_discriminator, on_real, on_fake, discriminator_model_state = aux
             new_discriminator = _updated(player, average(grads), average(discriminator_model_state), game.discriminator_tx)
 
         with jax.named_scope("generator_update"):

@@ -80,7 +80,7 @@ def load(config: Config, progress: bool = False) -> Feed:
     size = data.image_size
     megabytes = count * size * size * shape[2] / 2**20
     make = _resident if megabytes <= data.resident_limit_mb else _streamed
-    return make(functools.partial(_read, source, size, shape[2], data.name), indices, count, config, progress)
+    return make(functools.partial(_read, source, builder, size, shape[2]), indices, count, config, progress)
 
 
 def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
@@ -96,13 +96,13 @@ def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
     return shape
 
 
-def _read(source: Any, size: int, channels: int, name: str, indices: np.ndarray) -> dict[str, np.ndarray]:
+def _read(source: Any, builder: Any, size: int, channels: int, indices: np.ndarray) -> dict[str, np.ndarray]:
     """Examples as `image` uint8 [n,size,size,channels] and `label` int32 [n] (0 where the data set has none)."""
     try:
         rows = source.__getitems__(indices.tolist())
     except Exception as error:  # the reader's errors share no type
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"data set {name} is damaged: {reason}; remove its folder {source.data_source_path} to prepare it anew") from None
+        raise ConfigError(f"data set {builder.name} is damaged: {reason}; remove its folder {builder.data_path} to prepare it anew") from None
     images = np.stack([_resized(row["image"], size) for row in rows]) if rows else np.zeros((0, size, size, channels), np.uint8)
     labels = np.array([row.get("label", 0) for row in rows], np.int32)
     return {"image": images, "label": labels}

@@ -1,0 +1,67 @@
+"""Four fake CPU devices, caches of the session's own, no network, and a small config that trains in a moment."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+_CACHE = tempfile.TemporaryDirectory(prefix="jaxgan-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["TFDS_DATA_DIR"] = _CACHE.name + "/tfds"
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgan import runtime
+from jaxgan.config import Config, replace
+
+runtime.keep_compiled_programs()
+
+SMALL = {
+    "steps": 20,
+    "batch_size": 8,
+    "devices": 1,
+    "data.image_size": 8,
+    "model.latent_size": 4,
+    "model.generator_width": 4,
+    "model.discriminator_width": 2,
+    "log.every": 5,
+    "log.sample_every": 1000,
+    "log.checkpoint_every": 10,
+    "log.samples": 4,
+    "log.tensorboard": False,
+}
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture
+def small() -> Config:
+    return replace(Config(), SMALL)
+
+
+def small_flags(**changes) -> list[str]:
+    """The small config as words of the command line."""
+    return [w for n, v in {**SMALL, **changes}.items() for w in ("--" + n.replace("_", "-"), str(v).lower())]
+
+
+def command(*words: str, **environment: str) -> tuple[list[str], dict[str, str]]:
+    """A `jaxgan` command for a process of its own."""
+    return [sys.executable, "-m", "jaxgan", *words], {**os.environ, "XLA_FLAGS": "", **environment}
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `jaxgan` and gives its output."""
+    words_, environment_ = command(*words, **environment)
+    return subprocess.run(words_, env=environment_, capture_output=True, text=True, timeout=240)
+
+
+def assert_equal_trees(first, second) -> None:
+    """The same structure and the same bits."""
+    as_data = lambda tree: jax.tree.map(
+        lambda x: np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x), tree
+    )
+    jax.tree.map(np.testing.assert_array_equal, as_data(first), as_data(second))

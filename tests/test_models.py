@@ -1,0 +1,93 @@
+"""Networks and layers: shapes, sizes, initial weights, and batch norm against NumPy."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgan.models import DCGANDiscriminator, DCGANGenerator, SeedDiscriminator, SeedGenerator
+from jaxgan.models.layers import BatchNorm
+
+
+def variables(module: nn.Module, shape):
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros(shape), train=True))
+
+
+def size(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree["params"]))
+
+
+@pytest.mark.parametrize("network", [SeedGenerator, DCGANGenerator])
+@pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (32, 3), (8, 1)])
+def test_generators_make_images_between_minus_one_and_one(network, image_size, channels):
+    module = network(image_size=image_size, channels=channels, width=4)
+    z = jax.random.normal(jax.random.key(0), (3, 5))
+    images, _ = module.init_with_output(jax.random.key(1), 100.0 * z, train=True)
+    assert images.shape == (3, image_size, image_size, channels)
+    assert float(jnp.abs(images).max()) <= 1.0
+
+
+def test_the_seed_networks_have_the_sizes_of_the_listing():
+    generator, discriminator = variables(SeedGenerator(), (2, 100)), variables(SeedDiscriminator(), (2, 28, 28, 1))
+    assert size(generator) == 100 * 3136 + 3136 + 64 * 32 * 16 + 32 * 16
+    assert size(discriminator) == 16 * 16 + 16 * 32 * 16 + 32 * 16
+
+
+def test_the_seed_discriminator_gives_a_map_of_three_by_three():
+    logits = SeedDiscriminator().init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True)[0]
+    assert logits.shape == (2, 3, 3, 1)
+
+
+def test_the_dcgan_discriminator_gives_one_logit_and_no_statistics():
+    module = DCGANDiscriminator()
+    assert module.init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True)[0].shape == (2, 1)
+    assert set(variables(module, (2, 28, 28, 1))) == {"params"}
+
+
+def test_seed_weights_start_as_in_pytorch():
+    params = SeedGenerator().init(jax.random.key(0), jnp.zeros((1, 100)), train=True)["params"]
+    for weights, fan_in in [
+        (params["Dense_0"]["kernel"], 100),
+        (params["Dense_0"]["bias"], 100),
+        (params["ConvTranspose_0"]["kernel"], 32 * 16),
+        (params["ConvTranspose_1"]["kernel"], 16),
+    ]:
+        bound = fan_in**-0.5
+        # Of n uniform numbers the largest is within 10/n of the bound, but for one time in e^10.
+        assert bound * (1 - 10 / weights.size) <= float(jnp.abs(weights).max()) <= bound
+
+
+def test_batch_norm_normalises_by_the_batch_and_moves_the_running_statistics():
+    x = jax.random.normal(jax.random.key(0), (6, 5, 4, 3)) * 2.0 + 1.0
+    module = BatchNorm(momentum=0.75)
+    start = module.init(jax.random.key(1), x, True)
+    np.testing.assert_array_equal(start["batch_stats"]["mean"], 0.0)
+    y, updated = module.apply(start, x, True, mutable=["batch_stats"])
+    values = np.float64(x)
+    mean, variance = values.mean((0, 1, 2)), values.var((0, 1, 2))
+    scale = start["params"]["scale"]
+    np.testing.assert_allclose(y, (values - mean) / np.sqrt(variance + 1e-5) * scale, rtol=1e-4, atol=1e-5)  # E[x^2] - E[x]^2 cancels
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], 0.25 * mean, rtol=1e-5)
+    np.testing.assert_allclose(updated["batch_stats"]["variance"], 0.75 + 0.25 * variance, rtol=1e-5)
+
+
+def test_batch_norm_uses_the_running_statistics_when_not_training():
+    given = {
+        "params": {"scale": jnp.full(2, 3.0), "bias": jnp.full(2, 1.0)},
+        "batch_stats": {"mean": jnp.full(2, 5.0), "variance": jnp.full(2, 4.0)},
+    }
+    y = BatchNorm().apply(given, jnp.full((1, 2), 7.0), False)
+    np.testing.assert_allclose(y, (7 - 5) / 2 * 3 + 1, rtol=1e-5)  # epsilon is 1e-5 beside 4
+
+
+def test_batch_norm_over_replicas_equals_one_device():
+    x = jax.random.normal(jax.random.key(0), (8, 4, 4, 3)) + 3.0
+    alone, shared = BatchNorm(), BatchNorm(axis_name="i")
+    start = alone.init(jax.random.key(1), x, True)
+    y, stats = alone.apply(start, x, True, mutable=["batch_stats"])
+    apart, apart_stats = jax.vmap(lambda x: shared.apply(start, x, True, mutable=["batch_stats"]), axis_name="i")(x.reshape(4, 2, 4, 4, 3))
+    np.testing.assert_allclose(apart.reshape(y.shape), y, rtol=1e-4, atol=1e-5)  # means of means, in float32
+    for name in ("mean", "variance"):
+        for replica in apart_stats["batch_stats"][name]:
+            np.testing.assert_allclose(replica, stats["batch_stats"][name], rtol=1e-5)

@@ -1,0 +1,229 @@
+"""Whole runs: resuming bit for bit, kills at any moment, signals, full disks, losses that are not finite."""
+
+import concurrent.futures
+import json
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+from conftest import assert_equal_trees, command, run, small_flags
+
+from jaxgan import checkpoint, train
+from jaxgan.config import replace
+from jaxgan.errors import ConfigError, RunError
+from jaxgan.records import read_metrics
+
+
+def without_speed(workdir):
+    return [{k: v for k, v in record.items() if k != "images_per_second"} for record in read_metrics(workdir / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("limit", [2048, 0], ids=["resident", "streamed"])
+def test_ten_steps_and_ten_more_equal_twenty(tmp_path, small, limit):
+    config = replace(small, {"data.resident_limit_mb": limit})
+    whole = train.train(config, tmp_path / "whole")
+    train.train(replace(config, {"steps": 10}), tmp_path / "halves")
+    halves = train.train(config, tmp_path / "halves")
+    assert_equal_trees(whole, halves)
+    assert int(whole.step) == 20
+    assert without_speed(tmp_path / "whole") == without_speed(tmp_path / "halves")
+    if limit == 0:
+        manifest = json.loads((tmp_path / "halves" / "checkpoints" / "20" / "manifest.json").read_text())
+        assert manifest["position"]["next_index"] == 20
+
+
+def test_a_run_on_one_device_goes_on_on_four_and_back(tmp_path, small):
+    one = replace(small, {"steps": 10, "optimizer.generator_rate": 1e-3, "log.checkpoint_every": 5})
+    alone = train.train(replace(one, {"steps": 20}), tmp_path / "alone")
+    train.train(one, tmp_path / "moved")
+    train.train(replace(one, {"steps": 15, "devices": 4}), tmp_path / "moved")
+    moved = train.train(replace(one, {"steps": 20}), tmp_path / "moved")
+    assert int(moved.step) == 20
+    distance = lambda a, b: np.sqrt(sum(float(((x - y) ** 2).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))))
+    start = train._first_state(train.make_game(one), one, tmp_path / "nothing")[0]
+    for player in ("generator", "discriminator"):
+        ours, theirs, first = (getattr(state, player).params for state in (moved, alone, start))
+        # Summation order differs in five steps; Adam magnifies the rounding of small gradients. A wrong state would be off by all of it.
+        assert distance(ours, theirs) < 0.01 * distance(theirs, first)
+
+
+def test_several_steps_a_call_train_the_same(tmp_path, small):
+    single = train.train(small, tmp_path / "single")
+    several = train.train(replace(small, {"log.steps_per_call": 5, "log.every": 10}), tmp_path / "several")
+    # The loop's program sums in another order; weights are of size 0.02 and have moved by 20 steps of 2e-4.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=4e-4), single.ema, several.ema)
+    assert int(several.step) == 20
+
+
+def test_a_workdir_holds_what_it_should(tmp_path, small):
+    train.train(replace(small, {"log.tensorboard": True, "log.sample_every": 10, "log.keep": 1}), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 8
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [5, 10, 15, 20]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step_00000010.png", "step_00000020.png"]
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [20]
+    content = b"".join(p.read_bytes() for p in (tmp_path / "tensorboard").iterdir())
+    assert b"loss_discriminator" in content and b"samples" in content
+
+
+def test_the_lines_of_a_killed_run_are_made_again_once(tmp_path, small):
+    train.train(replace(small, {"steps": 10}), tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 15, "loss_discriminator": 0}\n{"step": 2')  # as a kill leaves them
+    train.train(small, tmp_path)
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [5, 10, 15, 20]
+    assert read_metrics(tmp_path / "metrics.jsonl")[2]["loss_discriminator"] != 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"seed": 1}, r"holds another run: seed was 0, now 1; choose another --workdir or that config"),
+        ({"steps": 5}, r"steps=5 but .* is already at step 10; use --steps 10 or more"),
+    ],
+)
+def test_another_config_is_refused_and_nothing_changes(tmp_path, small, changes, text):
+    train.train(replace(small, {"steps": 10}), tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match=text):
+        train.train(replace(small, {"steps": 10, **changes}), tmp_path)
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_a_finished_run_says_so(tmp_path, small, capsys):
+    config = replace(small, {"steps": 10})
+    first = train.train(config, tmp_path)
+    second = train.train(config, tmp_path)
+    assert_equal_trees(first, second)
+    assert "already at step 10 of 10; use more --steps" in capsys.readouterr().out
+
+
+def test_resuming_can_be_demanded(tmp_path, small):
+    with pytest.raises(ConfigError, match="holds no checkpoint to resume from; leave out --resume"):
+        train.train(small, tmp_path, must_resume=True)
+
+
+def test_a_workdir_in_use_is_refused(tmp_path, small):
+    with train._owned(tmp_path), pytest.raises(ConfigError, match="in use by another run"):
+        train.train(small, tmp_path)
+
+
+def test_a_workdir_that_cannot_be_made_is_named(tmp_path, small):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"workdir=.*file/run cannot be written: Not a directory; choose another"):
+        train.train(small, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"no_such_field": 1}'])
+def test_a_damaged_config_is_named(tmp_path, small, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read|holds another run"):
+        train.train(small, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step_and_keeps_the_last_checkpoint(tmp_path, small):
+    train.train(replace(small, {"steps": 10, "optimizer.generator_rate": 1e-4}), tmp_path)
+    bad = json.loads((tmp_path / "config.json").read_text()) | {"optimizer.generator_rate": 1e30}
+    (tmp_path / "config.json").write_text(json.dumps(bad))
+    with pytest.raises(RunError) as error:
+        train.train(replace(small, {"optimizer.generator_rate": 1e30}), tmp_path)
+    text = str(error.value)
+    assert "became" in text and "within steps 11 to 15; the checkpoint of step 10 is kept; lower --optimizer.generator-rate" in text
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]
+
+
+def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(tmp_path, small, capsys):
+    whole = train.train(small, tmp_path / "whole")
+    train.train(small, tmp_path / "damaged")
+    largest = max((tmp_path / "damaged" / "checkpoints" / "20").rglob("*"), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    again = train.train(small, tmp_path / "damaged")
+    said = capsys.readouterr().out
+    assert "checkpoint 20 is damaged" in said and "resuming" in said and "at step 10 of 20" in said
+    assert_equal_trees(whole, again)
+
+
+# --------------------------------------------------------------------------------------------------------- in a process of its own
+def start(*words: str) -> subprocess.Popen[str]:
+    words_, environment = command(*words)
+    return subprocess.Popen(words_, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def lines_until(process: subprocess.Popen[str], count: int) -> None:
+    """Reads until `count` lines of losses were printed, or the process ends."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        count -= line.startswith("[")
+        if count <= 0:
+            return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_cleanly(tmp_path, number):
+    process = start("train", "--workdir", str(tmp_path), *small_flags(steps=10**6, **{"log.every": 1, "log.checkpoint_every": 10**6}))
+    lines_until(process, 3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    (step,) = checkpoint.steps_in(tmp_path / "checkpoints")
+    assert step >= 3
+    assert f"stopped by {number.name} at step {step} of 1000000, saved; the same command resumes" in out
+    assert err == ""
+
+
+KILLS = 20
+KILLED = {"steps": 60, "log.every": 1, "log.checkpoint_every": 2, "log.keep": 2}
+
+
+def killed_until_done(workdir: pathlib.Path, seed: int, kills: int) -> int:
+    """Runs and kills, at seeded moments: after some lines, or as soon as a checkpoint is being written; then lets it end."""
+    chance = random.Random(seed)
+    words = ["train", "--workdir", str(workdir), *small_flags(**KILLED)]
+    during_save = 0
+    for _ in range(kills):
+        process = start(*words)
+        lines_until(process, chance.randint(1, 3))
+        if chance.random() < 0.6:
+            while process.poll() is None and not list((workdir / "checkpoints").glob(".writing_*")):
+                pass
+        during_save += bool(list((workdir / "checkpoints").glob(".writing_*")))
+        process.kill()
+        process.communicate()
+        for step in checkpoint.steps_in(workdir / "checkpoints"):
+            assert (workdir / "checkpoints" / str(step) / "manifest.json").exists()
+    process = start(*words)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return during_save
+
+
+def test_a_run_killed_twenty_times_ends_in_the_bits_of_the_undisturbed_run(tmp_path):
+    done = run("train", "--workdir", str(tmp_path / "whole"), *small_flags(**KILLED))
+    assert done.returncode == 0, done.stderr
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        during_save = sum(pool.map(lambda i: killed_until_done(tmp_path / f"killed{i}", i, KILLS // 2), range(2)))
+    assert during_save > 0  # some of the kills hit a checkpoint that was being written
+    _, whole = train.restore(tmp_path / "whole")
+    for i in range(2):
+        _, killed = train.restore(tmp_path / f"killed{i}")
+        assert int(killed.step) == 60
+        assert_equal_trees(whole, killed)
+        assert without_speed(tmp_path / f"killed{i}") == without_speed(tmp_path / "whole")
+
+
+def test_a_full_disk_is_reported_and_the_last_checkpoint_survives(tmp_path):
+    """A limit on the size of files stands in for the disk: writes fail as they do when it is full, with another number."""
+    flags = small_flags(steps=10, **{"model.latent_size": 256, "model.generator_width": 64})
+    assert run("train", "--workdir", str(tmp_path), *flags).returncode == 0
+    process = start("train", "--workdir", str(tmp_path), *flags, "--steps", "20")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))  # a checkpoint has 400 kB, each log less than 20
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1, err
+    assert "a checkpoint could not be written" in err and "the checkpoint of step 10 is complete; make room" in err
+    _, state = train.restore(tmp_path)
+    assert int(state.step) == 10
