@@ -154,7 +154,7 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _to_arrays(jax.eval_shape(lambda: template), copy=False))
     with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
         arrays = checkpointer.restore(path.absolute() / "state", args=orbax.args.StandardRestore(abstract))
-    state = flax.serialization.from_state_dict(template.replace(key=0), arrays)
+    state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
     return state.replace(key=jax.random.wrap_key_data(arrays["key"])), manifest["position"]
 
 

@@ -124,7 +124,9 @@ def _add_sample(commands: Any) -> None:
     parser.add_argument("--num", metavar="N", default="64", help="how many images (default: 64)")
     parser.add_argument("--seed", metavar="N", default="0", help="seed of the latents (default: 0)")
     parser.add_argument(
-        "--interpolate", action="store_true", help="walk from one latent to another in each row of 8 instead of independent images"
+        "--interpolate",
+        action="store_true",
+        help="walk from one latent to another in each row of 8 instead of independent images",
     )
 
 

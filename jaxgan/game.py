@@ -6,11 +6,11 @@ A GAN variant is one `Game`; `game._replace(...)` makes the next variant. All th
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jax import Array
 
 from jaxgan import models, objectives, penalties
@@ -44,11 +44,10 @@ class Game(NamedTuple):
     latent: Callable[[Key, int], Array]
     penalties: tuple[Penalty, ...] = ()
     ema_decay: float = 0.999
-    instance_noise: Callable[[Array], Array] | None = None
+    instance_noise: optax.Schedule | None = None
 
 
-@flax.struct.dataclass
-class Player:
+class Player(struct.PyTreeNode):
     """One network and its optimizer. model_state: the collections beside the parameters, such as batch_stats; {} for none."""
 
     params: Any
@@ -56,8 +55,7 @@ class Player:
     opt_state: Any
 
 
-@flax.struct.dataclass
-class GANState:
+class GANState(struct.PyTreeNode):
     """All that training changes, and nothing else; replicated over devices, with no device axis.
 
     Attributes:
@@ -83,11 +81,11 @@ def normal_latent(size: int) -> Callable[[Key, int], Array]:
 def make_game(config: Config) -> Game:
     """The game that a config describes."""
     model, objective, optimizer = config.model, config.objective, config.optimizer
-    image = dict(image_size=config.data.image_size, channels=model.channels, width=model.generator_width)
+    image: dict[str, Any] = dict(image_size=config.data.image_size, channels=model.channels, width=model.generator_width)
     if model.name == "seed":
-        networks = models.SeedGenerator(**image), models.SeedDiscriminator(model.discriminator_width)
+        networks = models.SeedGenerator(**image), models.SeedDiscriminator(width=model.discriminator_width)
     else:
-        networks = models.DCGANGenerator(**image), models.DCGANDiscriminator(model.discriminator_width)
+        networks = models.DCGANGenerator(**image), models.DCGANDiscriminator(width=model.discriminator_width)
     smoothing = {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
     noise = None
     if objective.instance_noise:

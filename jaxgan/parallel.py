@@ -19,7 +19,7 @@ from jaxgan.step import make_step
 AXIS = "devices"
 
 
-def data_parallel(step: Callable, devices: Sequence[jax.Device] | None = None, batch_axes: Any = 0) -> Callable:
+def data_parallel(step: Callable, devices: Sequence[Any] | None = None, batch_axes: Any = 0) -> Callable:
     """The step, mapped over devices.
 
     Args:
@@ -53,7 +53,7 @@ def many_steps(step: Callable, fetch: Callable[[Any, Any], Any]) -> Callable:
     return run
 
 
-def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[jax.Device]) -> Callable:
+def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any]) -> Callable:
     """The compiled program of a training run: (state, (resident, items)) -> (state, metrics [K]), items split by `split`."""
     return data_parallel(many_steps(make_step(game, AXIS), fetch), devices, batch_axes=(None, 0))
 
@@ -63,6 +63,6 @@ def split(items: Any, count: int) -> Any:
     return jax.tree.map(lambda x: np.moveaxis(np.reshape(x, (x.shape[0], count, x.shape[1] // count, *x.shape[2:])), 1, 0), items)
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+def replicate(tree: Any, devices: Sequence[Any]) -> Any:
     """The same arrays on every device."""
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))

@@ -44,7 +44,7 @@ def _latents(game: Game, key: Key, count: int) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(game: Game, variables: Any, z: Array) -> Array:
-    images = game.generator.apply(variables, z, train=False)
+    images: Any = game.generator.apply(variables, z, train=False)
     return jnp.clip(jnp.round((images + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -87,14 +88,14 @@ def _lanes(compute, *operands: Array, **params: Any) -> Array:
 def _define(name: str, xla, gemm, prefers_gemm, shape) -> Primitive:
     """A primitive with its shape rule, XLA's convolution for every platform, and the faster of the two ways on CPUs."""
     primitive = Primitive(name)
-    primitive.def_abstract_eval(lambda a, b, **params: jax.core.ShapedArray(shape(a, b, **params), a.dtype))
+    primitive.def_abstract_eval(lambda a, b, **params: ShapedArray(shape(a, b, **params), a.dtype))
 
     def on_cpu(a, b, **params):
         doubles = (params["stride"], params["padding"], params["width"]) == (2, 1, 4)
         faster = doubles and (a.shape[0] > 1 or prefers_gemm(a, b))
         return _lanes(gemm if faster else xla, a, b, **params)
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def compiled(params):
         return jax.jit(lambda a, b: primitive.bind(a, b, **dict(params)))
 

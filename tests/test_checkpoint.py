@@ -109,7 +109,7 @@ def test_nothing_but_damaged_checkpoints_is_an_error_and_loses_nothing(tmp_path,
     save(tmp_path, at(state, 1), at(state, 2))
     for path in files(tmp_path):
         path.write_bytes(b"")
-    with pytest.raises(RunError, match="none of the 2 checkpoints in .* can be read"):
+    with pytest.raises(RunError, match=r"none of the 2 checkpoints in .* can be read"):
         checkpoint.restore(tmp_path, state)
     assert checkpoint.steps_in(tmp_path) == [1, 2]
 

@@ -1,10 +1,14 @@
 """The command line: every option is shown, mistakes are one line and status 2, and imports stay light."""
 
+import contextlib
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 
 import numpy as np
 import pytest
@@ -79,6 +83,8 @@ MISTAKES = [
 def test_a_mistake_is_one_line_and_status_2_before_anything_is_compiled(words, text, capsys, tmp_path, monkeypatch):
     import jax
 
+    import jaxgan.train  # noqa: F401  (decorates functions with jit when imported)
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jax, "jit", lambda *a, **k: pytest.fail("compiled"))
     monkeypatch.setattr(jax, "pmap", lambda *a, **k: pytest.fail("compiled"))
@@ -97,7 +103,9 @@ def test_batches_that_do_not_divide_among_the_devices_are_refused(tmp_path):
 def test_a_loss_that_is_not_finite_ends_with_one_line(tmp_path):
     done = run("train", "--workdir", str(tmp_path), *small_flags(**{"optimizer.generator_rate": "1e30"}))
     assert done.returncode == 2
-    assert re.fullmatch(r"jaxgan: \w+ became (nan|inf|-inf) at step \d+, within steps 1 to 5; no checkpoint was made yet; .*\n", done.stderr)
+    assert re.fullmatch(
+        r"jaxgan: \w+ became (nan|inf|-inf) at step \d+, within steps 1 to 5; no checkpoint was made yet; .*\n", done.stderr
+    )
 
 
 def test_a_run_prints_plain_lines_where_there_is_no_terminal(trained):
@@ -109,25 +117,45 @@ def test_a_run_prints_plain_lines_where_there_is_no_terminal(trained):
 
 
 def test_a_terminal_gets_a_bar_with_the_losses(tmp_path):
-    words, environment = command("train", "--workdir", str(tmp_path), *small_flags(steps=10), COLUMNS="200")
+    words, environment = command("train", "--workdir", str(tmp_path), *small_flags(steps=10))
     ours, theirs = pty.openpty()
-    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=120)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True)
     os.close(theirs)
-    bar = os.read(ours, 1 << 16).decode()
+    bar = ""
+    with contextlib.suppress(OSError):  # which is how a terminal ends
+        while part := os.read(ours, 1 << 16):
+            bar += part.decode(errors="replace")
     os.close(ours)
-    assert done.returncode == 0 and "Loss_D" not in done.stdout
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and "Loss_D" not in out
     assert "10/10" in bar and "Loss_D:" in bar and "D(G(z)):" in bar and "images/s" in bar
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return file["images"]
+
+
+def size(path):
+    with Image.open(path) as image:
+        return image.size
 
 
 def test_samples_are_written_and_depend_on_the_seed(trained, tmp_path, capsys):
     workdir, _ = trained
-    for name, words in [("a.npz", []), ("b.npz", ["--seed", "0", "--num", "5"]), ("c.npz", ["--seed", "1"]), ("d.png", ["--num", "9"])]:
+    for name, words in [
+        ("a.npz", []),
+        ("b.npz", ["--seed", "0", "--num", "5"]),
+        ("c.npz", ["--seed", "1"]),
+        ("d.png", ["--num", "9"]),
+    ]:
         assert main(["sample", "--workdir", str(workdir), "--out", str(tmp_path / name), *words]) == 0
-    a, b, c = (np.load(tmp_path / f"{name}.npz")["images"] for name in "abc")
+    a, b, c = (arrays(tmp_path / f"{name}.npz") for name in "abc")
     assert a.shape == (64, 8, 8, 1) and a.dtype == np.uint8 and b.shape == (5, 8, 8, 1)
     assert np.abs(a[:5].astype(int) - b).max() <= 1  # rounding where a value is near a half
     assert (a != c).any()
-    assert Image.open(tmp_path / "d.png").size == (3 * 9 - 1, 3 * 9 - 1)
+    assert size(tmp_path / "d.png") == (3 * 9 - 1, 3 * 9 - 1)
     assert f"wrote {tmp_path}/d.png: 9 images from step 10 of {workdir}" in capsys.readouterr().out
 
 
@@ -135,7 +163,7 @@ def test_a_walk_is_written_and_a_replaced_file_is_told(trained, tmp_path, capsys
     workdir, _ = trained
     words = ["sample", "--workdir", str(workdir), "--out", str(tmp_path / "walk.png"), "--interpolate", "--num", "16"]
     assert main(words) == 0 and main(words) == 0
-    assert Image.open(tmp_path / "walk.png").size == (8 * 9 - 1, 2 * 9 - 1)
+    assert size(tmp_path / "walk.png") == (8 * 9 - 1, 2 * 9 - 1)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["wrote", "replaced"]
 
 
@@ -145,5 +173,7 @@ def test_importing_jaxgan_brings_in_none_of_the_heavy_packages():
         "new = {m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)\n"
         "print(sorted(new))"
     )
-    done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:jaxgan", "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:jaxgan", "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert done.stdout.strip() == "['jaxgan']", done.stdout + done.stderr

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.test_util import check_grads
-
 from jaxgan.kernels import convolution, transposed_convolution
 
 SIZES = [(8, 8), (7, 7), (6, 10)]
@@ -137,7 +136,10 @@ def test_an_empty_batch_gives_an_empty_batch_and_zero_gradient():
         (lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 1, 2))), "3 channels.*third axis is 1"),
         (lambda: transposed_convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2))), "3 channels.*last axis is 2"),
         (lambda: convolution(jnp.zeros((8, 8, 3)), jnp.zeros((4, 4, 3, 2))), r"shapes \(8, 8, 3\)"),
-        (lambda: convolution(jnp.zeros((2, 8, 8, 3), jnp.bfloat16), jnp.zeros((4, 4, 3, 2))), "bfloat16 but the kernel is float32"),
+        (
+            lambda: convolution(jnp.zeros((2, 8, 8, 3), jnp.bfloat16), jnp.zeros((4, 4, 3, 2))),
+            "bfloat16 but the kernel is float32",
+        ),
         (lambda: convolution(jnp.zeros((2, 1, 1, 3)), jnp.zeros((4, 4, 3, 2))), "4-pixel kernel does not fit"),
     ],
 )

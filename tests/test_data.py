@@ -22,7 +22,10 @@ from jaxgan.data import builders, feeds
 from jaxgan.data.tfds import data_dir
 from jaxgan.errors import ConfigError
 
-FILES = {"train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"), "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")}
+FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
 
 
 def batch_of(feed, step):
@@ -240,7 +243,7 @@ def test_a_damaged_record_file_is_named(tmp_path):
     content = record.read_bytes()
     for damaged in (content[: len(content) // 2], b""):
         record.write_bytes(damaged)
-        with pytest.raises(ConfigError, match="data set digits is damaged: .*remove its folder .*digits"):
+        with pytest.raises(ConfigError, match=r"data set digits is damaged: .*remove its folder .*digits"):
             data.load(config)
 
 

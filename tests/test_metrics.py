@@ -17,7 +17,7 @@ def test_equal_sets_have_distance_zero():
 
 def test_a_shift_adds_its_square():
     x = features(0, 500, np.zeros(3), np.eye(3))
-    np.testing.assert_allclose(frechet_distance(x, x + [3.0, 0.0, 4.0]), 25.0, rtol=1e-9)
+    np.testing.assert_allclose(frechet_distance(x, x + np.array([3.0, 0.0, 4.0])), 25.0, rtol=1e-9)
 
 
 def test_commuting_covariances_give_the_sum_of_squared_differences_of_deviations():

@@ -81,9 +81,9 @@ def test_files_hold_the_images(tmp_path, channels):
     assert not sampling.save(tmp_path / "a.png", images)
     assert sampling.save(tmp_path / "a.png", images)  # says that it replaced
     sampling.save(tmp_path / "a.npz", images)
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npz")["images"], images)
-    page = np.asarray(Image.open(tmp_path / "a.png")).reshape(17, 17, channels)
-    np.testing.assert_array_equal(page, sampling.grid(images))
+    with np.load(tmp_path / "a.npz") as file, Image.open(tmp_path / "a.png") as page:
+        np.testing.assert_array_equal(file["images"], images)
+        np.testing.assert_array_equal(np.asarray(page).reshape(17, 17, channels), sampling.grid(images))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "a.png"]  # and nothing half written beside them
 
 

@@ -120,7 +120,7 @@ def record():
     start, moved = flat(first), {}
     for iteration in states:
         weights = after[iteration]
-        back = lambda name: np.transpose(weights[name], (2, 3, 1, 0))
+        back = lambda name, weights=weights: np.transpose(weights[name], (2, 3, 1, 0))
         dense = {
             "kernel": weights["linear.weight"].reshape(64, 7, 7, 100).transpose(3, 1, 2, 0),
             "bias": weights["linear.bias"].reshape(64, 7, 7).transpose(1, 2, 0),

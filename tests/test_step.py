@@ -79,7 +79,7 @@ def test_the_second_call_does_not_compile(game):
     items = parallel.split(jax.tree.map(lambda x: x[None], batch()), 4)
     state, _ = program(state, ({}, items))
     compiled: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     try:
         program(state, ({}, items))
         jax.jit(lambda x: x + 1)(0)  # shows that a compilation would be heard of
@@ -128,9 +128,7 @@ def test_the_generator_update_leaves_the_discriminator_alone_and_is_against_the_
     z = draw_latent(game, state, 0, 8)
 
     def loss(params):
-        images, _ = game.generator.apply(
-            {"params": params, **state.generator.model_state}, z, train=True, mutable=["batch_stats"]
-        )
+        images, _ = game.generator.apply({"params": params, **state.generator.model_state}, z, train=True, mutable=["batch_stats"])
         logits = game.discriminator.apply({"params": both.discriminator.params}, images, train=True)
         return jnp.mean(jax.nn.softplus(-logits))
 
@@ -176,7 +174,7 @@ def test_vmap_over_seeds_equals_separate_runs(game):
     together, _ = train(jax.jit(jax.vmap(step, in_axes=(0, None))), together)
     for i, key in enumerate(keys):
         alone, _ = train(jax.jit(step), init(game, key))
-        assert_close(jax.tree.map(lambda x: x[i], together), alone)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), alone)
 
 
 def test_scan_over_steps_equals_single_steps(game):

@@ -63,11 +63,7 @@ class _IDXFiles:
         files = {"train": "train", "test": "t10k"}
         # Not download_and_extract, which needs TensorFlow.
         paths = dl_manager.download(
-            {
-                (split, part): f"{self.URL}{stem}-{part}-ubyte.gz"
-                for split, stem in files.items()
-                for part in ("images-idx3", "labels-idx1")
-            }
+            {(split, part): f"{self.URL}{stem}-{part}-ubyte.gz" for split, stem in files.items() for part in ("images-idx3", "labels-idx1")}
         )
         return {s: self._generate_examples(paths[s, "images-idx3"], paths[s, "labels-idx1"]) for s in files}
 
@@ -116,7 +112,7 @@ with registered.skip_registration():  # tfds.builder("mnist") stays the stock cl
         def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
             from sklearn.datasets import load_digits
 
-            digits = load_digits()
+            digits: Any = load_digits()
             return _examples(np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None], digits.target)
 
 

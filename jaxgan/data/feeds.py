@@ -102,7 +102,9 @@ def _read(source: Any, builder: Any, size: int, channels: int, indices: np.ndarr
         rows = source.__getitems__(indices.tolist())
     except Exception as error:  # the reader's errors share no type
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"data set {builder.name} is damaged: {reason}; remove its folder {builder.data_path} to prepare it anew") from None
+        raise ConfigError(
+            f"data set {builder.name} is damaged: {reason}; remove its folder {builder.data_path} to prepare it anew"
+        ) from None
     images = np.stack([_resized(row["image"], size) for row in rows]) if rows else np.zeros((0, size, size, channels), np.uint8)
     labels = np.array([row.get("label", 0) for row in rows], np.int32)
     return {"image": images, "label": labels}

@@ -80,7 +80,9 @@ def _prepare(builder: Any, name: str, data: DataConfig, tf_free: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # where TFDS announces each step
             builder.download_and_prepare(download_dir=downloads, download_config=download_config)
     except OSError as error:
-        raise ConfigError(f"data set {name} could not be prepared in {data_dir(data)}: {_one_line(error)}; mend that and run again") from None
+        raise ConfigError(
+            f"data set {name} could not be prepared in {data_dir(data)}: {_one_line(error)}; mend that and run again"
+        ) from None
     except Exception as error:  # TFDS raises many kinds here: wrong checksums, broken downloads, damaged files
         shutil.rmtree(downloads, ignore_errors=True)
         raise ConfigError(
@@ -100,7 +102,9 @@ def _prepare_with_tensorflow(name: str, data: DataConfig) -> None:
     )
     root = str(data_dir(data))
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, "-c", code, data.name, root, data.manual_dir or ""], env=environment, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, data.name, root, data.manual_dir or ""], env=environment, stderr=subprocess.PIPE, text=True
+    )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(f"data set {name} could not be prepared with TensorFlow: {reason}; mend that and run again")
