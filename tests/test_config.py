@@ -57,7 +57,7 @@ def test_a_mistake_is_named_with_its_numbers_and_the_fix(changes, devices, text)
         (lambda: preset("mnits"), "unknown preset 'mnits'; did you mean mnist"),
         (lambda: preset("zzz"), "unknown preset 'zzz'; use digits, mnist, seed-mnist"),
         (lambda: replace(Config(), {"data.nam": "x"}), "unknown field 'data.nam'; did you mean data.name"),
-        (lambda: replace(Config(), {"steps": "ten"}), "steps='ten' is not a whole number; use a whole number such as 1500"),
+        (lambda: replace(Config(), {"steps": "ten"}), "steps='ten' is not a whole number; use a whole number such as 2000"),
         (lambda: replace(Config(), {"optimizer.beta1": "x"}), "optimizer.beta1='x' is not a number; use a number such as 0.5"),
         (lambda: replace(Config(), {"log.tensorboard": "maybe"}), "log.tensorboard='maybe' is neither true nor false"),
     ],
