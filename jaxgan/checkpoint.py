@@ -106,42 +106,45 @@ def _write(folder: pathlib.Path, arrays: Any, position: Any, keep: int) -> None:
         shutil.rmtree(dying, ignore_errors=True)
 
 
-def restore(folder: pathlib.Path, template: GANState) -> Restored | None:
+def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) -> Restored | None:
     """The newest checkpoint that is whole; None where there is none at all.
-
-    Newer ones that are damaged are renamed to `damaged_<step>`, so that training can write those steps again.
 
     Args:
       folder: where the checkpoints are.
       template: a state of the same structure; its arrays are not read.
+      set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write those steps again. Only the
+        process that trains in the folder may.
 
     Raises:
       RunError: where there are checkpoints and all of them are damaged.
     """
-    damaged = []
+    failed: list[tuple[int, str]] = []
     for step in reversed(steps_in(folder)):
         try:
             state, position = _read(folder / str(step), template)
         except Exception as error:  # Orbax and TensorStore share no error type
-            damaged.append(step)
-            reason = _cause(error)
-            if step == steps_in(folder)[0]:
-                raise RunError(
-                    f"none of the {len(damaged)} checkpoints in {folder} can be read, the last: {reason}; restore them from a copy, or "
-                    "move the folder away to begin anew"
-                ) from None
+            failed.append((step, _cause(error)))
             continue
         lines = []
-        for bad in damaged:
-            moved = folder / f"damaged_{bad}"
-            number = 0
-            while moved.exists():
-                number += 1
-                moved = folder / f"damaged_{bad}_{number}"
-            (folder / str(bad)).rename(moved)
-            lines.append(f"checkpoint {bad} is damaged ({reason}); kept as {moved.name}, going back to step {step}")
+        for bad, reason in failed:
+            name = _set_aside(folder, bad) if set_aside else str(bad)
+            lines.append(f"checkpoint {bad} is damaged ({reason}); kept as {name}, going back to step {step}")
         return Restored(state, position, lines)
+    if failed:
+        raise RunError(
+            f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: {failed[-1][1]}; restore them from a copy, "
+            "or move the folder away to begin anew"
+        )
     return None
+
+
+def _set_aside(folder: pathlib.Path, step: int) -> str:
+    name, number = f"damaged_{step}", 1
+    while (folder / name).exists():
+        number += 1
+        name = f"damaged_{step}_{number}"
+    (folder / str(step)).rename(folder / name)
+    return name
 
 
 def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:

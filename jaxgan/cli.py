@@ -135,9 +135,10 @@ def _sample(given: argparse.Namespace) -> int:
     out, workdir = pathlib.Path(given.out), pathlib.Path(given.workdir)
     if out.suffix not in (".png", ".npz"):
         raise ConfigError(f"out={out} ends neither in .png nor in .npz; use one of them")
-    columns = min(8, count) if given.interpolate else None
-    if columns and (count % columns or columns < 2):
-        raise ConfigError(f"num={count} does not fill rows of 8 for --interpolate; use {count // 8 * 8 or 8} or {count // 8 * 8 + 8}")
+    columns = 8 if given.interpolate else None
+    if columns and count % columns:
+        near = sorted({count // columns * columns or columns, count // columns * columns + columns})
+        raise ConfigError(f"num={count} does not fill rows of {columns} for --interpolate; use {' or '.join(map(str, near))}")
 
     import jax
 

@@ -39,7 +39,9 @@ class Records:
 
         self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
         path = workdir / "metrics.jsonl"
-        kept = [record for record in read_metrics(path) if record["step"] <= step]
+        found = read_metrics(path)
+        kept = [record for record in found if record["step"] <= step]
+        self.dropped = len(found) - len(kept)
         if path.exists():
             temporary = path.with_suffix(".jsonl.tmp")
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))

@@ -60,6 +60,8 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
         with contextlib.closing(log), _closing(saver), _stop_signals() as stopped:
             for line in restored.damaged if restored else []:
                 log.say(line)
+            if log.dropped:
+                log.say(f"{log.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are trained again")
             if restored:
                 feed.seek(restored.position)
                 log.say(f"resuming {workdir} at step {step} of {config.steps}")
@@ -105,7 +107,8 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
                 saver.save(state, feed.position())
             saver.wait()
             if stopped:
-                log.say(f"stopped by {stopped[0]} at step {step} of {config.steps}, saved; the same command resumes")
+                kept = "saved; the same command resumes" if step else "before there was anything to save"
+                log.say(f"stopped by {stopped[0]} at step {step} of {config.steps}, {kept}")
             else:
                 log.say(f"step {step} of {config.steps}: samples in {workdir / 'samples' / f'step_{step:08d}.png'}")
             return state
@@ -121,7 +124,7 @@ def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
     if not path.is_file() or not checkpoint.steps_in(folder):
         raise ConfigError(f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}")
     config = replace(Config(), _read_json(path))
-    found = checkpoint.restore(folder, _template(config))
+    found = checkpoint.restore(folder, _template(config), set_aside=False)  # a run may be training there
     assert found is not None  # steps_in was not empty
     return config, found.state
 

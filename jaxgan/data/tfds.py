@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -135,8 +136,11 @@ def _check_network(builder: Any, name: str, manual_dir: str | None) -> None:
     reached: list[bool] = []
 
     def ask() -> None:
-        with contextlib.suppress(OSError):  # which an answer of "forbidden" or "not found" is too
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_CONNECT_SECONDS).close()
+        with contextlib.suppress(OSError):
+            try:
+                urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_CONNECT_SECONDS).close()
+            except urllib.error.HTTPError as answer:  # a server is there, but does not like to be asked this way
+                answer.close()
             reached.append(True)
 
     thread = threading.Thread(target=ask, daemon=True)
