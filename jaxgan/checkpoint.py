@@ -165,7 +165,8 @@ def _to_arrays(state: GANState, copy: bool = True) -> Any:
     """The state as nested dicts of NumPy arrays, the key as its data."""
     key_data = jax.eval_shape(jax.random.key_data, state.key) if not copy else jax.random.key_data(state.key)
     arrays = flax.serialization.to_state_dict(state.replace(key=key_data))
-    return jax.device_get(arrays) if copy else arrays
+    # On a CPU device_get may give views of buffers that the next step, to which the state is donated, writes over.
+    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(arrays)) if copy else arrays
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
