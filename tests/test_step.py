@@ -94,7 +94,8 @@ def test_replicas_draw_different_noise(game):
     draw = lambda: draw_latent(game, state, jax.lax.axis_index("i") * 2, 2)
     z = jax.vmap(lambda _: draw(), axis_name="i")(jnp.arange(4)).reshape(8, -1)
     assert len(np.unique(np.asarray(z), axis=0)) == 8
-    np.testing.assert_array_equal(z, draw_latent(game, state, 0, 8))  # and together they draw what one device draws
+    # Together they draw what one device draws; the inverse error function may round otherwise for another batch.
+    np.testing.assert_allclose(z, draw_latent(game, state, 0, 8), rtol=1e-6)
 
 
 def test_steps_draw_different_noise(game):

@@ -45,6 +45,8 @@ def open_builder(data: DataConfig) -> Any:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"data.dir={root} cannot be written: {error.strerror}; choose another --data.dir") from None
+    if data.manual_dir and not pathlib.Path(data.manual_dir).is_dir():
+        raise ConfigError(f"data.manual_dir={data.manual_dir} is not a folder; name the folder that holds the original files")
     name = data.name.partition(":")[0].partition("/")[0]
     try:
         if name in TF_FREE:
@@ -113,8 +115,6 @@ def _prepare_with_tensorflow(name: str, data: DataConfig) -> None:
 
 def _check_manual_files(builder: Any, name: str, folder: str) -> bool:
     """Whether all original files are in `folder`; raises where one is there with other bytes than the official ones."""
-    if not pathlib.Path(folder).is_dir():
-        raise ConfigError(f"data.manual_dir={folder} is not a folder; make it and put there {_file_names(builder)}")
     complete = True
     for info in builder.url_infos.values():
         path = pathlib.Path(folder) / (info.filename or "")
