@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -43,6 +44,7 @@ def _run(argv: list[str]) -> int:
     _add_train(commands, _preset_in(argv))
     commands.add_parser("presets", help="list the presets", description="List the presets.", allow_abbrev=False)
     _add_sample(commands)
+    parser.add_argument("--version", action="version", version=f"jaxgan {importlib.metadata.version('jaxgan')}")
     given, rest = parser.parse_known_args(argv)
     if rest:
         raise ConfigError(_unknown_word(rest[0], given.command))
@@ -77,9 +79,8 @@ def _add_train(commands: Any, chosen: str) -> None:
         group = name.rpartition(".")[0]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        text = "none" if value is None else str(value).lower() if isinstance(value, bool) else value
         groups[group].add_argument(
-            _flag(name), dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=f"{field.metadata['help']} (default: {text})"
+            _flag(name), dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=f"{field.metadata['help']} (default: {_text(value)})"
         )
 
 
@@ -108,7 +109,7 @@ def _show(config: Config, workdir: pathlib.Path) -> None:
     validate(config, jax.local_device_count())
     print(f"workdir = {workdir}")
     for name, value in to_dict(config).items():
-        print(f"{name} = {value}")
+        print(f"{name} = {_text(value)}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------- sample
@@ -159,6 +160,11 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _text(value: Any) -> str:
+    """A value as an option takes it."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
 def _dashed(word: str) -> str:
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if word.startswith("--") else word
@@ -179,8 +185,10 @@ def _whole(name: str, text: str, low: int) -> int:
     return int(text)
 
 
-def _unknown_word(word: str, command: str) -> str:
+def _unknown_word(word: str, command: str | None) -> str:
     word = word.partition("=")[0]
+    if command is None:
+        return f"unexpected {word!r} before a command; see jaxgan --help"
     if not word.startswith("--"):
         return f"unexpected word {word!r}; see jaxgan {command} --help"
     flags = ["--workdir", "--resume", "--dry-run"] if command == "train" else ["--workdir", "--out", "--num", "--seed", "--interpolate"]

@@ -15,8 +15,8 @@ def r1(weight: float, every: int = 1) -> Penalty:
 
     Args:
       weight: gamma of the paper.
-      every: the mean is over every so-manieth image of the batch, which has the same expectation as that over all and costs less.
-        Others penalise the whole batch in every so-manieth step; that needs a conditional in the step, which on XLA:CPU took five
+      every: the mean is over every n-th image of the batch, which has the same expectation as that over all and costs less.
+        Others penalise the whole batch in every n-th step; that needs a conditional in the step, which on XLA:CPU took five
         times as long as what was inside it. Where each device's share of the batch is a multiple of `every`, the images are the
         same on any number of devices.
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import sys
 from typing import Any
 
@@ -35,8 +36,6 @@ class Records:
     """Open files of a workdir. Lines past `step`, which a killed run wrote and the resumed run makes again, are dropped."""
 
     def __init__(self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, tensorboard: bool):
-        from tqdm import tqdm
-
         self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
         path = workdir / "metrics.jsonl"
         found = read_metrics(path)
@@ -52,11 +51,16 @@ class Records:
             import tensorboardX
 
             self._tensorboard = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
-        terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True) if terminal else None
+        self._terminal, self._bar, self._start = sys.stderr.isatty(), None, step
 
     def advance(self, count: int) -> None:
         """`count` more steps are under way."""
+        if self._terminal and self._bar is None:
+            from tqdm import tqdm
+
+            width = shutil.get_terminal_size((100, 24)).columns  # also where the terminal knows no size
+            shape = "{percentage:3.0f}% |{bar:10}| {n_fmt}/{total_fmt} [{remaining} left]{postfix}"
+            self._bar = tqdm(total=self._steps, initial=self._start, bar_format=shape, ncols=width)
         if self._bar is not None:
             self._bar.update(count)
 
@@ -71,7 +75,7 @@ class Records:
         if self._bar is None:
             print(line, flush=True)
         else:
-            self._bar.set_postfix_str(line.partition("] ")[2], refresh=False)
+            self._bar.set_postfix_str(line.partition("] ")[2])
 
     def samples(self, step: int, images: np.ndarray) -> None:
         """Writes `samples/step_00001000.png`, a grid of uint8 [N,H,W,C]."""
@@ -86,10 +90,15 @@ class Records:
         else:
             self._bar.write(text, file=sys.stderr)
 
-    def close(self) -> None:
-        """Closes the files and the bar."""
+    def close_bar(self) -> None:
+        """Leaves the bar as it stands; what is said next comes below it."""
         if self._bar is not None:
             self._bar.close()
+        self._terminal, self._bar = False, None
+
+    def close(self) -> None:
+        """Closes the files and the bar."""
+        self.close_bar()
         self._lines.close()
         if self._tensorboard is not None:
             self._tensorboard.close()

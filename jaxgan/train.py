@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import pathlib
+import shutil
 import signal
 import threading
 import time
@@ -64,10 +65,12 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
                 log.say(f"{log.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are trained again")
             if restored:
                 feed.seek(restored.position)
-                log.say(f"resuming {workdir} at step {step} of {config.steps}")
             if step == config.steps:
                 log.say(f"{workdir} is already at step {step} of {config.steps}; use more --steps to go on")
                 return state
+            where = f"{config.batch_size} images a step on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
+            doing = "resuming" if step else "training"
+            log.say(f"{doing} {workdir} at step {step} of {config.steps}: {feed.num_examples} images of {config.data.name}, {where}")
 
             # ------------------------------------------------------------------------------------------------------------- compile
             program = parallel.make_program(game, feed.fetch, devices)
@@ -106,6 +109,7 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
                 _checked(pending, step, saved)
                 saver.save(state, feed.position())
             saver.wait()
+            log.close_bar()
             if stopped:
                 kept = "saved; the same command resumes" if step else "before there was anything to save"
                 log.say(f"stopped by {stopped[0]} at step {step} of {config.steps}, {kept}")
@@ -144,6 +148,7 @@ def _first_state(game: Any, config: Config, folder: pathlib.Path) -> tuple[GANSt
 @contextlib.contextmanager
 def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
     """Makes the workdir and holds it against a second run; gives its folder of checkpoints."""
+    made_here = not workdir.exists()
     try:
         (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("w")
@@ -154,7 +159,12 @@ def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"workdir={workdir} is in use by another run; wait for it or choose another --workdir") from None
-        yield workdir / "checkpoints"
+        try:
+            yield workdir / "checkpoints"
+        except ConfigError:
+            if made_here:  # a refused command leaves nothing behind
+                shutil.rmtree(workdir, ignore_errors=True)
+            raise
 
 
 def _check_config(workdir: pathlib.Path, config: Config) -> None:

@@ -75,6 +75,7 @@ MISTAKES = [
     (["sample", "--workdir", "nothing", "--out", "a.gif"], "out=a.gif ends neither in .png nor in .npz"),
     (["sample", "--workdir", "nothing", "--out", "a.png", "--interpolate", "--num", "12"], "num=12 does not fill rows of 8"),
     (["sample", "--out", "a.png"], "the following arguments are required: --workdir"),
+    (["--stepz", "3"], "unexpected '--stepz' before a command"),
     (["smaple"], "invalid choice: 'smaple'"),
 ]
 
@@ -110,7 +111,8 @@ def test_a_loss_that_is_not_finite_ends_with_one_line(tmp_path):
 
 def test_a_run_prints_plain_lines_where_there_is_no_terminal(trained):
     _, out = trained
-    first, second, last = out.splitlines()
+    start, first, second, last = out.splitlines()
+    assert start.endswith("at step 0 of 10: 1797 images of digits, 8 images a step on 1 cpu device")
     shape = r"\[1/1\]\[{}/224\] Loss_D: \d+\.\d{{4}} Loss_G: \d+\.\d{{4}} D\(x\): 0\.\d{{3}} D\(G\(z\)\): 0\.\d{{3}} \d+ images/s"
     assert re.fullmatch(shape.format(5), first) and re.fullmatch(shape.format(10), second)
     assert last.startswith("step 10 of 10: samples in ")
@@ -130,6 +132,9 @@ def test_a_terminal_gets_a_bar_with_the_losses(tmp_path):
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "Loss_D" not in out
     assert "10/10" in bar and "Loss_D:" in bar and "D(G(z)):" in bar and "images/s" in bar
+    assert bar.rstrip().splitlines()[-1].startswith("step 10 of 10: samples in ") or out.splitlines()[-1].startswith(
+        "step 10 of 10: samples in "
+    )
 
 
 def arrays(path):

@@ -102,6 +102,13 @@ def test_a_finished_run_says_so(tmp_path, small, capsys):
     assert "already at step 10 of 10; use more --steps" in capsys.readouterr().out
 
 
+def test_a_refused_command_leaves_nothing_behind(tmp_path, small):
+    for changes, must_resume in [({}, True), ({"data.name": "minst"}, False), ({"batch_size": 5000}, False)]:
+        with pytest.raises(ConfigError):
+            train.train(replace(small, changes), tmp_path / "run", must_resume)
+    assert not list(tmp_path.iterdir())
+
+
 def test_resuming_can_be_demanded(tmp_path, small):
     with pytest.raises(ConfigError, match="holds no checkpoint to resume from; leave out --resume"):
         train.train(small, tmp_path, must_resume=True)

@@ -128,11 +128,11 @@ def _resident(read: Callable, indices: Callable, count: int, config: Config, pro
     """All examples on the device as uint8; an item is the indices of a batch."""
     from tqdm import tqdm
 
-    starts = range(0, count, _READ_AT_ONCE)
-    parts = [
-        read(np.arange(i, min(i + _READ_AT_ONCE, count)))
-        for i in tqdm(starts, f"Loading {config.data.name}", unit_scale=_READ_AT_ONCE, unit=" images", leave=False, disable=not progress)
-    ]
+    parts = []
+    with tqdm(total=count, desc=f"Loading {config.data.name}", unit=" images", leave=False, disable=not progress) as bar:
+        for first in range(0, count, _READ_AT_ONCE):
+            parts.append(read(np.arange(first, min(first + _READ_AT_ONCE, count))))
+            bar.update(len(parts[-1]["label"]))
     resident = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     return Feed(
         resident,
