@@ -22,7 +22,7 @@ import flax.serialization
 import jax
 import numpy as np
 
-from jaxgan.errors import RunError
+from jaxgan.errors import ConfigError, RunError
 from jaxgan.game import GANState
 
 _MANIFEST = "manifest.json"
@@ -122,6 +122,8 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
     for step in reversed(steps_in(folder)):
         try:
             state, position = _read(folder / str(step), template)
+        except ConfigError:
+            raise
         except Exception as error:  # Orbax and TensorStore share no error type
             failed.append((step, _cause(error)))
             continue
@@ -157,6 +159,12 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _to_arrays(jax.eval_shape(lambda: template), copy=False))
     with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
         arrays = checkpointer.restore(path.absolute() / "state", args=orbax.args.StandardRestore(abstract))
+    for (name, found_leaf), needed in zip(jax.tree_util.tree_leaves_with_path(arrays), jax.tree.leaves(abstract)):
+        if np.shape(found_leaf) != needed.shape:
+            key = jax.tree_util.keystr(name)
+            raise ConfigError(
+                f"{path} holds {key} of shape {np.shape(found_leaf)}, this config needs {needed.shape}; restore that run's config.json"
+            )
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
     return state.replace(key=jax.random.wrap_key_data(arrays["key"])), manifest["position"]
 

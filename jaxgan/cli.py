@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(argv)
     except (ConfigError, RunError) as error:
-        print(f"jaxgan: {error}", file=sys.stderr)
+        print("jaxgan:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
     except BrokenPipeError:  # `jaxgan presets | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,7 +132,7 @@ def _add_sample(commands: Any) -> None:
 
 
 def _sample(given: argparse.Namespace) -> int:
-    count, seed = _whole("num", given.num, 1), _whole("seed", given.seed, 0)
+    count, seed = _whole("num", given.num, 1, 10_000_001), _whole("seed", given.seed, 0, 2**32)
     out, workdir = pathlib.Path(given.out), pathlib.Path(given.workdir)
     if out.suffix not in (".png", ".npz"):
         raise ConfigError(f"out={out} ends neither in .png nor in .npz; use one of them")
@@ -175,14 +175,16 @@ def _preset_in(argv: list[str]) -> str:
     return next((word for word in argv[1:] if word in PRESETS), "digits")
 
 
-def _whole(name: str, text: str, low: int) -> int:
-    if not text.lstrip("-").isdecimal():
-        raise ConfigError(f"{name}={text!r} is not a whole number; use one such as {low}")
-    if int(text) < low:
+def _whole(name: str, text: str, low: int, below: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise ConfigError(f"{name}={text[:40]!r} is not a whole number; use one such as {low}") from None
+    if value < low:
         raise ConfigError(f"{name}={text} is too small; use {low} or more")
-    if int(text) >= 2**32:
-        raise ConfigError(f"{name}={text} is too large; use less than {2**32}")
-    return int(text)
+    if value >= below:
+        raise ConfigError(f"{name}={text} is too large; use less than {below}")
+    return value
 
 
 def _unknown_word(word: str, command: str | None) -> str:

@@ -23,19 +23,19 @@ def option(default: Any, help: str, *, low: float | None = None, above: float | 
 class DataConfig:
     name: str = option("digits", "'digits' (embedded) or any image data set of TensorFlow Datasets, such as mnist or cifar10")
     split: str = option("train", "the split to train on, in TFDS's syntax, such as train or train[:50%%]")
-    image_size: int = option(28, "side of the training images in pixels; others are resized", low=8)
+    image_size: int = option(28, "side of the training images in pixels; others are resized", low=8, below=4097)
     dir: str | None = option(None, "where prepared data sets live; by default ~/.cache/jaxgan/datasets")
     manual_dir: str | None = option(None, "folder with the original files, downloaded beforehand")
-    resident_limit_mb: int = option(2048, "data sets up to this size live on the device; larger ones stream through Grain", low=0)
-    read_threads: int = option(2, "threads that read ahead when streaming", low=0)
+    resident_limit_mb: int = option(2048, "data sets up to this many MiB live on the device; larger ones stream", low=0)
+    read_threads: int = option(2, "threads that read ahead when streaming", low=0, below=1025)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     name: str = option("dcgan", "'dcgan' (batch norm, one-logit head) or 'seed' (the founding networks)")
-    latent_size: int = option(100, "length of the latent vector z", low=1)
-    generator_width: int = option(64, "channels of the generator's first image", low=2)
-    discriminator_width: int = option(32, "channels of the discriminator's first layer", low=1)
+    latent_size: int = option(100, "length of the latent vector z", low=1, below=2**16)
+    generator_width: int = option(64, "channels of the generator's first image", low=2, below=2**14)
+    discriminator_width: int = option(32, "channels of the discriminator's first layer", low=1, below=2**14)
     channels: int = option(1, "colour channels of the images: 1 or 3", low=1)
 
 
@@ -44,9 +44,9 @@ class ObjectiveConfig:
     name: str = option("nonsaturating", "nonsaturating, minimax, hinge, least_squares or relativistic")
     label_smoothing: float = option(0.0, "one-sided: real labels are 1 minus this (nonsaturating and minimax)", low=0.0, below=1.0)
     r1_weight: float = option(0.0, "weight of the R1 penalty, the discriminator's squared slope at real images; 0 for none", low=0.0)
-    r1_every: int = option(8, "the R1 penalty is taken on every n-th image of a batch", low=1)
+    r1_every: int = option(8, "the R1 penalty is taken on every n-th image of a batch", low=1, below=2**24)
     instance_noise: float = option(0.0, "standard deviation of noise added to all that the discriminator sees, at step 0", low=0.0)
-    instance_noise_steps: int = option(2000, "steps over which the instance noise decays linearly to 0", low=1)
+    instance_noise_steps: int = option(2000, "steps over which the instance noise decays linearly to 0", low=1, below=2**31)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,8 @@ class OptimizerConfig:
     discriminator_rate: float = option(2e-4, "Adam's learning rate for the discriminator", above=0.0)
     beta1: float = option(0.5, "Adam's decay of the first moment", low=0.0, below=1.0)
     beta2: float = option(0.999, "Adam's decay of the second moment", low=0.0, below=1.0)
-    decay_from: int = option(0, "step at which the rates begin to fall linearly", low=0)
-    decay_steps: int | None = option(None, "steps in which the rates fall to a hundredth; none keeps them", low=1)
+    decay_from: int = option(0, "step at which the rates begin to fall linearly", low=0, below=2**31)
+    decay_steps: int | None = option(None, "steps in which the rates fall to a hundredth; none keeps them", low=1, below=2**31)
     clip_norm: float | None = option(None, "clip each player's gradient to this global norm; none does not clip", above=0.0)
     ema_decay: float = option(0.999, "decay per step of the averaged generator that samples come from", low=0.0, below=1.0)
 
@@ -65,7 +65,7 @@ class OptimizerConfig:
 class LogConfig:
     every: int = option(50, "steps between lines of losses", low=1)
     sample_every: int = option(500, "steps between sample grids", low=1)
-    samples: int = option(64, "images in a sample grid", low=1)
+    samples: int = option(64, "images in a sample grid", low=1, below=10_001)
     checkpoint_every: int = option(500, "steps between checkpoints", low=1)
     keep: int = option(3, "how many of the newest checkpoints to keep", low=1)
     tensorboard: bool = option(True, "write scalars and grids for TensorBoard")
@@ -74,9 +74,9 @@ class LogConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    steps: int = option(2000, "training steps in all, those of a resumed run included", low=1)
+    steps: int = option(2000, "training steps in all, those of a resumed run included", low=1, below=2**31)
     seed: int = option(0, "seed of weights, noise and data order", low=0, below=2**32)
-    batch_size: int = option(64, "images per step, over all devices", low=1)
+    batch_size: int = option(64, "images per step, over all devices", low=1, below=2**24)
     devices: int | None = option(None, "how many devices to train on; none means all", low=1)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -152,7 +152,7 @@ def replace(config: Config, changes: dict[str, Any]) -> Config:
     for name, value in changes.items():
         if name not in known:
             raise ConfigError(unknown("field", name, known))
-        value = parse(name, known[name], value) if isinstance(value, str) else value
+        value = parse(name, known[name], value if isinstance(value, str) else str(value))
         group, _, leaf = name.rpartition(".")
         if group:
             config = dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **{leaf: value})})
@@ -216,6 +216,12 @@ def validate(config: Config, device_count: int) -> None:
     if batch % devices:
         near = [n for n in (batch // devices * devices, batch // devices * devices + devices) if n]
         raise ConfigError(f"batch_size={batch} is not divisible by {devices} devices; use {' or '.join(map(str, near))}")
+    share, every = batch // devices, config.objective.r1_every
+    if devices > 1 and config.objective.r1_weight and share % every:
+        raise ConfigError(
+            f"objective.r1_every={every} does not divide the {share} images of each of {devices} devices, so R1 would see other images "
+            f"than on one device; use batch_size={devices * every} or --objective.r1-every {math.gcd(share, every)}"
+        )
 
 
 def _check_bounds(name: str, value: Any, low: float | None, above: float | None, below: float | None) -> None:

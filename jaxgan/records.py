@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 
 from jaxgan import sampling
-from jaxgan.errors import RunError
+from jaxgan.errors import ConfigError, RunError
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`, without a last line that a killed run cut short."""
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]  # what follows the last newline is not a whole line
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last newline is not a whole line
+        try:
+            record = json.loads(line)
+            record["step"] + 0
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(f"{path} line {number} is not a record; mend that line or move the file away") from None
+        records.append(record)
+    return records
 
 
 def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str:
@@ -37,6 +44,7 @@ class Records:
 
     def __init__(self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, tensorboard: bool):
         self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
+        (workdir / "samples").mkdir(exist_ok=True)
         path = workdir / "metrics.jsonl"
         found = read_metrics(path)
         kept = [record for record in found if record["step"] <= step]
@@ -73,7 +81,7 @@ class Records:
                     self._tensorboard.add_scalar(name, value, record["step"])
         line = format_line(record, self._steps, self._steps_per_epoch)
         if self._bar is None:
-            print(line, flush=True)
+            _print(line)
         else:
             self._bar.set_postfix_str(line.partition("] ")[2])
 
@@ -86,7 +94,7 @@ class Records:
     def say(self, text: str) -> None:
         """One line for the user, above the bar where there is one."""
         if self._bar is None:
-            print(text, flush=True)
+            _print(text)
         else:
             self._bar.write(text, file=sys.stderr)
 
@@ -102,6 +110,14 @@ class Records:
         self._lines.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+def _print(line: str) -> None:
+    """Prints a line; where nobody reads any more, or nothing more can be written, training goes on in silence."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

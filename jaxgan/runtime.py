@@ -16,7 +16,13 @@ def cache_dir() -> pathlib.Path:
 
 
 def keep_compiled_programs() -> None:
-    """Turns on JAX's persistent compilation cache, so that a second run starts faster."""
+    """Turns on JAX's persistent compilation cache, where its folder can be written, so that a second run starts faster."""
+    try:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if not os.access(cache_dir(), os.W_OK):
+        return
     jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

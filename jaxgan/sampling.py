@@ -50,6 +50,8 @@ def _generate(game: Game, variables: Any, z: Array) -> Array:
 
 def generate(game: Game, state: GANState, z: Array) -> np.ndarray:
     """Images of the averaged generator: z [N,Z] -> uint8 [N,H,W,C]."""
+    if not len(z):
+        raise ValueError("there are 0 latents to make images from; give 1 or more")
     variables = averaged_generator(game, state)
     padded = jnp.concatenate([z, jnp.zeros((-len(z) % min(_CHUNK, len(z)), z.shape[1]), z.dtype)])
     chunks = np.split(padded, range(min(_CHUNK, len(z)), len(padded), min(_CHUNK, len(z))))
@@ -58,6 +60,8 @@ def generate(game: Game, state: GANState, z: Array) -> np.ndarray:
 
 def sample(game: Game, state: GANState, key: Key, count: int) -> np.ndarray:
     """`count` images, uint8 [count,H,W,C]. Image i depends on the key and i alone; the key is consumed."""
+    if count < 1:
+        raise ValueError(f"count={count} is too small; use 1 or more")
     return generate(game, state, _latents(game, key, count))
 
 
@@ -84,6 +88,8 @@ def interpolate(game: Game, state: GANState, key: Key, rows: int, columns: int) 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """uint8 [N,H,W,C] -> one image uint8 [h,w,C], row by row, with a line of one pixel between; near a square by default."""
     count, height, width, channels = images.shape
+    if count < 1 or (columns is not None and columns < 1):
+        raise ValueError(f"a grid needs at least 1 image and 1 column, got {count} and {columns}")
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     page = np.zeros((rows * columns, height + 1, width + 1, channels), np.uint8)

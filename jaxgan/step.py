@@ -59,6 +59,8 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
             # One forward pass serves both players: the second update pulls its gradient back through this one.
             fake, pull_back, generator_model_state = jax.vjp(generate, state.generator.params, has_aux=True)
+            if real.shape != fake.shape or not count:
+                raise ValueError(f"the batch holds images {real.shape}, the generator makes {fake.shape}; make them equal, and not empty")
 
         with jax.named_scope("discriminator_update"):
             player = state.discriminator
@@ -111,7 +113,11 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
 def scaled(images: Array) -> Array:
     """uint8 [0, 255] to float32 [-1, 1]; floating images as they are."""
-    return images.astype(jnp.float32) / 127.5 - 1.0 if images.dtype == jnp.uint8 else images
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 127.5 - 1.0
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images are {images.dtype}; give uint8 in [0, 255] or floating numbers in [-1, 1]")
+    return images
 
 
 def per_example(draw: Callable[[Key], Array], key: Key, first: Any, count: int) -> Array:

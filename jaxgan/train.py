@@ -1,6 +1,7 @@
 """The training loop, top to bottom: check, open the workdir, load data, restore, compile, train, record, save."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import pathlib
@@ -98,11 +99,11 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
                         rate = (step - timed_from) * config.batch_size / elapsed if step > timed_from else 0.0
                         log.metrics({"step": step, **last, "images_per_second": round(rate, 1)})
                         timer, timed_from = time.perf_counter(), step
-                    if step % config.log.sample_every == 0 or step == config.steps:
-                        log.samples(step, sampling.sample(game, state, jax.random.key(config.seed), config.log.samples))
                     if step % config.log.checkpoint_every == 0 or step == config.steps:
                         saver.save(state, feed.position())
                         saved = step
+                    if step % config.log.sample_every == 0 or step == config.steps:
+                        log.samples(step, sampling.sample(game, state, jax.random.key(config.seed), config.log.samples))
 
             # ------------------------------------------------------------------------------------------------------------- finish
             if saved != step:
@@ -127,7 +128,8 @@ def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
     path, folder = workdir / "config.json", workdir / "checkpoints"
     if not path.is_file() or not checkpoint.steps_in(folder):
         raise ConfigError(f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}")
-    config = replace(Config(), _read_json(path))
+    config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None)
+    validate(config, 1)
     found = checkpoint.restore(folder, _template(config), set_aside=False)  # a run may be training there
     assert found is not None  # steps_in was not empty
     return config, found.state
@@ -148,12 +150,14 @@ def _first_state(game: Any, config: Config, folder: pathlib.Path) -> tuple[GANSt
 @contextlib.contextmanager
 def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
     """Makes the workdir and holds it against a second run; gives its folder of checkpoints."""
-    made_here = not workdir.exists()
     try:
+        made_here = not workdir.exists()
+        str(workdir).encode()  # Orbax takes no other names
         (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("w")
-    except OSError as error:
-        raise ConfigError(f"workdir={workdir} cannot be written: {error.strerror}; choose another --workdir") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name is not UTF-8"
+        raise ConfigError(f"workdir={str(workdir)!a} cannot be written: {reason}; choose another --workdir") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +174,7 @@ def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
 def _check_config(workdir: pathlib.Path, config: Config) -> None:
     path = workdir / "config.json"
     if not path.exists():
-        if any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
+        if checkpoint.steps_in(workdir / "checkpoints") or any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
             raise ConfigError(f"workdir={workdir} holds results but no config.json; choose another --workdir")
         return
     changed = differences(_read_json(path), to_dict(config))

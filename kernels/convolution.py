@@ -179,7 +179,7 @@ def convolution(x: Array, kernel: Array, *, stride: int = 2, padding: int = 1) -
     Raises:
       ValueError: where the ranks, channels or sizes do not fit.
     """
-    _check(x, kernel, 2, "the kernel's third axis")
+    _check(x, kernel, 2, "the kernel's third axis", stride, padding)
     size = tuple(x.shape[1:3])
     if min(size) + 2 * padding < kernel.shape[0]:
         raise ValueError(f"a {kernel.shape[0]}-pixel kernel does not fit an image of {size} pixels padded by {padding}; use a larger image")
@@ -202,7 +202,7 @@ def transposed_convolution(y: Array, kernel: Array, *, stride: int = 2, padding:
     Raises:
       ValueError: where the ranks, channels or sizes do not fit.
     """
-    _check(y, kernel, 3, "the kernel's last axis")
+    _check(y, kernel, 3, "the kernel's last axis", stride, padding)
     width = kernel.shape[0]
     size = tuple((n - 1) * stride + width - 2 * padding for n in y.shape[1:3])
     if min(size) < 1:
@@ -211,8 +211,10 @@ def transposed_convolution(y: Array, kernel: Array, *, stride: int = 2, padding:
     return _spread_p.bind(y[None], kernel[None], **params)[0]
 
 
-def _check(images: Array, kernel: Array, axis: int, name: str) -> None:
-    if images.ndim != 4 or kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1]:
+def _check(images: Array, kernel: Array, axis: int, name: str, stride: int, padding: int) -> None:
+    if not isinstance(stride, int) or not isinstance(padding, int) or stride < 1 or padding < 0:
+        raise ValueError(f"stride={stride} and padding={padding} must be whole numbers of at least 1 and 0")
+    if images.ndim != 4 or kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1] or not kernel.shape[0]:
         raise ValueError(f"expected images [B,H,W,C] and a kernel [k,k,..], got shapes {images.shape} and {kernel.shape}")
     if images.shape[-1] != kernel.shape[axis]:
         raise ValueError(f"images have {images.shape[-1]} channels but {name} is {kernel.shape[axis]}; make them equal")

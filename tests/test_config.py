@@ -26,6 +26,7 @@ MISTAKES = [
     ({"batch_size": 0}, 1, "batch_size=0 is too small; use 1 or more"),
     ({"batch_size": 100}, 8, "batch_size=100 is not divisible by 8 devices; use 96 or 104"),
     ({"batch_size": 3}, 8, "batch_size=3 is not divisible by 8 devices; use 8"),
+    ({"objective.r1_weight": 1.0, "batch_size": 8}, 4, "r1_every=8 does not divide the 2 images of each of 4 devices"),
     ({"devices": 8}, 4, "devices=8 but this machine has 4; use at most 4"),
     ({"data.image_size": 30}, 1, "data.image_size=30 cannot be made by two doublings; use 28 or 32, multiples of 4"),
     ({"data.image_size": 0}, 1, "data.image_size=0 is too small; use 8 or more"),

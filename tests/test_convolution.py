@@ -140,6 +140,9 @@ def test_an_empty_batch_gives_an_empty_batch_and_zero_gradient():
             lambda: convolution(jnp.zeros((2, 8, 8, 3), jnp.bfloat16), jnp.zeros((4, 4, 3, 2))),
             "bfloat16 but the kernel is float32",
         ),
+        (lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2)), stride=2.0), "stride=2.0 and padding=1 must be whole"),
+        (lambda: transposed_convolution(jnp.zeros((2, 8, 8, 2)), jnp.zeros((4, 4, 3, 2)), stride=0), "stride=0 and padding=1"),
+        (lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2)), padding=-1), "stride=2 and padding=-1"),
         (lambda: convolution(jnp.zeros((2, 1, 1, 3)), jnp.zeros((4, 4, 3, 2))), "4-pixel kernel does not fit"),
     ],
 )

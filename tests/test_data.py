@@ -165,6 +165,27 @@ def test_a_changed_byte_is_noticed(tmp_path, official):
         data.load(config_for(tmp_path, "mnist", "mnist"))
 
 
+def test_two_runs_that_prepare_the_same_do_not_disturb_each_other(tmp_path):
+    import concurrent.futures
+
+    code = (
+        "import sys; from jaxgan import data; from jaxgan.config import Config, replace\n"
+        "print(data.load(replace(Config(), {'data.dir': sys.argv[1]})).num_examples)"
+    )
+    run = lambda _: subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in pool.map(run, range(2)):
+            assert done.stdout.strip() == "1797", done.stderr
+
+
+def test_a_damaged_description_of_a_data_set_is_named(tmp_path):
+    config = replace(Config(), {"data.dir": str(tmp_path)})
+    data.load(config)
+    (tmp_path / "digits" / "1.0.0" / "dataset_info.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"data\.name='digits' cannot be opened: .*remove .*digits to prepare it anew"):
+        data.load(config)
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [(b"x", "is not a readable gzip file"), (gzip.compress(b"abcd"), "does not begin with the IDX number 2051")],

@@ -87,6 +87,13 @@ def test_files_hold_the_images(tmp_path, channels):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "a.png"]  # and nothing half written beside them
 
 
+def test_counts_of_nothing_are_named(game, state):
+    with pytest.raises(ValueError, match="count=0 is too small"):
+        sampling.sample(game, state, jax.random.key(0), 0)
+    with pytest.raises(ValueError, match="at least 1 image"):
+        sampling.grid(np.zeros((0, 2, 2, 1), np.uint8))
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"a\.png cannot be written"):

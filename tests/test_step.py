@@ -219,6 +219,27 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart(game):
     np.testing.assert_allclose(stats["mean"], fake.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)  # a float32 mean in another order
 
 
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (np.zeros((8, 12, 12, 1), np.uint8), r"images \(8, 12, 12, 1\), the generator makes \(8, 8, 8, 1\)"),
+        (np.zeros((0, 8, 8, 1), np.uint8), "not empty"),
+        (np.zeros((8, 8, 8, 1), np.int32), "images are int32; give uint8"),
+    ],
+)
+def test_batches_that_do_not_fit_are_named(game, images, text):
+    with pytest.raises(ValueError, match=text):
+        jax.eval_shape(make_step(game), fresh(game), {"image": images})
+
+
+def test_r1_sees_the_same_images_on_four_devices(small):
+    game = plain(replace(small, {"objective.r1_weight": 100.0, "objective.r1_every": 2}))
+    one, _ = train(jax.jit(make_step(game)), fresh(game))
+    share = lambda b: jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), b)
+    four, _ = train(parallel.data_parallel(make_step(game, parallel.AXIS)), fresh(game), prepare=share)
+    assert_close(one, four)
+
+
 def test_instance_noise_decays_to_nothing(small):
     noisy = make_game(replace(small, {"objective.instance_noise": 0.5, "objective.instance_noise_steps": 10}))
     clean = make_game(small)

@@ -121,8 +121,53 @@ def test_a_workdir_in_use_is_refused(tmp_path, small):
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path, small):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"workdir=.*file/run cannot be written: Not a directory; choose another"):
+    with pytest.raises(ConfigError, match=r"workdir=.*file/run. cannot be written: Not a directory; choose another"):
         train.train(small, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("line", ["{}", "not json", '{"step": "x"}', "\udcff"])
+def test_a_damaged_line_of_metrics_is_named(tmp_path, small, line):
+    train.train(replace(small, {"steps": 10}), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + line.encode(errors="surrogateescape") + b"\n")
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl line 3 is not a record; mend that line"):
+        train.train(small, tmp_path)
+
+
+def test_checkpoints_of_an_unknown_config_are_not_continued(tmp_path, small):
+    train.train(replace(small, {"steps": 10}), tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"holds results but no config\.json"):
+        train.train(small, tmp_path)
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model.generator_width": 6}, r"of shape .*, this config needs .*; restore that run's config\.json"),
+        ({"model.generator_width": 4.5}, r"model\.generator_width='4\.5' is not a whole number"),
+        ({"objective.name": "foo"}, "unknown objective 'foo'"),
+    ],
+)
+def test_a_config_that_does_not_fit_its_checkpoints_is_named(tmp_path, small, changes, text):
+    train.train(replace(small, {"steps": 10}), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ConfigError, match=text):
+        train.restore(tmp_path)
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]  # not set aside as damaged
+
+
+def test_grids_that_cannot_be_written_cost_no_step(tmp_path, small, monkeypatch):
+    def fail(*_):
+        raise RunError("no room for a grid")
+
+    monkeypatch.setattr(train.sampling, "save", fail)
+    with pytest.raises(RunError, match="no room for a grid"):
+        train.train(small, tmp_path)
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [10, 20]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"no_such_field": 1}'])
@@ -180,6 +225,17 @@ def test_a_signal_saves_and_exits_cleanly(tmp_path, number):
     assert step >= 3
     assert f"stopped by {number.name} at step {step} of 1000000, saved; the same command resumes" in out
     assert err == ""
+
+
+def test_training_goes_on_when_nobody_reads_its_lines(tmp_path):
+    process = start("train", "--workdir", str(tmp_path), *small_flags())
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert process.stderr is not None and process.stderr.read() == ""
+    process.stderr.close()
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [10, 20]
 
 
 KILLS = 20

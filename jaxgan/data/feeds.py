@@ -72,7 +72,7 @@ def load(config: Config, progress: bool = False) -> Feed:
         source = builder.as_data_source(split=data.split)
     except (ValueError, KeyError) as error:
         splits = ", ".join(builder.info.splits)
-        raise ConfigError(f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:150]}; use one of {splits}") from None
+        raise ConfigError(f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:300]}; use one of {splits}") from None
     count = len(source)
     if config.batch_size > count:
         raise ConfigError(f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less")

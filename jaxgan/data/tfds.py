@@ -1,6 +1,7 @@
 """Finds, prepares and opens a TFDS data set, with no TensorFlow in this process and no long wait without a network."""
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import io
@@ -48,18 +49,30 @@ def open_builder(data: DataConfig) -> Any:
     if data.manual_dir and not pathlib.Path(data.manual_dir).is_dir():
         raise ConfigError(f"data.manual_dir={data.manual_dir} is not a folder; name the folder that holds the original files")
     name = data.name.partition(":")[0].partition("/")[0]
-    try:
+    if name in TF_FREE and name != data.name:
+        raise ConfigError(f"data.name={data.name!r}: {name} comes in one version here; use --data.name {name}")
+
+    def make() -> Any:
         if name in TF_FREE:
-            builder = TF_FREE[name](data_dir=root, file_format=FORMAT)
-        else:
-            builder = tfds.builder(data.name, data_dir=root, file_format=FORMAT)
+            return TF_FREE[name](data_dir=root, file_format=FORMAT)
+        return tfds.builder(data.name, data_dir=root, file_format=FORMAT)
+
+    try:
+        builder = make()
+        if builder.is_prepared():
+            return builder
     except tfds.core.DatasetNotFoundError:
         known = {*TF_FREE, *tfds.list_builders(with_community_datasets=False)}
         raise ConfigError("data.name: " + unknown("data set", data.name, known)) from None
-    except (ValueError, AssertionError) as error:
-        raise ConfigError(f"data.name={data.name!r}: {_one_line(error)}; see the data set's page in TFDS's catalogue") from None
-    if not builder.is_prepared():
-        _prepare(builder, name, data, tf_free=name in TF_FREE)
+    except Exception as error:  # TFDS and protobuf share no error type
+        raise ConfigError(
+            f"data.name={data.name!r} cannot be opened: {_one_line(error)}; correct the name, or remove {root / name} to prepare it anew"
+        ) from None
+    with (root / f".{name}.lock").open("w") as lock:  # another run may be preparing the same
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        builder = make()
+        if not builder.is_prepared():
+            _prepare(builder, name, data, tf_free=name in TF_FREE)
     return builder
 
 
