@@ -27,7 +27,7 @@ def jaxgan_steps(batch_size: int) -> Any:
     from jaxgan import parallel, runtime
     from jaxgan.config import preset
     from jaxgan.data.feeds import batch_indices
-    from jaxgan.game import default_steps_per_call, init, make_game
+    from jaxgan.game import init, make_game
 
     runtime.keep_freed_memory()
     config, devices = preset("seed-mnist"), jax.devices()[:1]
@@ -35,7 +35,7 @@ def jaxgan_steps(batch_size: int) -> Any:
     program = parallel.make_program(game, lambda arrays, item: jax.tree.map(lambda x: x[item], arrays), devices)
     images = np.random.default_rng(0).integers(0, 256, (EXAMPLES, 28, 28, 1), np.uint8)
     state, resident = parallel.replicate((init(game, jax.random.key(0)), {"image": images}), devices)
-    per_call = default_steps_per_call(config.log, devices[0].platform)
+    per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
     at = 0
 
     def run(steps: int) -> None:

@@ -14,7 +14,7 @@ from flax import struct
 from jax import Array
 
 from jaxgan import models, objectives, penalties
-from jaxgan.config import Config, LogConfig
+from jaxgan.config import Config
 from jaxgan.objectives import Objective
 from jaxgan.penalties import Penalty
 
@@ -129,8 +129,3 @@ def init(game: Game, key: Key) -> GANState:
         discriminator=player(discriminator, game.discriminator_tx),
         ema=jax.tree.map(jnp.copy, generator["params"]),
     )
-
-
-def default_steps_per_call(log: LogConfig, platform: str) -> int:
-    """Steps in one dispatch: XLA:CPU runs a step inside a loop several times slower, a GPU waits for Python without one."""
-    return log.steps_per_call or (1 if platform == "cpu" else 25)

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgan.config import LogConfig
 from jaxgan.game import Game
 from jaxgan.step import make_step
 
@@ -55,6 +56,11 @@ def many_steps(step: Callable, fetch: Callable[[Any, Any], Any]) -> Callable:
         return lax.scan(lambda s, item: one_step(s, resident, item), state, items)
 
     return run
+
+
+def default_steps_per_call(log: LogConfig, platform: str) -> int:
+    """Steps in one dispatch: XLA:CPU runs a step inside a loop several times slower, a GPU waits for Python without one."""
+    return log.steps_per_call or (1 if platform == "cpu" else 25)
 
 
 def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any]) -> Callable:

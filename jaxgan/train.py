@@ -18,7 +18,7 @@ import numpy as np
 from jaxgan import checkpoint, data, parallel, records, sampling
 from jaxgan.config import Config, differences, replace, to_dict, validate
 from jaxgan.errors import ConfigError, RunError
-from jaxgan.game import GANState, default_steps_per_call, init, make_game
+from jaxgan.game import GANState, init, make_game
 
 
 def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, progress: bool = False) -> GANState:
@@ -76,7 +76,7 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
             # ------------------------------------------------------------------------------------------------------------- compile
             program = parallel.make_program(game, feed.fetch, devices)
             state, resident = parallel.replicate((state, feed.resident), devices)
-            per_call = default_steps_per_call(config.log, devices[0].platform)
+            per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
             intervals = (config.log.every, config.log.sample_every, config.log.checkpoint_every)
 
             # --------------------------------------------------------------------------------------------------------------- train
