@@ -42,7 +42,7 @@ class ModelConfig:
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
     name: str = option("nonsaturating", "nonsaturating, minimax, hinge, least_squares or relativistic")
-    label_smoothing: float = option(0.0, "one-sided: real labels are 1 minus this (nonsaturating and minimax)", low=0.0, below=1.0)
+    label_smoothing: float = option(0.0, "one-sided: real labels are 1 minus this (nonsaturating, minimax, least_squares)", low=0.0, below=1.0)
     r1_weight: float = option(0.0, "weight of the R1 penalty, the discriminator's squared slope at real images; 0 for none", low=0.0)
     r1_every: int = option(8, "the R1 penalty is taken on every n-th image of a batch", low=1, below=2**24)
     instance_noise: float = option(0.0, "standard deviation of noise added to all that the discriminator sees, at step 0", low=0.0)
@@ -78,6 +78,7 @@ class Config:
     seed: int = option(0, "seed of weights, noise and data order", low=0, below=2**32)
     batch_size: int = option(64, "images per step, over all devices", low=1, below=2**24)
     devices: int | None = option(None, "how many devices to train on; none means all", low=1)
+    kernels: str = option("auto", "fused operations: auto, xla (their references), triton (CUDA GPUs only) or plain (jax.nn's)")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -117,9 +118,11 @@ PRESETS: dict[str, tuple[str, Config]] = {
 }
 
 MODELS = ("dcgan", "seed")
+SMOOTHED = ("nonsaturating", "minimax", "least_squares")
+KERNELS = ("auto", "xla", "triton", "plain")
 OBJECTIVES = ("nonsaturating", "minimax", "hinge", "least_squares", "relativistic")
 # A run is continued with these changed; a change of any other field makes it another run.
-MAY_CHANGE = ("steps", "devices", "log.", "data.dir", "data.manual_dir", "data.read_threads")
+MAY_CHANGE = ("steps", "devices", "kernels", "log.", "data.dir", "data.manual_dir", "data.read_threads")
 
 
 def preset(name: str) -> Config:
@@ -197,7 +200,9 @@ def validate(config: Config, device_count: int) -> None:
         raise ConfigError("model.name: " + unknown("model", config.model.name, MODELS))
     if config.objective.name not in OBJECTIVES:
         raise ConfigError("objective.name: " + unknown("objective", config.objective.name, OBJECTIVES))
-    if config.objective.label_smoothing and config.objective.name not in ("nonsaturating", "minimax"):
+    if config.kernels not in KERNELS:
+        raise ConfigError("kernels: " + unknown("kind", config.kernels, KERNELS))
+    if config.objective.label_smoothing and config.objective.name not in SMOOTHED:
         raise ConfigError(f"objective.label_smoothing={config.objective.label_smoothing} has no meaning for {config.objective.name}; use 0")
     if config.model.channels not in (1, 3):
         raise ConfigError(f"model.channels={config.model.channels} is neither 1 (greyscale) nor 3 (RGB); use one of them")

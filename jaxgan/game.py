@@ -3,6 +3,7 @@
 A GAN variant is one `Game`; `game._replace(...)` makes the next variant. All that training changes is in `GANState`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from jax import Array
 
 from jaxgan import models, objectives, penalties
 from jaxgan.config import Config
+from jaxgan.kernels import batch_norm_leaky_relu, bias_leaky_relu
+from jaxgan.models import layers
 from jaxgan.objectives import Objective
 from jaxgan.penalties import Penalty
 
@@ -82,11 +85,19 @@ def make_game(config: Config) -> Game:
     """The game that a config describes."""
     model, objective, optimizer = config.model, config.objective, config.optimizer
     image: dict[str, Any] = dict(image_size=config.data.image_size, channels=model.channels, width=model.generator_width)
-    if model.name == "seed":
-        networks = models.SeedGenerator(**image), models.SeedDiscriminator(width=model.discriminator_width)
+    if config.kernels == "plain":
+        smoothing = {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
+        losses = getattr(objectives, objective.name)(**smoothing)
+        act, norm_act = layers.plain_act, layers.plain_norm_act
     else:
-        networks = models.DCGANGenerator(**image), models.DCGANDiscriminator(width=model.discriminator_width)
-    smoothing = {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
+        implementation = None if config.kernels == "auto" else config.kernels
+        losses = objectives.fused(objective.name, objective.label_smoothing, implementation)
+        act = functools.partial(bias_leaky_relu, implementation=implementation)
+        norm_act = functools.partial(batch_norm_leaky_relu, implementation=implementation)
+    if model.name == "seed":
+        networks = models.SeedGenerator(**image, act=act), models.SeedDiscriminator(model.discriminator_width, act)
+    else:
+        networks = models.DCGANGenerator(**image, act=act, norm_act=norm_act), models.DCGANDiscriminator(model.discriminator_width, act)
     noise = None
     if objective.instance_noise:
         noise = optax.linear_schedule(objective.instance_noise, 0.0, objective.instance_noise_steps)
@@ -100,7 +111,7 @@ def make_game(config: Config) -> Game:
 
     return Game(
         *networks,
-        objective=getattr(objectives, objective.name)(**smoothing),
+        objective=losses,
         generator_tx=adam(optimizer.generator_rate),
         discriminator_tx=adam(optimizer.discriminator_rate),
         latent=normal_latent(model.latent_size),

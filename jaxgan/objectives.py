@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import relu, softplus
 
+from jaxgan.kernels import gan_discriminator_loss, gan_generator_loss
+
 
 class Objective(NamedTuple):
     """What each player minimises. Both functions take (real, fake) logits [B, ...] and return a scalar.
@@ -71,14 +73,14 @@ def hinge() -> Objective:
     return Objective(lambda real, fake: jnp.mean(relu(1.0 - real)) + jnp.mean(relu(1.0 + fake)), lambda real, fake: -jnp.mean(fake))
 
 
-def least_squares() -> Objective:
-    """L_D = (E[(D(x) - 1)^2] + E[D(G(z))^2]) / 2, L_G = E[(D(G(z)) - 1)^2] / 2.
+def least_squares(label_smoothing: float = 0.0) -> Objective:
+    """L_D = (E[(D(x) - t)^2] + E[D(G(z))^2]) / 2, L_G = E[(D(G(z)) - 1)^2] / 2, with t = 1 - label_smoothing.
 
     References:
       Mao et al., Least Squares Generative Adversarial Networks, 2017.
     """
     return Objective(
-        lambda real, fake: (jnp.mean((real - 1.0) ** 2) + jnp.mean(fake**2)) / 2.0,
+        lambda real, fake: (jnp.mean((real - 1.0 + label_smoothing) ** 2) + jnp.mean(fake**2)) / 2.0,
         lambda real, fake: jnp.mean((fake - 1.0) ** 2) / 2.0,
     )
 
@@ -90,3 +92,17 @@ def relativistic() -> Objective:
       Jolicoeur-Martineau, The Relativistic Discriminator, 2018.
     """
     return Objective(lambda real, fake: jnp.mean(softplus(fake - real)), lambda real, fake: jnp.mean(softplus(real - fake)))
+
+
+def fused(name: str, label_smoothing: float = 0.0, implementation: str | None = None) -> Objective:
+    """The objective of that name with each loss and its gradients in one pass: `jaxgan.kernels.gan_loss`.
+
+    Args:
+      name: of one of the functions above.
+      label_smoothing: as there.
+      implementation: None, "xla" or "triton".
+    """
+    return Objective(
+        lambda real, fake: gan_discriminator_loss(real, fake, name, label_smoothing, implementation),
+        lambda real, fake: gan_generator_loss(real, fake, name, implementation),
+    )

@@ -19,6 +19,7 @@ from jaxgan import checkpoint, data, parallel, records, sampling
 from jaxgan.config import Config, differences, replace, to_dict, validate
 from jaxgan.errors import ConfigError, RunError
 from jaxgan.game import GANState, init, make_game
+from jaxgan.kernels import launch
 
 
 def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, progress: bool = False) -> GANState:
@@ -43,6 +44,7 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
     # ---------------------------------------------------------------------------------------------------------- check and open
     validate(config, jax.local_device_count())
     devices = jax.local_devices()[: config.devices or jax.local_device_count()]
+    _check_kernels(config, devices[0].platform)
     with _owned(workdir) as folder:
         _check_config(workdir, config)
         finished = max(checkpoint.steps_in(folder), default=0)
@@ -128,11 +130,20 @@ def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
     path, folder = workdir / "config.json", workdir / "checkpoints"
     if not path.is_file() or not checkpoint.steps_in(folder):
         raise ConfigError(f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}")
-    config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None)
+    config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None, kernels="auto")
     validate(config, 1)
     found = checkpoint.restore(folder, _template(config), set_aside=False)  # a run may be training there
     assert found is not None  # steps_in was not empty
     return config, found.state
+
+
+def _check_kernels(config: Config, platform: str) -> None:
+    try:
+        asked = config.kernels if config.kernels == "plain" else launch.resolve(None if config.kernels == "auto" else config.kernels)
+    except ValueError as error:
+        raise ConfigError(f"kernels={config.kernels}: {error}") from None
+    if asked == "triton" and platform != "gpu":
+        raise ConfigError(f"kernels={config.kernels} asks for triton, which needs a CUDA GPU, but this machine trains on {platform}; use xla")
 
 
 def _template(config: Config) -> GANState:

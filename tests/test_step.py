@@ -198,7 +198,7 @@ def test_the_state_is_donated(game):
 def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart(game):
     import flax.linen as nn
 
-    from jaxgan.models.layers import BatchNorm, Conv
+    from jaxgan.models.layers import BatchNormAct, Conv
 
     class Normed(nn.Module):
         axis_name: str | None = None
@@ -206,7 +206,7 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart(game):
 
         @nn.compact
         def __call__(self, images, train):
-            x = BatchNorm(self.axis_name, self.momentum)(images, train)
+            x = BatchNormAct(self.axis_name, self.momentum)(images, train)
             return nn.Dense(1)(Conv(2)(x).reshape(images.shape[0], -1))
 
     game = game._replace(discriminator=Normed())

@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgan.models.layers import Conv, ConvTranspose, Initializer, leaky_relu
+from jaxgan.kernels import bias_leaky_relu
+from jaxgan.models.layers import Act, Conv, ConvTranspose, Initializer
 
 
 def torch_uniform(fan_in: int) -> Initializer:
@@ -38,6 +39,7 @@ class SeedGenerator(nn.Module):
     image_size: int = 28
     channels: int = 1
     width: int = 64
+    act: Act = bias_leaky_relu
 
     @nn.compact
     def __call__(self, z: Array, train: bool) -> Array:
@@ -45,10 +47,10 @@ class SeedGenerator(nn.Module):
         start = self.image_size // 4
         init = torch_uniform(z.shape[-1])
         x = nn.Dense(start * start * self.width, kernel_init=init, bias_init=init)(z)
-        x = leaky_relu(x).reshape(-1, start, start, self.width)
+        x = self.act(x).reshape(-1, start, start, self.width)
         # PyTorch counts a transposed convolution's fan_in by its outputs.
         half = self.width // 2
-        x = leaky_relu(ConvTranspose(half, use_bias=False, kernel_init=torch_uniform(16 * half))(x))
+        x = ConvTranspose(half, use_bias=False, kernel_init=torch_uniform(16 * half), act=self.act)(x)
         return jnp.tanh(ConvTranspose(self.channels, use_bias=False, kernel_init=torch_uniform(16 * self.channels))(x))
 
 
@@ -56,11 +58,12 @@ class SeedDiscriminator(nn.Module):
     """images [B,S,S,C] -> a map of logits [B,h,h,1], h = S // 8: 3 x 3 for 28 pixels."""
 
     width: int = 16
+    act: Act = bias_leaky_relu
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
         del train
         x = images
         for features in (self.width, 2 * self.width):
-            x = leaky_relu(Conv(features, use_bias=False, kernel_init=torch_uniform(16 * x.shape[-1]))(x))
+            x = Conv(features, use_bias=False, kernel_init=torch_uniform(16 * x.shape[-1]), act=self.act)(x)
         return Conv(1, use_bias=False, kernel_init=torch_uniform(16 * x.shape[-1]))(x)

@@ -1,0 +1,246 @@
+"""Where Triton is met: importing it, launching a kernel from JAX, and choosing between it and XLA.
+
+An operation has a reference in jax.numpy, which runs everywhere, and may have Triton kernels, which run on CUDA GPUs. Which of
+the two is lowered is a matter of the platform, of the argument `implementation` and of the environment variable
+
+    JAXGAN_KERNELS=auto|xla|triton|interpret
+
+which stands for `implementation=None` (read when a function is traced; `interpret` before jaxgan is imported):
+
+    auto        Triton for the operations and sizes of `FASTER_FROM` on a CUDA GPU, XLA otherwise
+    xla         the reference, compiled by XLA
+    triton      the kernels; an error on any platform but CUDA
+    interpret   the kernels, run on the host by Triton's interpreter; slow, for tests
+"""
+
+import itertools
+import math
+import os
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+IMPLEMENTATIONS = ("auto", "xla", "triton", "interpret")
+
+if os.environ.get("JAXGAN_KERNELS") == "interpret":
+    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
+
+missing: str | None = None  # why Triton cannot be used
+try:
+    import triton
+    import triton.language as tl
+
+    jit: Callable[[Callable], Any] = triton.jit
+except Exception as error:  # a broken Triton must not keep anybody from the reference
+    missing = f"importing triton failed ({error}); install jaxgan[cuda12] or jaxgan[cuda13]"
+    tl: Any = types.SimpleNamespace(constexpr=None)
+    jit = lambda function: function
+
+# Operation -> fewest elements from which its Triton kernels were at least as fast as XLA, alone and inside the step, in
+# benchmarks/results/kernels.jsonl. No GPU has been at hand to measure on, so nothing is listed, and `auto` leaves all to XLA.
+FASTER_FROM: dict[str, int] = {}
+
+# Compute capability that kernels are compiled for where no GPU is present.
+CAPABILITY_WITHOUT_GPU = 90
+
+
+def resolve(implementation: str | None) -> str:
+    """The implementation asked for: the argument, or JAXGAN_KERNELS where it is None.
+
+    Raises:
+      ValueError: for an unknown name, and for Triton where it cannot be imported.
+    """
+    source, name = "implementation", implementation
+    if implementation is None:
+        source, name = "JAXGAN_KERNELS", os.environ.get("JAXGAN_KERNELS") or "auto"
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"{source}={name!r} is unknown; use {', '.join(IMPLEMENTATIONS)}")
+    if name in ("triton", "interpret") and missing:
+        raise ValueError(f"{source}={name!r} cannot run: {missing}")
+    if name == "interpret" and not triton.knobs.runtime.interpret:
+        raise ValueError(f"{source}='interpret' came too late: Triton was imported without it; set JAXGAN_KERNELS=interpret before")
+    return name
+
+
+def uses_triton(operation: str, implementation: str, platform: str, size: int) -> bool:
+    """Whether an operation on `size` elements is lowered to its kernels.
+
+    Raises:
+      ValueError: where Triton is asked for on a platform that has none.
+    """
+    if implementation == "triton" and platform != "cuda":
+        raise ValueError(
+            f"{operation}(implementation='triton') cannot run on {platform}: Triton kernels need a CUDA GPU; use implementation=None or 'xla'"
+        )
+    if not size or implementation == "xla":
+        return False
+    faster_from = FASTER_FROM.get(operation)
+    chosen = implementation == "auto" and platform == "cuda" and faster_from is not None and size >= faster_from and not missing
+    return implementation in ("triton", "interpret") or chosen
+
+
+def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid: tuple[int, ...], warps: int = 4, **constants: Any) -> Any:
+    """Launches a kernel from a JAX function that is being traced.
+
+    Args:
+      kernel: made by `jit`; its parameters are pointers to the inputs, pointers to the outputs, then constants.
+      inputs: arrays, taken as contiguous.
+      outputs: shapes and dtypes, `jax.ShapeDtypeStruct`.
+      grid: programs along each axis.
+      warps: of 32 threads in a program.
+      constants: compiled into the kernel.
+
+    Returns:
+      A list of the output arrays.
+    """
+    if triton.knobs.runtime.interpret:
+        host = lambda *arrays: _interpret(kernel, arrays, outputs, grid, constants)
+        return jax.pure_callback(host, outputs, *inputs, vmap_method="sequential")
+    bridge = _jax_triton()
+    capability = None if jax.default_backend() == "gpu" else CAPABILITY_WITHOUT_GPU
+    named = {bridge.outputs: outputs}
+    return bridge.triton_call(
+        *inputs, kernel=kernel, grid=grid, num_warps=warps, compute_capability=capability, **named, **constants
+    )
+
+
+def cdiv(n: int, d: int) -> int:
+    """n / d, rounded up."""
+    return -(-n // d)
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is at least n."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def like(x: Any) -> jax.ShapeDtypeStruct:
+    """An output of x's shape and dtype."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
+def wide(x: Array) -> Array:
+    """x in the dtype that the operations compute in: float32, or float64 where x is that."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def check_floating(name: str, x: Array) -> None:
+    """Raises `ValueError` for an array of whole or complex numbers."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name} is {x.dtype}; use float32, bfloat16 or float16")
+
+
+class ColumnTiles(NamedTuple):
+    """How kernels sum [L,...,C] over all but L and C: each lane's n elements as rows of W columns, a multiple of C of at least 128.
+
+    Program (p, q, lane) takes blocks p, p + PROGRAMS, .. of ROWS rows of the columns from q COLUMNS on, and writes one row of
+    partial sums. A last pass over these, left to XLA, adds them up: the order is fixed, and there are no atomics.
+    """
+
+    lanes: int
+    channels: int
+    grid: tuple[int, int, int]
+    constants: dict[str, int]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...]) -> "ColumnTiles":
+        lanes, channels = shape[0], shape[-1]
+        repeats = next(k for k in itertools.count(1) if channels * k >= 128 and channels * k % 8 == 0)
+        w, n = channels * repeats, math.prod(shape[1:])
+        columns = min(power_of_two(w), 256)
+        block = _TILE // columns
+        blocks = cdiv(cdiv(n, w), block)
+        programs = min(blocks, max(1, _PROGRAMS // (cdiv(w, columns) * lanes)))
+        constants = dict(n=n, W=w, ROWS=block, COLUMNS=columns, PROGRAMS=programs, TURNS=cdiv(blocks, programs))
+        return cls(lanes, channels, (programs, cdiv(w, columns), lanes), constants)
+
+    def partial(self) -> jax.ShapeDtypeStruct:
+        """[L, PROGRAMS, W]."""
+        return jax.ShapeDtypeStruct((self.lanes, self.constants["PROGRAMS"], self.constants["W"]), jnp.float32)
+
+    def summed(self, partial: Array) -> Array:
+        """[L, C]."""
+        return partial.reshape(self.lanes, -1, self.channels).sum(axis=1)
+
+
+_TILE = 2048  # elements of a tile: 16 for each of 128 threads
+_PROGRAMS = 1056  # 8 on each of an H100's 132 multiprocessors
+
+
+class _Bridge:
+    triton_call: Any = None
+    outputs = ""
+
+
+def _jax_triton() -> type[_Bridge]:
+    """jax-triton, imported at the first launch, because without a CUDA plugin its import fails."""
+    if _Bridge.triton_call is None:
+        import inspect
+
+        kept = os.environ.get("TRITON_CACHE_DIR")
+        try:
+            import jax_triton
+        except ImportError as error:
+            raise ValueError(f"implementation='triton' cannot run: importing jax_triton failed ({error}); install jaxgan[cuda12]") from error
+        os.environ.pop("TRITON_CACHE_DIR", None)  # jax-triton 0.3 sets it to the empty string, which triton.compile refuses
+        if kept is not None:
+            os.environ["TRITON_CACHE_DIR"] = kept
+        _Bridge.triton_call = staticmethod(jax_triton.triton_call)
+        _Bridge.outputs = "out_type" if "out_type" in inspect.signature(jax_triton.triton_call).parameters else "out_shape"
+    return _Bridge
+
+
+# ------------------------------------------------------------------------------------------------------ Triton's interpreter
+_GUARD = 64  # elements after each array: NaN after inputs, which poisons what reads too far, and a mark after outputs
+
+
+class _HostBuffer:
+    """The few methods of a torch tensor that Triton's interpreter calls, over a numpy array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.dtype = array, str(array.dtype)
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+    def untyped_storage(self) -> "_HostBuffer":
+        return self
+
+    def cpu(self) -> "_HostBuffer":
+        return self
+
+    def copy_(self, other: Any) -> None:
+        """The same memory: nothing to copy."""
+
+    def new_empty(self, *_: Any, **__: Any) -> "_HostBuffer":
+        return _HostBuffer.__new__(_HostBuffer)
+
+    def set_(self, storage: "_HostBuffer", *_: Any) -> None:
+        self.__dict__.update(storage.__dict__)
+
+    def storage_offset(self) -> int:
+        return 0
+
+    def size(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(s // self.array.itemsize for s in self.array.strides)
+
+
+def _interpret(kernel: Any, inputs: Any, outputs: Any, grid: tuple[int, ...], constants: dict[str, Any]) -> list[np.ndarray]:
+    """Runs a kernel's programs one after another on the host; outputs hold NaN where the kernel wrote nothing."""
+    buffers = [np.concatenate([np.asarray(a).ravel(), np.full(_GUARD, np.nan, a.dtype)]) for a in inputs]
+    results = [np.full(int(np.prod(o.shape)) + _GUARD, np.nan, o.dtype) for o in outputs]
+    for result in results:
+        result[-_GUARD:] = 77
+    kernel[grid](*map(_HostBuffer, buffers + results), **constants)
+    for result in results:
+        if not (result[-_GUARD:] == 77).all():
+            raise RuntimeError(f"{kernel.__name__} wrote past the end of an output")
+    return [result[:-_GUARD].reshape(o.shape) for result, o in zip(results, outputs)]
