@@ -5,7 +5,7 @@ the two is lowered is a matter of the platform, of the argument `implementation`
 
     JAXGAN_KERNELS=auto|xla|triton|interpret
 
-which stands for `implementation=None` (read when a function is traced; `interpret` before jaxgan is imported):
+which stands for `implementation=None` and is read when a function is traced:
 
     auto        Triton for the operations and sizes of `FASTER_FROM` on a CUDA GPU, XLA otherwise
     xla         the reference, compiled by XLA
@@ -13,6 +13,9 @@ which stands for `implementation=None` (read when a function is traced; `interpr
     interpret   the kernels, run on the host by Triton's interpreter; slow, for tests
 """
 
+import functools
+import importlib.util
+import inspect
 import itertools
 import math
 import os
@@ -27,23 +30,12 @@ from jax import Array
 
 IMPLEMENTATIONS = ("auto", "xla", "triton", "interpret")
 
-if os.environ.get("JAXGAN_KERNELS") == "interpret":
-    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
-
-missing: str | None = None  # why Triton cannot be used
-try:
-    import triton
-    import triton.language as tl
-
-    jit: Callable[[Callable], Any] = triton.jit
-except Exception as error:  # a broken Triton must not keep anybody from the reference
-    missing = f"importing triton failed ({error}); install jaxgan[cuda12] or jaxgan[cuda13]"
-    tl: Any = types.SimpleNamespace(constexpr=None)
-    jit = lambda function: function
-
 # Operation -> fewest elements from which its Triton kernels were at least as fast as XLA, alone and inside the step, in
 # benchmarks/results/kernels.jsonl. No GPU has been at hand to measure on, so nothing is listed, and `auto` leaves all to XLA.
 FASTER_FROM: dict[str, int] = {}
+
+# Stands for triton.language until a kernel is needed: importing jaxgan does not import Triton.
+tl: Any = types.SimpleNamespace(constexpr="constexpr")
 
 # Compute capability that kernels are compiled for where no GPU is present.
 CAPABILITY_WITHOUT_GPU = 90
@@ -60,11 +52,51 @@ def resolve(implementation: str | None) -> str:
         source, name = "JAXGAN_KERNELS", os.environ.get("JAXGAN_KERNELS") or "auto"
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"{source}={name!r} is unknown; use {', '.join(IMPLEMENTATIONS)}")
-    if name in ("triton", "interpret") and missing:
-        raise ValueError(f"{source}={name!r} cannot run: {missing}")
-    if name == "interpret" and not triton.knobs.runtime.interpret:
-        raise ValueError(f"{source}='interpret' came too late: Triton was imported without it; set JAXGAN_KERNELS=interpret before")
+    if name in ("triton", "interpret"):
+        try:
+            triton = load_triton(interpret=name == "interpret")
+        except ImportError as error:
+            raise ValueError(f"{source}={name!r} cannot run: {error}") from error
+        if triton.knobs.runtime.interpret != (name == "interpret"):
+            raise ValueError(f"{source}={name!r} came too late: Triton was imported for the other mode; begin a new process")
     return name
+
+
+@functools.cache
+def load_triton(interpret: bool = False) -> Any:
+    """Triton, imported when it is first asked for.
+
+    Raises:
+      ImportError: with the reason and the remedy.
+    """
+    if interpret:
+        os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
+    try:
+        import triton
+        import triton.language
+    except Exception as error:  # a broken installation raises whatever it likes
+        raise ImportError(f"importing triton failed ({error}); install jaxgan[cuda12] or jaxgan[cuda13]") from error
+    return triton
+
+
+class Kernel:
+    """A function in Triton's language, which `made` turns into a Triton kernel."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function, self._made = function, None
+
+    def made(self) -> Any:
+        if self._made is None:
+            triton = load_triton()
+            self._made = triton.jit(self.function)
+            # Where Triton looks for the names that the function uses.
+            names = self.function.__globals__
+            names["tl"] = triton.language
+            names.update({name: value.made() for name, value in list(names.items()) if isinstance(value, Kernel)})
+        return self._made
+
+
+jit = Kernel
 
 
 def uses_triton(operation: str, implementation: str, platform: str, size: int) -> bool:
@@ -80,8 +112,9 @@ def uses_triton(operation: str, implementation: str, platform: str, size: int) -
     if not size or implementation == "xla":
         return False
     faster_from = FASTER_FROM.get(operation)
-    chosen = implementation == "auto" and platform == "cuda" and faster_from is not None and size >= faster_from and not missing
-    return implementation in ("triton", "interpret") or chosen
+    if implementation == "auto" and platform == "cuda" and faster_from is not None and size >= faster_from:
+        return importlib.util.find_spec("triton") is not None and importlib.util.find_spec("jax_triton") is not None
+    return implementation in ("triton", "interpret")
 
 
 def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid: tuple[int, ...], warps: int = 4, **constants: Any) -> Any:
@@ -98,7 +131,8 @@ def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid:
     Returns:
       A list of the output arrays.
     """
-    if triton.knobs.runtime.interpret:
+    kernel = kernel.made() if isinstance(kernel, Kernel) else kernel
+    if load_triton().knobs.runtime.interpret:
         host = lambda *arrays: _interpret(kernel, arrays, outputs, grid, constants)
         return jax.pure_callback(host, outputs, *inputs, vmap_method="sequential")
     bridge = _jax_triton()
@@ -180,8 +214,6 @@ class _Bridge:
 def _jax_triton() -> type[_Bridge]:
     """jax-triton, imported at the first launch, because without a CUDA plugin its import fails."""
     if _Bridge.triton_call is None:
-        import inspect
-
         kept = os.environ.get("TRITON_CACHE_DIR")
         try:
             import jax_triton

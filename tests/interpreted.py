@@ -14,8 +14,8 @@ from jaxgan import kernels
 from jaxgan.kernels.gan_loss import KINDS
 from jaxgan.kernels.launch import call, jit, like, tl
 
-SIZES = [1, 7, 1023, 1025, 100_003]
 DTYPES = ["float32", "bfloat16", "float16"]
+SIZES = [(size, dtype) for size in (1, 7, 1023, 1025) for dtype in DTYPES] + [(100_003, "float32"), (100_003, "bfloat16")]
 
 
 def normal(seed, shape, dtype="float32"):
@@ -44,21 +44,19 @@ def assert_equal_to_the_reference(operation, *operands, gradients=(), roundings=
         np.testing.assert_allclose(f, e, rtol=max(roundings * unit, 4e-6), atol=atol)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "dtype"), SIZES)
 def test_leaky_relu(size, dtype):
     assert_equal_to_the_reference(lambda i, x: kernels.leaky_relu(x, 0.2, 1.5, i), normal(0, (size,), dtype), gradients=(0,))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (341, 3), (5, 205), (100_003, 1), (130, 96)])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (341, 3), (5, 205), (20_011, 5), (130, 96)])
 def test_bias_leaky_relu(shape, dtype):
     operation = lambda i, x, b: kernels.bias_leaky_relu(x, b, 0.2, 1.5, i)
     assert_equal_to_the_reference(operation, normal(0, shape, dtype), normal(1, shape[1:], dtype), gradients=(0, 1))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "dtype"), SIZES)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_sigmoid_bce(size, dtype, reduction):
     logits, targets = 5 * normal(0, (size,), dtype), jax.random.uniform(jax.random.key(1), (size,))
@@ -70,8 +68,9 @@ def test_sigmoid_bce(size, dtype, reduction):
         assert_equal_to_the_reference(lambda i, l: kernels.sigmoid_bce(l, 0.9, reduction, i), logits, gradients=(0,), roundings=each_rounds)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kind", "size"), [("nonsaturating", size) for size in SIZES] + [(kind, 1025) for kind in KINDS[1:]])
+@pytest.mark.parametrize(
+    ("kind", "size", "dtype"), [("nonsaturating", *s) for s in SIZES] + [(kind, 1025, dtype) for kind in KINDS[1:] for dtype in DTYPES]
+)
 def test_gan_losses(size, dtype, kind):
     real, fake = 5 * normal(0, (size,), dtype), 5 * normal(1, (size,) if kind == "relativistic" else (size + 1024,), dtype)
     smoothing = 0.1 if kind in ("nonsaturating", "least_squares") else 0.0
@@ -88,7 +87,7 @@ def test_losses_of_extreme_logits():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(7, 1), (341, 3), (5, 205), (100_003, 1), (130, 96)])
+@pytest.mark.parametrize("shape", [(7, 1), (341, 3), (5, 205), (4_003, 5), (130, 96)])
 def test_batch_norm_leaky_relu(shape, dtype):
     x, scale, bias = normal(0, shape, dtype), 1 + 0.1 * normal(1, shape[1:]), normal(2, shape[1:])
     operation = lambda i, x, s, b: kernels.batch_norm_leaky_relu(x, s, b, 0 * s, 0 * s, epsilon=0.1, implementation=i)

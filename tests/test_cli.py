@@ -125,7 +125,7 @@ def test_a_run_prints_plain_lines_where_there_is_no_terminal(trained):
 
 
 def test_a_terminal_gets_a_bar_with_the_losses(tmp_path):
-    words, environment = command("train", "--workdir", str(tmp_path), *small_flags(steps=10))
+    words, environment = command("train", "--workdir", str(tmp_path), *small_flags(steps=10), COLUMNS="200")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True)

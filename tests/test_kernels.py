@@ -4,6 +4,7 @@ CPUs run the references; what the Triton kernels compute is in test_triton.py.
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -326,7 +327,8 @@ def test_an_implementation_that_cannot_run_says_where_and_why():
 
 
 def test_a_missing_triton_is_named(monkeypatch):
-    monkeypatch.setattr(launch, "missing", "importing triton failed (No module named 'triton'); install jaxgan[cuda12] or jaxgan[cuda13]")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    launch.load_triton.cache_clear()
     with pytest.raises(ValueError, match=r"implementation='triton' cannot run: importing triton failed .*jaxgan\[cuda12\]"):
         kernels.leaky_relu(jnp.ones(3), implementation="triton")
     np.testing.assert_allclose(kernels.leaky_relu(jnp.array([-1.0, 1.0])), [-0.2, 1.0])  # the reference is always there
@@ -341,10 +343,12 @@ def test_the_environment_variable_stands_for_no_argument(monkeypatch):
 
 @pytest.mark.parametrize(("size", "chosen"), [(99, False), (100, True)])
 def test_the_table_of_measured_sizes_steers_the_choice(monkeypatch, size, chosen):
-    monkeypatch.setattr(launch, "missing", None)
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(launch.FASTER_FROM, "bias_leaky_relu", 100)
     assert launch.uses_triton("bias_leaky_relu", "auto", "cuda", size) == chosen
     assert not launch.uses_triton("bias_leaky_relu", "auto", "cpu", size) and not launch.uses_triton("sigmoid_bce", "auto", "cuda", size)
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    assert not launch.uses_triton("bias_leaky_relu", "auto", "cuda", size)
     assert launch.uses_triton("sigmoid_bce", "triton", "cuda", size) and not launch.uses_triton("sigmoid_bce", "xla", "cuda", size)
 
 
