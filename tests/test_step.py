@@ -258,3 +258,18 @@ def test_gradient_clipping_bounds_the_update(small):
     _, state = tx.update(grads, tx.init(grads), grads)
     first_moment = optax.tree_utils.tree_get(state, "mu")
     jax.tree.map(lambda m, g: np.testing.assert_allclose(m, 0.5 * g, rtol=1e-5), first_moment, clipped)  # (1 - beta1) * clipped
+
+
+@pytest.mark.parametrize("model", ["dcgan", "seed"])
+def test_fused_and_plain_operations_train_the_same_for_200_steps(small, model):
+    """`xla` runs the references that the Triton kernels are checked against in the interpreter; `plain` is jax.nn."""
+    losses = {}
+    changes = {"model.name": model, "objective.r1_weight": 0.1, "objective.r1_every": 2}
+    changes |= {"optimizer.generator_rate": 3e-3, "optimizer.discriminator_rate": 3e-3}
+    for kind in ("xla", "plain"):
+        game = make_game(replace(small, {**changes, "kernels": kind}))
+        step = jax.jit(make_step(game))
+        _, history = train(step, fresh(game), steps=200)
+        losses[kind] = np.stack([history["loss_discriminator"], history["loss_generator"]])
+    assert np.ptp(losses["plain"]) > 0.8  # it does train
+    np.testing.assert_allclose(losses["xla"], losses["plain"], rtol=1e-4)  # rounding, which 200 steps of Adam enlarge

@@ -1,0 +1,342 @@
+"""The fused operations beside plain JAX and PyTorch: `python -m benchmarks.kernels`.
+
+For each cell - operation, shape, dtype, mode, provider - the floor comes first: the least bytes that the operation must move,
+divided by the bandwidth of a copy that is measured in the same run. Then the time of a call, as median with 20th and 80th percentile.
+Calls go round over several sets of operands that together exceed the GPU's cache, inside one compiled function, so that neither the
+cache nor Python is measured. Providers: `natural` is the JAX that one writes first; `xla` the tuned references of `jaxgan.kernels`;
+`triton` its kernels; `torch-eager` and `torch-compile`.
+
+`step` times whole training steps of the preset `mnist` with plain, xla and triton operations: what decides whether `auto` may choose
+a kernel. --table prints the table of sizes for `kernels/launch.py` that a file of records supports, --plot draws it.
+"""
+
+import argparse
+import importlib.util
+import json
+import math
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import report
+from benchmarks.compiled import counted
+from benchmarks.kernel_ops import CHOICE, MODES, OPS, Op, Shape
+
+PROVIDERS = ("natural", "xla", "triton", "torch-eager", "torch-compile")
+CACHE_BYTES = 120 << 20  # more than twice the second-level cache of an H100
+
+
+# --------------------------------------------------------------------------------------------------------------------- in JAX
+def jax_operands(op: Op, name: str, shape: Shape, dtype: str, seed: int) -> tuple[Any, ...]:
+    keys = jax.random.split(jax.random.key(seed), len(op.operands(shape)))
+    random = [jax.random.uniform if name == "sigmoid_bce" and i else jax.random.normal for i in range(len(keys))]
+    return tuple(r(k, s).astype(dtype if len(s) == 4 else "float32") for r, k, s in zip(random, keys, op.operands(shape)))
+
+
+def round_of_calls(function: Callable, sets: list[Any]) -> Any:
+    """A compiled function that calls `function` once with each set of operands, one after the other."""
+
+    def run(sets: list[Any]) -> list[Any]:
+        results: list[Any] = []
+        for i in range(len(sets)):
+            if i:  # without the barrier XLA would fuse calls that do not need each other
+                results[-1], sets[i] = jax.lax.optimization_barrier((results[-1], sets[i]))
+            results.append(function(*sets[i]))
+        return results
+
+    return jax.jit(lambda sets: run(list(sets))).lower(sets).compile()
+
+
+def jax_cell(function: Callable, mode: str, sets: list[Any]) -> tuple[Callable[[], None], dict[str, Any]]:
+    """(one round of calls, facts about the compiled round)."""
+    if mode == "forward":
+        called = function
+    elif mode == "both":
+        called = lambda *operands: _pulled(*jax.vjp(function, *operands))
+    else:
+        forward = jax.jit(lambda *operands: jax.vjp(function, *operands))
+        sets = [forward(*operands) for operands in sets]  # the result stands for its gradient
+        called = lambda result, pull_back: pull_back(result)
+    compiled = round_of_calls(called, sets)
+    memory = compiled.memory_analysis()
+    facts = {"launches": round(counted(compiled)["kernels"] / len(sets), 2)}
+    if memory is not None:
+        facts["peak_bytes"] = (memory.temp_size_in_bytes + memory.output_size_in_bytes) // len(sets)
+    return lambda: jax.block_until_ready(compiled(sets)), facts
+
+
+def _pulled(result: Any, pull_back: Callable) -> Any:
+    return result, pull_back(result)
+
+
+def kernel_seconds(run: Callable[[], None]) -> float | None:
+    """Seconds in kernels of one round, by CUPTI, where this JAX has its profiler and runs on a GPU."""
+    try:
+        from jax.experimental.mosaic.gpu import profiler
+
+        _, found = profiler.Cupti(finalize=False).measure(lambda: run(), aggregate=False)()
+        return sum(milliseconds for _, milliseconds in found) / 1e3 if found else None
+    except Exception as error:  # an experimental interface: without it the column is empty, and says why
+        print(f"  kernel time not measured: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
+        return None
+
+
+# ----------------------------------------------------------------------------------------------------------------- in PyTorch
+def torch_cell(op: Op, name: str, shape: Shape, dtype: str, mode: str, count: int, compiled: bool) -> tuple[Callable[[], None], dict]:
+    import torch
+
+    from benchmarks import torch_ops
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    function = getattr(torch_ops, op.torch)
+    function = torch.compile(function) if compiled else function
+    sets = [torch_ops.operands(op.operands(shape), dtype, device, i, name == "sigmoid_bce") for i in range(count)]
+    kept = [function(*operands) for operands in sets] if mode == "backward" else []
+    gradients = [torch.ones_like(result) for result in kept]
+
+    def run() -> None:
+        for i, operands in enumerate(sets):
+            if mode == "backward":
+                torch.autograd.grad(kept[i], operands, gradients[i], retain_graph=True)
+            elif mode == "both":
+                result = function(*operands)
+                torch.autograd.grad(result, operands, torch.ones_like(result))
+            else:
+                function(*operands)
+        wait()
+
+    run()
+    facts: dict[str, Any] = {}
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        facts["peak_bytes"] = torch.cuda.max_memory_allocated() - before
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            run()
+        on_device = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+        facts["launches"] = round(len(on_device) / count, 2)
+        facts["kernel_us"] = sum(e.device_time for e in on_device) / count
+    return run, facts
+
+
+# --------------------------------------------------------------------------------------------------------------------- timing
+def seconds_per_call(run: Callable[[], None], calls: int, repeats: int) -> list[float]:
+    """Wall time of a call, of each repeat; two are not counted."""
+    samples = []
+    for i in range(repeats + 2):
+        start = time.perf_counter()
+        run()
+        if i > 1:
+            samples.append((time.perf_counter() - start) / calls)
+    return samples
+
+
+def copy_bandwidth(size: int, repeats: int) -> float:
+    """Bytes a second that a copy of `size` float32 numbers reads and writes, by its median."""
+    x = jnp.ones(size, jnp.float32)
+    copy = jax.jit(lambda x: x * 1.5).lower(x).compile()
+    return 8 * size / statistics.median(seconds_per_call(lambda: jax.block_until_ready(copy(x)), 1, repeats))
+
+
+def percentiles(samples: list[float]) -> dict[str, float]:
+    p20, p50, p80 = np.percentile(samples, [20, 50, 80]) * 1e6
+    return {"us": float(p50), "us_20": float(p20), "us_80": float(p80)}
+
+
+def steps_cell(kind: str, batch_size: int, steps: int, repeats: int) -> list[float]:
+    """Seconds of a training step of the preset mnist."""
+    from jaxgan import init, make_game, parallel
+    from jaxgan.config import preset, replace
+
+    config = replace(preset("mnist"), {"kernels": kind, "batch_size": batch_size})
+    game, device = make_game(config), jax.devices()[:1]
+    program = parallel.make_program(game, lambda resident, item: {"image": resident[item]}, device)
+    images = np.random.default_rng(0).integers(0, 256, (1024, 28, 28, 1), np.uint8)
+    items = parallel.split(np.random.default_rng(1).integers(0, 1024, (steps, batch_size)), 1)
+    state, resident = parallel.replicate((init(game, jax.random.key(0)), images), device)
+
+    def run() -> None:
+        nonlocal state
+        state, _ = program(state, (resident, items))
+        jax.block_until_ready(state)
+
+    return seconds_per_call(run, steps, repeats)
+
+
+# ------------------------------------------------------------------------------------------------------------ the file of records
+def faster_from(records: list[dict[str, Any]]) -> dict[str, int]:
+    """Operation -> fewest elements from which, at every measured size, Triton was at least as fast as `xla` and `natural` in each
+    mode and dtype; nothing at all where the step with Triton's kernels was slower than with the references."""
+    times = {(r["op"], tuple(r["shape"]), r["dtype"], r["mode"], r["provider"]): r["us"] for r in records}
+    step = {provider: us for (op, _, _, _, provider), us in times.items() if op == "step"}
+    if "triton" not in step or step["triton"] > min(us for provider, us in step.items() if provider != "triton"):
+        return {}
+    verdicts: dict[str, dict[int, bool]] = {}
+    for (op, shape, dtype, mode, provider), us in times.items():
+        if provider == "triton" and op != "step":
+            others = [times.get((op, shape, dtype, mode, other)) for other in ("xla", "natural")]
+            wins = all(other is not None and us <= other for other in others)
+            sizes = verdicts.setdefault(CHOICE[op], {})
+            sizes[math.prod(shape)] = sizes.get(math.prod(shape), True) and wins
+    table = {}
+    for op, sizes in verdicts.items():
+        best = None
+        for size in sorted(sizes, reverse=True):
+            if not sizes[size]:
+                break
+            best = size
+        if best is not None:
+            table[op] = best
+    return table
+
+
+def plot(records: list[dict[str, Any]], path: str) -> None:
+    """The share of the copy's bandwidth against the size, a panel for each operation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [name for name in OPS if any(r["op"] == name for r in records)]
+    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.2), squeeze=False, sharey=True)
+    for axis, name in zip(axes[0], names):
+        for provider in PROVIDERS:
+            points = sorted(
+                (math.prod(r["shape"]), r["share_of_copy"])
+                for r in records
+                if (r["op"], r["provider"], r["mode"]) == (name, provider, "both") and r["dtype"] == records[0]["dtype"]
+            )
+            if points:
+                axis.plot(*zip(*points), marker="o", label=provider)
+        axis.set(title=name, xscale="log", xlabel="elements", ylim=(0, 1.1))
+        axis.axhline(1.0, color="grey", linewidth=0.5)
+    axes[0][0].set_ylabel("share of a copy's bandwidth,\nforward and backward")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=len(labels))
+    device = records[0]["device"]
+    figure.suptitle(f"{device}, {records[0]['dtype']}")
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.savefig(path, dpi=110)
+
+
+# -------------------------------------------------------------------------------------------------------------------- command
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--ops", default=",".join([*OPS, "step"]), help="which, with commas between (default: all)")
+    parser.add_argument("--modes", default=",".join(MODES), help="forward, backward, both (default: all)")
+    parser.add_argument("--dtypes", default="bfloat16,float32", help="(default: bfloat16,float32)")
+    parser.add_argument("--providers", default=None, help="(default: all that can run here)")
+    parser.add_argument("--repeats", type=int, default=20, help="rounds of calls that are counted (default: 20)")
+    parser.add_argument("--json", metavar="FILE", help="append a JSON line for each cell")
+    parser.add_argument("--plot", metavar="FILE", help="draw the records of --json")
+    parser.add_argument("--table", action="store_true", help="print the table for kernels/launch.py that the records of --json support")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes and few repeats, to try the command")
+    given = parser.parse_args(argv)
+    on_gpu = jax.devices()[0].platform == "gpu"
+    reasons = _cannot_run(on_gpu)
+    providers = given.providers.split(",") if given.providers else [p for p in PROVIDERS if p not in reasons]
+    for kind, names, known in (
+        ("operation", given.ops, [*OPS, "step"]),
+        ("mode", given.modes, MODES),
+        ("provider", ",".join(providers), PROVIDERS),
+        ("dtype", given.dtypes, ("bfloat16", "float32", "float16")),
+    ):
+        if wrong := [name for name in names.split(",") if name not in known]:
+            parser.error(f"unknown {kind} {wrong[0]!r}; use {', '.join(known)}")
+    if (given.plot or given.table) and not given.json:
+        parser.error("--plot and --table read the records of --json; give it too")
+    for provider in providers:
+        if provider in reasons:
+            parser.error(f"{provider} cannot run here: {reasons[provider]}")
+
+    about = report.machine()
+    report.print_machine(about)
+    for provider, reason in reasons.items():
+        if not given.providers:
+            print(f"{provider} is left out: {reason}")
+    repeats = 2 if given.quick else given.repeats
+    bandwidth = copy_bandwidth(1 << (16 if given.quick else 27 if on_gpu else 24), repeats)
+    print(f"copy: {bandwidth / 1e9:.0f} GB/s")
+    print(f"{'operation, shape, dtype, mode':66s} {'floor us':>9s}   provider: us (20 to 80 %), share of the copy's bandwidth, launches")
+    for name in [n for n in given.ops.split(",") if n != "step"]:
+        op = OPS[name]
+        for shape in [(2, 8, 8, 4)] if given.quick else op.shapes:
+            for dtype in given.dtypes.split(","):
+                for mode in given.modes.split(","):
+                    _cell(given, op, name, shape, dtype, mode, providers, bandwidth, repeats, about)
+    if "step" in given.ops.split(","):
+        for kind in ["plain", "xla", *(["triton"] if "triton" in providers else [])]:
+            batch, steps = (8, 1) if given.quick else (128, 25 if on_gpu else 1)
+            times = percentiles(steps_cell(kind, batch, steps, repeats))
+            print(f"step of mnist, batch {batch}, {kind}: {times['us']:.0f} us ({times['us_20']:.0f} to {times['us_80']:.0f})")
+            provider = "natural" if kind == "plain" else kind
+            cell = {"op": "step", "shape": [batch, 28, 28, 1], "dtype": "float32", "mode": "both", "provider": provider}
+            report.append(given.json, cell | times | about)
+    if given.plot or given.table:
+        records = [json.loads(line) for line in pathlib.Path(given.json).read_text().splitlines()]
+        if given.plot:
+            plot([r for r in records if r["op"] != "step"], given.plot)
+        if given.table:
+            print("FASTER_FROM =", faster_from(records))
+
+
+def _cannot_run(on_gpu: bool) -> dict[str, str]:
+    """Provider -> why it cannot run here."""
+    reasons = {}
+    if not on_gpu:
+        reasons["triton"] = "Triton kernels need a CUDA GPU"
+    elif missing := [m for m in ("triton", "jax_triton") if importlib.util.find_spec(m) is None]:
+        reasons["triton"] = f"{missing[0]} is not installed"
+    if importlib.util.find_spec("torch") is None:
+        reasons |= {"torch-eager": "PyTorch is not installed", "torch-compile": "PyTorch is not installed"}
+    return reasons
+
+
+def _cell(
+    given: Any, op: Op, name: str, shape: Shape, dtype: str, mode: str, providers: list[str], bandwidth: float, repeats: int, about: Any
+) -> None:
+    """Times one operation in one mode with all providers, in turn."""
+    minimal = op.traffic(shape, jnp.dtype(dtype).itemsize)[MODES.index(mode)]
+    floor = minimal / bandwidth
+    print(f"{name + ' ' + 'x'.join(map(str, shape)) + ' ' + dtype + ' ' + mode:66s} {floor * 1e6:9.2f}", flush=True)
+    count = 2 if given.quick else min(64, max(4, math.ceil(CACHE_BYTES / minimal)))
+    for provider in providers:
+        try:
+            if provider.startswith("torch"):
+                run, facts = torch_cell(op, name, shape, dtype, mode, count, provider == "torch-compile")
+            else:
+                function = op.natural if provider == "natural" else op.fused(provider)
+                sets = [jax_operands(op, name, shape, dtype, i) for i in range(count)]
+                run, facts = jax_cell(function, mode, sets)
+                if jax.devices()[0].platform == "gpu" and (inside := kernel_seconds(run)) is not None:
+                    facts["kernel_us"] = inside / count * 1e6
+            samples = seconds_per_call(run, count, repeats)
+        except Exception as error:  # one provider that fails must not take the others' figures with it
+            print(f"    {provider:13s} failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
+            report.append(given.json, {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider, "error": repr(error)[:500], **about})
+            continue
+        times = percentiles(samples)
+        share = minimal / (facts.get("kernel_us", times["us"]) * 1e-6) / bandwidth
+        inside = f", {facts['kernel_us']:.2f} us in kernels" if "kernel_us" in facts else ""
+        print(
+            f"    {provider:13s} {times['us']:9.2f} ({times['us_20']:.2f} to {times['us_80']:.2f}){inside}, {share:.2f}, "
+            f"{facts.get('launches', 'unknown')} launches",
+            flush=True,
+        )
+        record = {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider, "minimal_bytes": minimal}
+        record |= {"copy_bytes_per_s": bandwidth, "floor_us": floor * 1e6, "share_of_copy": share, "calls": count, **times, **facts}
+        record["gb_per_s"] = share * bandwidth / 1e9
+        report.append(given.json, record | {"samples_us": [s * 1e6 for s in samples], **about})
+
+
+if __name__ == "__main__":
+    main()
