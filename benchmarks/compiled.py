@@ -55,7 +55,7 @@ def compile_for_h100(function: Any, *arguments: Any) -> Any:
 def counted(compiled: Any) -> dict[str, Any]:
     """What a compiled program launches, from its optimised HLO, and its scratch memory in bytes."""
     operations: collections.Counter[str] = collections.Counter()
-    cudnn = dict.fromkeys(("forward", "backward_input", "backward_filter"), 0)
+    cudnn: dict[str, int] = {"forward": 0, "backward_input": 0, "backward_filter": 0}
     triton = transposes = copies = 0
     text = compiled.as_text()
     # Computations that a fusion or a reduction is made of launch nothing of their own.

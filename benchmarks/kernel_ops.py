@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxgan.kernels as kernels
 import numpy as np
 
-from jaxgan import kernels, objectives
+from jaxgan import objectives
 from jaxgan.models.layers import plain_norm_act
 
 Shape = tuple[int, ...]
@@ -36,16 +37,16 @@ class Op(NamedTuple):
     fused: Callable[[str], Callable[..., Any]]
     torch: str
     operands: Callable[[Shape], list[Shape]]
-    traffic: Callable[[Shape, int], tuple[float, float, float]]
+    traffic: Callable[[Shape, int], tuple[float, ...]]
     shapes: list[Shape]
 
 
-def _passes(forward: float, backward: float) -> Callable[[Shape, int], tuple[float, float, float]]:
+def _passes(forward: float, backward: float) -> Callable[[Shape, int], tuple[float, ...]]:
     """Passes over the first operand."""
     return lambda shape, size: tuple(p * math.prod(shape) * size for p in (forward, backward, forward + backward))
 
 
-def _resampled(factor: float) -> Callable[[Shape, int], tuple[float, float, float]]:
+def _resampled(factor: float) -> Callable[[Shape, int], tuple[float, ...]]:
     """`factor` results to an operand; backward reads the gradient and the sign of each result."""
     return lambda shape, size: tuple(p * math.prod(shape) * size for p in (1 + factor, 1 + 2 * factor, 2 + 3 * factor))
 

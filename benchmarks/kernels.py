@@ -122,7 +122,8 @@ def torch_cell(op: Op, name: str, shape: Shape, dtype: str, mode: str, count: in
         facts["peak_bytes"] = torch.cuda.max_memory_allocated() - before
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             run()
-        on_device = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+        events: Any = profile.events()
+        on_device = [e for e in events if str(e.device_type).endswith("CUDA")]
         facts["launches"] = round(len(on_device) / count, 2)
         facts["kernel_us"] = sum(e.device_time for e in on_device) / count
     return run, facts
@@ -322,7 +323,10 @@ def _cell(
             samples = seconds_per_call(run, count, repeats)
         except Exception as error:  # one provider that fails must not take the others' figures with it
             print(f"    {provider:13s} failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
-            report.append(given.json, {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider, "error": repr(error)[:500], **about})
+            report.append(
+                given.json,
+                {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider, "error": repr(error)[:500], **about},
+            )
             continue
         times = percentiles(samples)
         share = minimal / (facts.get("kernel_us", times["us"]) * 1e-6) / bandwidth

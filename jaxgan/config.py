@@ -42,7 +42,9 @@ class ModelConfig:
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
     name: str = option("nonsaturating", "nonsaturating, minimax, hinge, least_squares or relativistic")
-    label_smoothing: float = option(0.0, "one-sided: real labels are 1 minus this (nonsaturating, minimax, least_squares)", low=0.0, below=1.0)
+    label_smoothing: float = option(
+        0.0, "one-sided: real labels are 1 minus this (nonsaturating, minimax, least_squares)", low=0.0, below=1.0
+    )
     r1_weight: float = option(0.0, "weight of the R1 penalty, the discriminator's squared slope at real images; 0 for none", low=0.0)
     r1_every: int = option(8, "the R1 penalty is taken on every n-th image of a batch", low=1, below=2**24)
     instance_noise: float = option(0.0, "standard deviation of noise added to all that the discriminator sees, at step 0", low=0.0)

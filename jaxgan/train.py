@@ -143,7 +143,9 @@ def _check_kernels(config: Config, platform: str) -> None:
     except ValueError as error:
         raise ConfigError(f"kernels={config.kernels}: {error}") from None
     if asked == "triton" and platform != "gpu":
-        raise ConfigError(f"kernels={config.kernels} asks for triton, which needs a CUDA GPU, but this machine trains on {platform}; use xla")
+        raise ConfigError(
+            f"kernels={config.kernels} asks for triton, which needs a CUDA GPU, but this machine trains on {platform}; use xla"
+        )
 
 
 def _template(config: Config) -> GANState:

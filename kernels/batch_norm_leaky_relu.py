@@ -34,7 +34,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-
 from jaxgan.kernels.launch import ColumnTiles, call, check_floating, jit, like, resolve, tl, wide
 from jaxgan.kernels.primitive import define, dense, transpose
 
@@ -315,5 +314,7 @@ def batch_norm_leaky_relu(
     params = dict(slope=float(slope), gain=float(gain), implementation=resolve(implementation))
     columns = wide(scale)[None], wide(bias)[None]
     y, mean, variance = _normalised(x[None], *columns, float(epsilon), axis_name, tuple(params.items()))
-    moved = [momentum * old + (1.0 - momentum) * lax.stop_gradient(new[0]) for old, new in ((running_mean, mean), (running_variance, variance))]
+    moved = [
+        momentum * old + (1.0 - momentum) * lax.stop_gradient(new[0]) for old, new in ((running_mean, mean), (running_variance, variance))
+    ]
     return y[0], *moved

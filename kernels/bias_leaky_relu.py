@@ -20,11 +20,9 @@ import functools
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.interpreters import ad
-
 from jaxgan.kernels.launch import ColumnTiles, call, cdiv, check_floating, jit, like, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, transpose, zero_like
 
@@ -179,9 +177,7 @@ transpose(pull_p, _transpose_of_pull)
 
 
 # ------------------------------------------------------------------------------------------------------------ public functions
-def bias_leaky_relu(
-    x: Array, bias: Array | None = None, slope: float = 0.2, gain: float = 1.0, implementation: str | None = None
-) -> Array:
+def bias_leaky_relu(x: Array, bias: Array | None = None, slope: float = 0.2, gain: float = 1.0, implementation: str | None = None) -> Array:
     """gain * leaky_relu(x + bias), differentiable to any order.
 
     Args:

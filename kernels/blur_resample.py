@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.interpreters import ad
-
 from jaxgan.kernels.bias_leaky_relu import gate_p, push_p
 from jaxgan.kernels.launch import call, cdiv, check_floating, jit, power_of_two, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, transpose, zero_like

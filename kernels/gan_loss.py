@@ -26,7 +26,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.interpreters import ad
 from jax.nn import relu, softplus
-
 from jaxgan.kernels.launch import call, cdiv, check_floating, jit, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, over_lanes
 from jaxgan.kernels.sigmoid_bce import BLOCK, slope_like, softplus_and_sigmoid
@@ -57,10 +56,11 @@ def _of_generator(fake: Array, kind: str) -> Array:
 
 
 def _reference(*logits: Array, kind: str, player: str, label: float, **_: Any) -> list[Array]:
-    def loss(*wide_logits: Array) -> Array:
-        if player == "discriminator":
-            return _of_discriminator(*wide_logits, kind, label)
-        return _of_discriminator(*wide_logits[::-1], kind, label) if kind == "relativistic" else _of_generator(*wide_logits, kind)
+    def loss(*logits: Array) -> Array:
+        if player == "generator" and kind != "relativistic":
+            return _of_generator(logits[0], kind)
+        real, fake = logits if player == "discriminator" else logits[::-1]  # the generator's is the discriminator's the other way round
+        return _of_discriminator(real, fake, kind, label)
 
     value, pull_back = jax.vjp(loss, *map(wide, logits))
     slopes = pull_back(jnp.ones_like(value))

@@ -107,7 +107,8 @@ def uses_triton(operation: str, implementation: str, platform: str, size: int) -
     """
     if implementation == "triton" and platform != "cuda":
         raise ValueError(
-            f"{operation}(implementation='triton') cannot run on {platform}: Triton kernels need a CUDA GPU; use implementation=None or 'xla'"
+            f"{operation}(implementation='triton') cannot run on {platform}: Triton kernels need a CUDA GPU; "
+            "use implementation=None or 'xla'"
         )
     if not size or implementation == "xla":
         return False
@@ -138,9 +139,7 @@ def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid:
     bridge = _jax_triton()
     capability = None if jax.default_backend() == "gpu" else CAPABILITY_WITHOUT_GPU
     named = {bridge.outputs: outputs}
-    return bridge.triton_call(
-        *inputs, kernel=kernel, grid=grid, num_warps=warps, compute_capability=capability, **named, **constants
-    )
+    return bridge.triton_call(*inputs, kernel=kernel, grid=grid, num_warps=warps, compute_capability=capability, **named, **constants)
 
 
 def cdiv(n: int, d: int) -> int:
@@ -218,7 +217,9 @@ def _jax_triton() -> type[_Bridge]:
         try:
             import jax_triton
         except ImportError as error:
-            raise ValueError(f"implementation='triton' cannot run: importing jax_triton failed ({error}); install jaxgan[cuda12]") from error
+            raise ValueError(
+                f"implementation='triton' cannot run: importing jax_triton failed ({error}); install jaxgan[cuda12]"
+            ) from error
         os.environ.pop("TRITON_CACHE_DIR", None)  # jax-triton 0.3 sets it to the empty string, which triton.compile refuses
         if kept is not None:
             os.environ["TRITON_CACHE_DIR"] = kept

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-
 from jaxgan.kernels.launch import uses_triton
 
 Zero = ad.Zero
@@ -70,7 +69,9 @@ def define(
         results = primitive.bind(*primals, **params)
         moved = []
         if any(type(tangents[i]) is not Zero for i in linear):
-            moved.append(primitive.bind(*[ad.instantiate_zeros(tangents[i]) if i in linear else p for i, p in enumerate(primals)], **params))
+            moved.append(
+                primitive.bind(*[ad.instantiate_zeros(tangents[i]) if i in linear else p for i, p in enumerate(primals)], **params)
+            )
         others = [i for i, t in enumerate(tangents) if i not in linear + constant and type(t) is not Zero]
         if others:
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.interpreters import ad
-
 from jaxgan.kernels.launch import call, cdiv, check_floating, jit, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, over_lanes
 
@@ -24,12 +23,15 @@ BLOCK = 1024
 
 def slope_like(logits: Any) -> jax.ShapeDtypeStruct:
     """What slopes are kept in: float32 also for float16, in which a slope divided by a million elements is 0."""
-    return jax.ShapeDtypeStruct(logits.shape, logits.dtype if logits.dtype == jnp.bfloat16 else jnp.promote_types(logits.dtype, jnp.float32))
+    return jax.ShapeDtypeStruct(
+        logits.shape, logits.dtype if logits.dtype == jnp.bfloat16 else jnp.promote_types(logits.dtype, jnp.float32)
+    )
 
 
 # ------------------------------------------------------------------------- the reference: logits [n], targets [n] or a number
 def _reference(l: Array, *t: Array, target: float | None, mean: bool, **_: Any) -> list[Array]:
-    z, goal = wide(l), wide(t[0]) if t else target
+    z = wide(l)
+    goal: Any = wide(t[0]) if t else target
     loss = jnp.maximum(z, 0.0) - goal * z + jnp.log1p(jnp.exp(-jnp.abs(z)))
     slope = jax.nn.sigmoid(z) - goal
     if mean:
@@ -55,7 +57,7 @@ def bce_kernel(l_ptr, t_ptr, loss_ptr, slope_ptr, n: tl.constexpr, target: tl.co
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < n
     l = tl.load(l_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
-    if target < 0:
+    if target < 0:  # noqa: SIM108 (a choice of the compiler, not of each element)
         t = tl.load(t_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
     else:
         t = target
@@ -77,7 +79,14 @@ def _launch(l: Array, *t: Array, target: float | None, mean: bool, **_: Any) -> 
     # Without targets in memory the logits stand in for their pointer, and nothing is read through it.
     inputs = (l, *(t or (l,)))
     loss, slope = call(
-        bce_kernel, inputs, (losses, slope_like(l)), (blocks, lanes), n=n, target=-1.0 if t else float(target or 0.0), MEAN=mean, BLOCK=BLOCK
+        bce_kernel,
+        inputs,
+        (losses, slope_like(l)),
+        (blocks, lanes),
+        n=n,
+        target=-1.0 if t else float(target or 0.0),
+        MEAN=mean,
+        BLOCK=BLOCK,
     )
     return [loss.sum(axis=1) if mean else loss, slope]
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxgan import kernels
 from jaxgan.kernels.gan_loss import KINDS
 from jaxgan.kernels.launch import call, jit, like, tl
+
+from jaxgan import kernels
 
 DTYPES = ["float32", "bfloat16", "float16"]
 SIZES = [(size, dtype) for size in (1, 7, 1023, 1025) for dtype in DTYPES] + [(100_003, "float32"), (100_003, "bfloat16")]

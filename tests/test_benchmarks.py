@@ -76,7 +76,19 @@ def test_the_kernels_benchmark_compares_like_with_like(name):
 
 def test_the_kernels_benchmark_writes_a_line_a_cell_and_draws_them(tmp_path, capsys):
     file, picture = tmp_path / "kernels.jsonl", tmp_path / "kernels.png"
-    words = ["--quick", "--ops", "gan_loss,step", "--dtypes", "float32", "--providers", "natural,xla", "--json", str(file), "--plot", str(picture)]
+    words = [
+        "--quick",
+        "--ops",
+        "gan_loss,step",
+        "--dtypes",
+        "float32",
+        "--providers",
+        "natural,xla",
+        "--json",
+        str(file),
+        "--plot",
+        str(picture),
+    ]
     kernels.main([*words, "--table"])
     records = [json.loads(line) for line in file.read_text().splitlines()]
     cells = [(r["op"], r["mode"], r["provider"]) for r in records]

@@ -15,11 +15,12 @@ import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
-
-from jaxgan import kernels, objectives
 from jaxgan.kernels import launch
 from jaxgan.kernels.gan_loss import KINDS, SMOOTHED
+
+from jaxgan import kernels, objectives
 from jaxgan.models.layers import plain_norm_act
+
 
 class Case(NamedTuple):
     """An operation, the same in plain jax.numpy, and operands for both; the first is what a penalty differentiates."""
@@ -53,10 +54,10 @@ def bce(l, t):
 
 CASES = {
     "leaky_relu": Case(lambda x: kernels.leaky_relu(x, 0.1, 1.5), lambda x: leaky(x, 0.1, 1.5), ((4, 3, 5),)),
-    "bias_leaky_relu": Case(
-        lambda x, b: kernels.bias_leaky_relu(x, b, 0.3, 1.4), lambda x, b: leaky(x + b, 0.3, 1.4), ((4, 3, 5), (5,))
+    "bias_leaky_relu": Case(lambda x, b: kernels.bias_leaky_relu(x, b, 0.3, 1.4), lambda x, b: leaky(x + b, 0.3, 1.4), ((4, 3, 5), (5,))),
+    "sigmoid_bce": Case(
+        lambda l, t: kernels.sigmoid_bce(l, jax.nn.sigmoid(t)), lambda l, t: bce(l, jax.nn.sigmoid(t)).mean(), ((4, 3), (4, 3))
     ),
-    "sigmoid_bce": Case(lambda l, t: kernels.sigmoid_bce(l, jax.nn.sigmoid(t)), lambda l, t: bce(l, jax.nn.sigmoid(t)).mean(), ((4, 3), (4, 3))),
     "sigmoid_bce_each": Case(
         lambda l, t: kernels.sigmoid_bce(l, jax.nn.sigmoid(t), "none"), lambda l, t: bce(l, jax.nn.sigmoid(t)), ((4, 3), (3,))
     ),
@@ -148,11 +149,11 @@ TRANSFORMATIONS: dict[str, Callable[..., Any]] = {
     "third_order": third,
     "remat": lambda f, case, values, moves: gradient(jax.checkpoint(f), case)(*values),
     "r1_in_scan": lambda f, case, values, moves: gradient(r1_in_scan(f), case)(*values),
-    "ensemble": lambda f, case, values, moves: jax.vmap(gradient(f, case), (None, *[0] * (len(values) - 1)))(
-        values[0], *[jnp.stack([v, 2 * v, v - 1]) for v in values[1:]]
-    )
-    if len(values) > 1
-    else jax.vmap(gradient(f, case))(jnp.stack([values[0], -values[0]])),
+    "ensemble": lambda f, case, values, moves: (
+        jax.vmap(gradient(f, case), (None, *[0] * (len(values) - 1)))(values[0], *[jnp.stack([v, 2 * v, v - 1]) for v in values[1:]])
+        if len(values) > 1
+        else jax.vmap(gradient(f, case))(jnp.stack([values[0], -values[0]]))
+    ),
 }
 
 
@@ -319,7 +320,10 @@ def test_only_the_output_is_kept_for_the_backward_pass():
 # ------------------------------------------------------------------------------------------------ the choice of an implementation
 def test_an_implementation_that_cannot_run_says_where_and_why():
     pytest.importorskip("triton")
-    for call in (lambda i: kernels.leaky_relu(jnp.ones(3), implementation=i), lambda i: kernels.blur_resample(jnp.ones((1, 4, 4, 1)), implementation=i)):
+    for call in (
+        lambda i: kernels.leaky_relu(jnp.ones(3), implementation=i),
+        lambda i: kernels.blur_resample(jnp.ones((1, 4, 4, 1)), implementation=i),
+    ):
         with pytest.raises(ValueError, match=r"implementation='triton'\) cannot run on cpu: .*CUDA GPU; use implementation=None or 'xla'"):
             call("triton")
         with pytest.raises(ValueError, match="implementation='tritn' is unknown; use auto, xla, triton, interpret"):
