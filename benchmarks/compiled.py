@@ -10,6 +10,7 @@ a broken fusion, a layout transpose or a pass over memory that came back. --upda
 
 import argparse
 import collections
+import importlib.util
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import sys
 from typing import Any
 
 from benchmarks import report
+from jaxgan.config import KERNELS, PRESETS
 
 H100 = """
 gpu_device_info {
@@ -122,11 +124,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help=f"fail where a count is larger than in {BASELINE.name}")
     parser.add_argument("--update", action="store_true", help=f"write the counts to {BASELINE.name}")
     given = parser.parse_args(argv)
+    for kind, names, known in (("preset", given.presets, PRESETS), ("kind", given.kernels.split(","), KERNELS)):
+        if wrong := [name for name in names if name not in known]:
+            parser.error(f"unknown {kind} {wrong[0]!r}; use {', '.join(known)}")
+    report.check_writable(parser, given.json)
+    if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+        parser.error("compiling for a GPU needs the CUDA plugin of JAX; install jaxgan with the extra test, cuda12 or cuda13")
     about = report.machine()
     report.print_machine(about)
     print("compiled for an H100, not run")
     print(f"{'preset':12s} {'operations':10s} kernels  cudnn fwd/input/filter  triton  transposes  copies  scratch MiB")
-    baseline, wrong = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}, []
+    wrong: list[str] = []
+    baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     for name in given.presets:
         for kind in given.kernels.split(","):
             c = step_for_h100(name, kind)

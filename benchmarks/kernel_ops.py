@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxgan.kernels as kernels
 import numpy as np
 
+import jaxgan.kernels as kernels
 from jaxgan import objectives
 from jaxgan.models.layers import plain_norm_act
 

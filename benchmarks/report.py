@@ -45,6 +45,12 @@ def shown(samples: list[float], digits: int = 1) -> str:
     return f"{s['median']:.{digits}f} ({s['min']:.{digits}f} to {s['max']:.{digits}f})"
 
 
+def check_writable(parser: Any, path: str | None) -> None:
+    """Ends the command with one line where the file for its records cannot be written, before anything is measured."""
+    if path and not pathlib.Path(path).absolute().parent.is_dir():
+        parser.error(f"--json {path}: its folder does not exist; make it first")
+
+
 def append(path: str | None, record: dict[str, Any]) -> None:
     """Adds a JSON line to a file, where one is asked for."""
     if path:

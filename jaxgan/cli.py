@@ -106,7 +106,10 @@ def _train(given: argparse.Namespace) -> int:
 def _show(config: Config, workdir: pathlib.Path) -> None:
     import jax
 
+    from jaxgan.train import check_kernels
+
     validate(config, jax.local_device_count())
+    check_kernels(config, jax.default_backend())
     print(f"workdir = {workdir}")
     for name, value in to_dict(config).items():
         print(f"{name} = {_text(value)}")

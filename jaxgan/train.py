@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -44,7 +45,7 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
     # ---------------------------------------------------------------------------------------------------------- check and open
     validate(config, jax.local_device_count())
     devices = jax.local_devices()[: config.devices or jax.local_device_count()]
-    _check_kernels(config, devices[0].platform)
+    check_kernels(config, devices[0].platform)
     with _owned(workdir) as folder:
         _check_config(workdir, config)
         finished = max(checkpoint.steps_in(folder), default=0)
@@ -53,7 +54,8 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
         if finished > config.steps:
             raise ConfigError(f"steps={config.steps} but {workdir} is already at step {finished}; use --steps {finished} or more")
         feed = data.load(config, progress)
-        records.write_json(workdir / "config.json", to_dict(config))
+        if finished < config.steps or not (workdir / "config.json").exists():
+            records.write_json(workdir / "config.json", to_dict(config))
 
         # ------------------------------------------------------------------------------------------------- the state, new or restored
         game = make_game(config)
@@ -132,20 +134,25 @@ def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
         raise ConfigError(f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}")
     config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None, kernels="auto")
     validate(config, 1)
+    check_kernels(config, jax.default_backend())
     found = checkpoint.restore(folder, _template(config), set_aside=False)  # a run may be training there
     assert found is not None  # steps_in was not empty
     return config, found.state
 
 
-def _check_kernels(config: Config, platform: str) -> None:
-    try:
-        asked = config.kernels if config.kernels == "plain" else launch.resolve(None if config.kernels == "auto" else config.kernels)
-    except ValueError as error:
-        raise ConfigError(f"kernels={config.kernels}: {error}") from None
+def check_kernels(config: Config, platform: str) -> None:
+    """Raises `ConfigError` where the fused operations that the config or JAXGAN_KERNELS asks for cannot run on a platform."""
+    if config.kernels == "plain":
+        return
+    source, asked = f"kernels={config.kernels}", config.kernels
+    if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
+        source, asked = f"JAXGAN_KERNELS={given}", given
     if asked == "triton" and platform != "gpu":
-        raise ConfigError(
-            f"kernels={config.kernels} asks for triton, which needs a CUDA GPU, but this machine trains on {platform}; use xla"
-        )
+        raise ConfigError(f"{source} needs a CUDA GPU, but this machine trains on {platform}; use auto or xla")
+    try:
+        launch.resolve(asked)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _template(config: Config) -> GANState:

@@ -34,7 +34,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxgan.kernels.launch import ColumnTiles, call, check_floating, jit, like, resolve, tl, wide
+
+from jaxgan.kernels.launch import ColumnTiles, call, check_positive, floating, jit, like, resolve, tl, wide
 from jaxgan.kernels.primitive import define, dense, transpose
 
 
@@ -108,6 +109,13 @@ def _channels(v_ptr, C: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @jit
+def _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
+    """h, k, scale and bias of a tile's columns."""
+    h, k = _channels(h_ptr, C, W, COLUMNS), _channels(k_ptr, C, W, COLUMNS)
+    return h, k, _channels(scale_ptr, C, W, COLUMNS), _channels(bias_ptr, C, W, COLUMNS)
+
+
+@jit
 def _store_sums(partial_ptr, total, W: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr):
     columns = _columns(W, COLUMNS)
     row = tl.program_id(2).to(tl.int64) * PROGRAMS + tl.program_id(0)
@@ -135,8 +143,7 @@ def forward_kernel(
     x_ptr, h_ptr, k_ptr, scale_ptr, bias_ptr, y_ptr, slope: tl.constexpr, gain: tl.constexpr, C: tl.constexpr, n: tl.constexpr,
     W: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr, TURNS: tl.constexpr,
 ):  # fmt: skip
-    h, k = _channels(h_ptr, C, W, COLUMNS), _channels(k_ptr, C, W, COLUMNS)
-    scale, bias = _channels(scale_ptr, C, W, COLUMNS), _channels(bias_ptr, C, W, COLUMNS)
+    h, k, scale, bias = _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C, W, COLUMNS)
     for turn in range(TURNS):
         at, inside = _elements(turn, n, W, ROWS, COLUMNS, PROGRAMS)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
@@ -151,8 +158,7 @@ def reduce_kernel(
     slope: tl.constexpr, gain: tl.constexpr, C: tl.constexpr, n: tl.constexpr,
     W: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr, TURNS: tl.constexpr,
 ):  # fmt: skip
-    h, k = _channels(h_ptr, C, W, COLUMNS), _channels(k_ptr, C, W, COLUMNS)
-    scale, bias = _channels(scale_ptr, C, W, COLUMNS), _channels(bias_ptr, C, W, COLUMNS)
+    h, k, scale, bias = _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C, W, COLUMNS)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     products = tl.zeros((ROWS, COLUMNS), tl.float32)
     for turn in range(TURNS):
@@ -173,8 +179,7 @@ def spread_kernel(
     slope: tl.constexpr, gain: tl.constexpr, C: tl.constexpr, n: tl.constexpr,
     W: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr, TURNS: tl.constexpr,
 ):  # fmt: skip
-    h, k = _channels(h_ptr, C, W, COLUMNS), _channels(k_ptr, C, W, COLUMNS)
-    scale, bias = _channels(scale_ptr, C, W, COLUMNS), _channels(bias_ptr, C, W, COLUMNS)
+    h, k, scale, bias = _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C, W, COLUMNS)
     a, b = _channels(a_ptr, C, W, COLUMNS), _channels(b_ptr, C, W, COLUMNS)
     for turn in range(TURNS):
         at, inside = _elements(turn, n, W, ROWS, COLUMNS, PROGRAMS)
@@ -185,14 +190,17 @@ def spread_kernel(
         tl.store(out_ptr + at, (g * (scale * h) + a + b * normal).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def _launch_sums(kernel: Any, x: Array, operands: tuple[Array, ...], **constants: Any) -> list[Array]:
-    tiles = ColumnTiles.of(x.shape)
+_OF_BACKWARD = 5  # programs on a multiprocessor: those of the backward pass take 96 registers a thread
+
+
+def _launch_sums(kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, **constants: Any) -> list[Array]:
+    tiles = ColumnTiles.of(x.shape, at_once)
     partials = call(kernel, operands, (tiles.partial(), tiles.partial()), tiles.grid, **tiles.constants, **constants)
     return [tiles.summed(p) for p in partials]
 
 
-def _launch_elements(kernel: Any, x: Array, operands: tuple[Array, ...], *, slope: float, gain: float) -> list[Array]:
-    tiles = ColumnTiles.of(x.shape)
+def _launch_elements(kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, *, slope: float, gain: float) -> list[Array]:
+    tiles = ColumnTiles.of(x.shape, at_once)
     return call(kernel, operands, (like(x),), tiles.grid, slope=slope, gain=gain, C=x.shape[-1], **tiles.constants)
 
 
@@ -205,11 +213,11 @@ def _launch_forward(x: Array, *channels: Array, slope: float, gain: float, **_: 
 
 
 def _launch_reduce(g: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any) -> list[Array]:
-    return _launch_sums(reduce_kernel, x, (g, x, *channels), slope=slope, gain=gain, C=x.shape[-1])
+    return _launch_sums(reduce_kernel, x, (g, x, *channels), _OF_BACKWARD, slope=slope, gain=gain, C=x.shape[-1])
 
 
 def _launch_spread(g: Array, a: Array, b: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any) -> list[Array]:
-    return _launch_elements(spread_kernel, x, (g, a, b, x, *channels), slope=slope, gain=gain)
+    return _launch_elements(spread_kernel, x, (g, a, b, x, *channels), _OF_BACKWARD, slope=slope, gain=gain)
 
 
 # ------------------------------------------------------------------------------------------------------- differentiation rules
@@ -297,22 +305,25 @@ def batch_norm_leaky_relu(
 
     Returns:
       (y of x's shape and dtype, the new running mean [C], the new running variance [C]). The variance is that of the batch, over
-      N and not N - 1. No gradient flows through the running statistics. An x without rows leaves them as they were.
+      N and not N - 1; it is E[x^2] - E[x]^2, which loses digits where the mean is hundreds of times the
+      deviation. No gradient flows through the running statistics. An x without rows leaves them as they were.
 
     Raises:
       ValueError: for shapes that do not fit, or an implementation that cannot run.
     """
-    check_floating("x", x)
+    x, scale, bias = floating("x", x), jnp.asarray(scale), jnp.asarray(bias)
+    running_mean, running_variance = jnp.asarray(running_mean), jnp.asarray(running_variance)
     vectors = dict(scale=scale, bias=bias, running_mean=running_mean, running_variance=running_variance)
     for name, vector in vectors.items():
         if not x.ndim or vector.shape != x.shape[-1:]:
             raise ValueError(f"x is {x.shape} and {name} {vector.shape}; use x [..., C] and {name} [C]")
-    if not (slope > 0 and gain > 0):
-        raise ValueError(f"slope={slope} and gain={gain} must be greater than 0")
+    check_positive(slope, gain)
+    if not 0 <= epsilon < math.inf or not 0 <= momentum <= 1:
+        raise ValueError(f"epsilon={epsilon} must be at least 0, and momentum={momentum} from 0 to 1")
     if not x.size:
         return x, running_mean, running_variance
     params = dict(slope=float(slope), gain=float(gain), implementation=resolve(implementation))
-    columns = wide(scale)[None], wide(bias)[None]
+    columns = (v.astype(wide(x).dtype)[None] for v in (scale, bias))
     y, mean, variance = _normalised(x[None], *columns, float(epsilon), axis_name, tuple(params.items()))
     moved = [
         momentum * old + (1.0 - momentum) * lax.stop_gradient(new[0]) for old, new in ((running_mean, mean), (running_variance, variance))

@@ -1,7 +1,8 @@
 """Bias, LeakyReLU and gain in one pass, with the output as the only residual.
 
 The maths. y = gain * leaky_relu(x + b), with slope > 0 and gain > 0, so that y > 0 exactly where x + b > 0: the backward pass
-needs y and neither x nor b. Let s(r) = gain where r > 0, gain * slope elsewhere. Four maps, per element and channel c:
+needs y and neither x nor b. (Where y underflows to 0, as float16 does below 6e-8, the slope is taken for the negative one.)
+Let s(r) = gain where r > 0, gain * slope elsewhere. Four maps, per element and channel c:
 
     act(x, b)       y  = s(x + b) * (x + b)
     gate(g; r)      g' = s(r) * g                          linear in g, its own transpose
@@ -23,7 +24,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 from jax.interpreters import ad
-from jaxgan.kernels.launch import ColumnTiles, call, cdiv, check_floating, jit, like, resolve, tl, wide
+
+from jaxgan.kernels.launch import ColumnTiles, call, cdiv, check_positive, floating, jit, like, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, transpose, zero_like
 
 
@@ -197,9 +199,8 @@ def bias_leaky_relu(x: Array, bias: Array | None = None, slope: float = 0.2, gai
       Maas, Hannun and Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013; Karras et al., Analyzing and
       Improving the Image Quality of StyleGAN, 2020, for the output as residual.
     """
-    check_floating("x", x)
-    if not (slope > 0 and gain > 0):
-        raise ValueError(f"slope={slope} and gain={gain} must be greater than 0: the backward pass reads the sign from the output")
+    x, bias = floating("x", x), None if bias is None else jnp.asarray(bias)
+    check_positive(slope, gain)
     if bias is not None and (not x.ndim or bias.shape != x.shape[-1:]):
         raise ValueError(f"x is {x.shape} and bias {bias.shape}; use x [..., C] and bias [C]")
     operands = (x[None], *([] if bias is None else [bias[None]]))

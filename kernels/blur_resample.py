@@ -16,14 +16,16 @@ References:
   StyleGAN, 2020.
 """
 
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.interpreters import ad
+
 from jaxgan.kernels.bias_leaky_relu import gate_p, push_p
-from jaxgan.kernels.launch import call, cdiv, check_floating, jit, power_of_two, resolve, tl, wide
+from jaxgan.kernels.launch import call, cdiv, check_positive, floating, jit, power_of_two, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, transpose, zero_like
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -147,7 +149,7 @@ def _derivative_of_act(primals: Any, tangents: Any, *, slope: float, gain: float
     if type(db) is Zero:
         (moved,) = gate_p.bind(moved, y, **options)
     else:
-        (moved,) = push_p.bind(moved, wide(dense(db)), y, **options)
+        (moved,) = push_p.bind(moved, dense(db).astype(wide(y).dtype), y, **options)
     return [y], [moved]
 
 
@@ -187,25 +189,31 @@ def blur_resample(
     Raises:
       ValueError: for arguments out of these bounds, images smaller than the filter, or an implementation that cannot run.
     """
-    check_floating("x", x)
+    x, bias = floating("x", x), None if bias is None else jnp.asarray(bias)
     if x.ndim != 4 or (bias is not None and bias.shape != x.shape[-1:]):
         raise ValueError(f"x is {x.shape} and bias {None if bias is None else bias.shape}; use x [B,H,W,C] and bias [C]")
     if (up, down) not in ((1, 1), (2, 1), (1, 2)):
         raise ValueError(f"up={up} and down={down}: use one of (1, 1), (2, 1) and (1, 2)")
     taps = tuple(float(t) for t in taps)
-    if not 1 <= len(taps) <= 8 or not sum(taps):
+    # A sum that is rounding only counts as 0, and NaN is not greater than anything.
+    if not 1 <= len(taps) <= 8 or not abs(sum(taps)) > 1e-6 * sum(map(abs, taps)):
         raise ValueError(f"taps has {len(taps)} numbers of sum {sum(taps)}; use 1 to 8 whose sum is not 0")
     if slope is None and (bias is not None or gain != 1.0):
         raise ValueError(f"bias and gain={gain} belong to the LeakyReLU; give its slope too")
-    if slope is not None and not (slope > 0 and gain > 0):
-        raise ValueError(f"slope={slope} and gain={gain} must be greater than 0")
+    if slope is not None:
+        check_positive(slope, gain)
     if padding is None:
         spare = len(taps) - down
         padding = (spare + 1) // 2, spare // 2
+    try:
+        before, after = map(operator.index, padding)
+    except (TypeError, ValueError):
+        raise ValueError(f"padding={padding} is not a pair of whole numbers; use (before, after)") from None
+    padding = before, after
     lengths = [_length(n, len(taps), up, down, padding) for n in x.shape[1:3]]
     if min(lengths) < 1:
         raise ValueError(f"images of {x.shape[1:3]} pixels padded by {padding} are smaller than {len(taps)} taps; use more padding")
-    params: dict[str, Any] = dict(up=up, down=down, pads=(tuple(padding),) * 2, implementation=resolve(implementation))
+    params: dict[str, Any] = dict(up=up, down=down, pads=(padding, padding), implementation=resolve(implementation))
     params["taps"] = tuple(t * up / sum(taps) for t in taps)
     if slope is None:
         return _resample_p.bind(x[None], **params)[0][0]

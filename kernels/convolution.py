@@ -26,6 +26,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxgan.kernels.primitive import refuse_varying
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -88,7 +90,12 @@ def _lanes(compute, *operands: Array, **params: Any) -> Array:
 def _define(name: str, xla, gemm, prefers_gemm, shape) -> Primitive:
     """A primitive with its shape rule, XLA's convolution for every platform, and the faster of the two ways on CPUs."""
     primitive = Primitive(name)
-    primitive.def_abstract_eval(lambda a, b, **params: ShapedArray(shape(a, b, **params), a.dtype))
+
+    def shaped(a, b, **params):
+        refuse_varying("convolution", (a, b))
+        return ShapedArray(shape(a, b, **params), a.dtype)
+
+    primitive.def_abstract_eval(shaped)
 
     def on_cpu(a, b, **params):
         doubles = (params["stride"], params["padding"], params["width"]) == (2, 1, 4)
@@ -99,7 +106,11 @@ def _define(name: str, xla, gemm, prefers_gemm, shape) -> Primitive:
     def compiled(params):
         return jax.jit(lambda a, b: primitive.bind(a, b, **dict(params)))
 
-    primitive.def_impl(lambda a, b, **params: compiled(tuple(sorted(params.items())))(a, b))
+    def impl(a, b, **params):
+        with jax.disable_jit(False):  # within disable_jit the compiled function would come back here
+            return compiled(tuple(sorted(params.items())))(a, b)
+
+    primitive.def_impl(impl)
     mlir.register_lowering(primitive, mlir.lower_fun(functools.partial(_lanes, xla), multiple_results=False))
     mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     return primitive

@@ -26,9 +26,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.interpreters import ad
 from jax.nn import relu, softplus
-from jaxgan.kernels.launch import call, cdiv, check_floating, jit, resolve, tl, wide
+
+from jaxgan.kernels.bias_leaky_relu import offsets
+from jaxgan.kernels.launch import call, cdiv, floating, jit, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, over_lanes
-from jaxgan.kernels.sigmoid_bce import BLOCK, slope_like, softplus_and_sigmoid
+from jaxgan.kernels.sigmoid_bce import BLOCK, logistic, slope_like
 
 KINDS = ("nonsaturating", "minimax", "hinge", "least_squares", "relativistic")
 SMOOTHED = ("nonsaturating", "minimax", "least_squares")
@@ -42,7 +44,8 @@ def _of_discriminator(real: Array, fake: Array, kind: str, label: float) -> Arra
         return (jnp.mean((real - label) ** 2) + jnp.mean(fake**2)) / 2.0
     if kind == "relativistic":
         return jnp.mean(softplus(fake - real))
-    return jnp.mean(softplus(real) - label * real) + jnp.mean(softplus(fake))
+    smoothed = (1.0 - label) * softplus(real) if label != 1 else 0.0
+    return jnp.mean(label * softplus(-real) + smoothed) + jnp.mean(softplus(fake))
 
 
 def _of_generator(fake: Array, kind: str) -> Array:
@@ -75,20 +78,22 @@ def discriminator_kernel(
     KIND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     lane = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    at = offsets(n + m, BLOCK)
     is_real, is_fake = at < n, at < m
     real = tl.load(real_ptr + lane * n + at, mask=is_real, other=0.0).to(tl.float32)
     fake = tl.load(fake_ptr + lane * m + at, mask=is_fake, other=0.0).to(tl.float32)
     if KIND == 2:
-        loss_real, slope_real = tl.maximum(1.0 - real, 0.0), tl.where(real < 1.0, -1.0, 0.0)
-        loss_fake, slope_fake = tl.maximum(1.0 + fake, 0.0), tl.where(fake > -1.0, 1.0, 0.0)
+        loss_real, slope_real = tl.maximum(1.0 - real, 0.0, propagate_nan=tl.PropagateNan.ALL), tl.where(real < 1.0, -1.0, 0.0)
+        loss_fake, slope_fake = tl.maximum(1.0 + fake, 0.0, propagate_nan=tl.PropagateNan.ALL), tl.where(fake > -1.0, 1.0, 0.0)
     elif KIND == 3:
         loss_real, slope_real = (real - label) * (real - label) * 0.5, real - label
         loss_fake, slope_fake = fake * fake * 0.5, fake
     else:
-        softplus_real, slope_real = softplus_and_sigmoid(real)
-        loss_real, slope_real = softplus_real - label * real, slope_real - label
-        loss_fake, slope_fake = softplus_and_sigmoid(fake)
+        log1p_real, sigmoid, opposite = logistic(real)
+        loss_real = (tl.maximum(real, 0.0) - label * real) + log1p_real
+        slope_real = (1.0 - label) * sigmoid - label * opposite
+        log1p_fake, slope_fake, _ = logistic(fake)
+        loss_fake = tl.maximum(fake, 0.0) + log1p_fake
     tl.store(slope_real_ptr + lane * n + at, (slope_real * (1.0 / n)).to(slope_real_ptr.dtype.element_ty), mask=is_real)
     tl.store(slope_fake_ptr + lane * m + at, (slope_fake * (1.0 / m)).to(slope_fake_ptr.dtype.element_ty), mask=is_fake)
     loss = tl.where(is_real, loss_real * (1.0 / n), 0.0) + tl.where(is_fake, loss_fake * (1.0 / m), 0.0)
@@ -98,15 +103,15 @@ def discriminator_kernel(
 @jit
 def generator_kernel(fake_ptr, partial_ptr, slope_ptr, m: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr):
     lane = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    at = offsets(m, BLOCK)
     inside = at < m
     fake = tl.load(fake_ptr + lane * m + at, mask=inside, other=0.0).to(tl.float32)
     if KIND == 0:
-        loss, slope = softplus_and_sigmoid(-fake)
-        slope = -slope
+        log1p, _, opposite = logistic(fake)
+        loss, slope = tl.maximum(-fake, 0.0) + log1p, -opposite
     elif KIND == 1:
-        loss, slope = softplus_and_sigmoid(fake)
-        loss, slope = -loss, -slope
+        log1p, sigmoid, _ = logistic(fake)
+        loss, slope = -tl.maximum(fake, 0.0) - log1p, -sigmoid
     elif KIND == 2:
         loss, slope = -fake, tl.full((BLOCK,), -1.0, tl.float32)
     else:
@@ -119,12 +124,12 @@ def generator_kernel(fake_ptr, partial_ptr, slope_ptr, m: tl.constexpr, KIND: tl
 def relativistic_kernel(low_ptr, high_ptr, partial_ptr, slope_low_ptr, slope_high_ptr, n: tl.constexpr, BLOCK: tl.constexpr):
     """E[softplus(high - low)]."""
     lane = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    at = offsets(n, BLOCK)
     inside = at < n
     low = tl.load(low_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
     high = tl.load(high_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
-    loss, slope = softplus_and_sigmoid(high - low)
-    slope = slope * (1.0 / n)
+    log1p, sigmoid, _ = logistic(high - low)
+    loss, slope = tl.maximum(high - low, 0.0) + log1p, sigmoid * (1.0 / n)
     tl.store(slope_low_ptr + lane * n + at, (-slope).to(slope_low_ptr.dtype.element_ty), mask=inside)
     tl.store(slope_high_ptr + lane * n + at, slope.to(slope_high_ptr.dtype.element_ty), mask=inside)
     tl.store(partial_ptr + lane * tl.num_programs(0) + tl.program_id(0), tl.sum(tl.where(inside, loss, 0.0), axis=0) * (1.0 / n))
@@ -183,19 +188,17 @@ def gan_discriminator_loss(
       ValueError: for an unknown kind, smoothing that has no meaning, unequal numbers of paired logits, or an implementation that
         cannot run.
     """
-    _check(kind, label_smoothing, real_logits, fake_logits)
+    real_logits, fake_logits = _checked(kind, label_smoothing, real_logits, fake_logits)
     return _bind((real_logits, fake_logits), kind, "discriminator", 1.0 - label_smoothing, implementation)
 
 
 def gan_generator_loss(real_logits: Array | None, fake_logits: Array, kind: str, implementation: str | None = None) -> Array:
     """What the generator minimises: as `gan_discriminator_loss`. Only relativistic losses look at the real logits."""
     if kind != "relativistic":
-        _check(kind, 0.0, fake_logits)
-        return _bind((fake_logits,), kind, "generator", 1.0, implementation)
+        return _bind(_checked(kind, 0.0, fake_logits), kind, "generator", 1.0, implementation)
     if real_logits is None:
         raise ValueError("the relativistic generator loss compares with real logits; give real_logits")
-    _check(kind, 0.0, real_logits, fake_logits)
-    return _bind((real_logits, fake_logits), kind, "generator", 1.0, implementation)
+    return _bind(_checked(kind, 0.0, real_logits, fake_logits), kind, "generator", 1.0, implementation)
 
 
 def _bind(logits: tuple[Array, ...], kind: str, player: str, label: float, implementation: str | None) -> Array:
@@ -203,15 +206,15 @@ def _bind(logits: tuple[Array, ...], kind: str, player: str, label: float, imple
     return _loss_p.bind(*flat, kind=kind, player=player, label=float(label), implementation=resolve(implementation))[0][0]
 
 
-def _check(kind: str, label_smoothing: float, *logits: Array) -> None:
+def _checked(kind: str, label_smoothing: float, *given: Any) -> tuple[Array, ...]:
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is unknown; use {', '.join(KINDS)}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1); use 0.1, say")
     if label_smoothing and kind not in SMOOTHED:
         raise ValueError(f"label_smoothing={label_smoothing} has no meaning for {kind}; use 0, or {', '.join(SMOOTHED)}")
-    for x in logits:
-        check_floating("logits", x)
+    logits = tuple(floating("logits", x) for x in given)
     sizes = [x.size for x in logits]
     if kind == "relativistic" and sizes[0] != sizes[-1]:
         raise ValueError(f"relativistic losses pair {sizes[0]} real with {sizes[-1]} fake logits; make their numbers equal")
+    return logits

@@ -16,11 +16,11 @@ which stands for `implementation=None` and is read when a function is traced:
 import functools
 import importlib.util
 import inspect
-import itertools
 import math
 import os
+import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -54,29 +54,35 @@ def resolve(implementation: str | None) -> str:
         raise ValueError(f"{source}={name!r} is unknown; use {', '.join(IMPLEMENTATIONS)}")
     if name in ("triton", "interpret"):
         try:
-            triton = load_triton(interpret=name == "interpret")
+            interpreting = load_triton(interpret=name == "interpret")[1]
         except ImportError as error:
             raise ValueError(f"{source}={name!r} cannot run: {error}") from error
-        if triton.knobs.runtime.interpret != (name == "interpret"):
+        if interpreting != (name == "interpret"):
             raise ValueError(f"{source}={name!r} came too late: Triton was imported for the other mode; begin a new process")
     return name
 
 
-@functools.cache
-def load_triton(interpret: bool = False) -> Any:
-    """Triton, imported when it is first asked for.
+def load_triton(interpret: bool = False) -> tuple[Any, bool]:
+    """Triton, imported when it is first asked for, and whether it interprets its kernels, which its first import decides.
 
     Raises:
       ImportError: with the reason and the remedy.
     """
-    if interpret:
-        os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
+    if interpret and "triton" not in sys.modules:
+        os.environ["TRITON_INTERPRET"] = "1"
+    return _imported()
+
+
+@functools.cache
+def _imported() -> tuple[Any, bool]:
     try:
-        import triton
-        import triton.language
+        triton: Any = importlib.import_module("triton")
+        importlib.import_module("triton.language")
     except Exception as error:  # a broken installation raises whatever it likes
-        raise ImportError(f"importing triton failed ({error}); install jaxgan[cuda12] or jaxgan[cuda13]") from error
-    return triton
+        raise ImportError(
+            f"importing triton failed ({error}); install jaxgan with the extra cuda12 or cuda13, or triton>=3.6,<3.9"
+        ) from error
+    return triton, bool(triton.knobs.runtime.interpret)
 
 
 class Kernel:
@@ -87,7 +93,7 @@ class Kernel:
 
     def made(self) -> Any:
         if self._made is None:
-            triton = load_triton()
+            triton, _ = load_triton()
             self._made = triton.jit(self.function)
             # Where Triton looks for the names that the function uses.
             names = self.function.__globals__
@@ -99,21 +105,26 @@ class Kernel:
 jit = Kernel
 
 
-def uses_triton(operation: str, implementation: str, platform: str, size: int) -> bool:
-    """Whether an operation on `size` elements is lowered to its kernels.
+def uses_triton(operation: str, implementation: str, platform: str, operands: Sequence[Any]) -> bool:
+    """Whether an operation on these operands, each with the axis of lanes in front, is lowered to its kernels.
 
     Raises:
-      ValueError: where Triton is asked for on a platform that has none.
+      ValueError: where Triton is asked for on a platform that has none, or for float64, which the kernels do not compute in.
     """
     if implementation == "triton" and platform != "cuda":
         raise ValueError(
             f"{operation}(implementation='triton') cannot run on {platform}: Triton kernels need a CUDA GPU; "
-            "use implementation=None or 'xla'"
+            "use implementation=None or 'xla', or JAXGAN_KERNELS=auto"
         )
-    if not size or implementation == "xla":
+    in_float64 = any(o.dtype == jnp.float64 for o in operands)
+    if implementation == "triton" and in_float64:
+        raise ValueError(f"{operation}(implementation='triton') was given float64; use float32, or implementation=None or 'xla'")
+    sizes = [math.prod(o.shape) for o in operands]
+    # A grid of no programs, or of more lanes than its second axis may have, cannot be launched.
+    if implementation == "xla" or in_float64 or not all(sizes) or operands[0].shape[0] > 65535:
         return False
     faster_from = FASTER_FROM.get(operation)
-    if implementation == "auto" and platform == "cuda" and faster_from is not None and size >= faster_from:
+    if implementation == "auto" and platform == "cuda" and faster_from is not None and max(sizes) >= faster_from:
         return importlib.util.find_spec("triton") is not None and importlib.util.find_spec("jax_triton") is not None
     return implementation in ("triton", "interpret")
 
@@ -133,13 +144,21 @@ def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid:
       A list of the output arrays.
     """
     kernel = kernel.made() if isinstance(kernel, Kernel) else kernel
-    if load_triton().knobs.runtime.interpret:
+    if load_triton()[1]:
         host = lambda *arrays: _interpret(kernel, arrays, outputs, grid, constants)
         return jax.pure_callback(host, outputs, *inputs, vmap_method="sequential")
     bridge = _jax_triton()
-    capability = None if jax.default_backend() == "gpu" else CAPABILITY_WITHOUT_GPU
     named = {bridge.outputs: outputs}
-    return bridge.triton_call(*inputs, kernel=kernel, grid=grid, num_warps=warps, compute_capability=capability, **named, **constants)
+    return bridge.triton_call(*inputs, kernel=kernel, grid=grid, num_warps=warps, compute_capability=_capability(), **named, **constants)
+
+
+@functools.cache
+def _capability() -> int | None:
+    """None where there is a GPU to ask."""
+    try:
+        return None if jax.devices("cuda") else CAPABILITY_WITHOUT_GPU
+    except RuntimeError:
+        return CAPABILITY_WITHOUT_GPU
 
 
 def cdiv(n: int, d: int) -> int:
@@ -159,17 +178,30 @@ def like(x: Any) -> jax.ShapeDtypeStruct:
 
 def wide(x: Array) -> Array:
     """x in the dtype that the operations compute in: float32, or float64 where x is that."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
-def check_floating(name: str, x: Array) -> None:
-    """Raises `ValueError` for an array of whole or complex numbers."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
+def floating(name: str, x: Any) -> Array:
+    """x as an array.
+
+    Raises:
+      ValueError: where its numbers are of another kind.
+    """
+    x = jnp.asarray(x)
+    if x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64):
         raise ValueError(f"{name} is {x.dtype}; use float32, bfloat16 or float16")
+    return x
+
+
+def check_positive(slope: float, gain: float) -> None:
+    """Raises `ValueError` where the sign of a LeakyReLU's output would not be that of its input."""
+    if not (0 < slope < math.inf and 0 < gain < math.inf):
+        raise ValueError(f"slope={slope} and gain={gain} must be greater than 0, and finite: the backward pass reads signs from outputs")
 
 
 class ColumnTiles(NamedTuple):
-    """How kernels sum [L,...,C] over all but L and C: each lane's n elements as rows of W columns, a multiple of C of at least 128.
+    """How kernels sum [L,...,C] over all but L and C: each lane's n elements as rows of W columns, a multiple of C of at least 128
+    that nearly fills its tiles.
 
     Program (p, q, lane) takes blocks p, p + PROGRAMS, .. of ROWS rows of the columns from q COLUMNS on, and writes one row of
     partial sums. A last pass over these, left to XLA, adds them up: the order is fixed, and there are no atomics.
@@ -181,15 +213,22 @@ class ColumnTiles(NamedTuple):
     constants: dict[str, int]
 
     @classmethod
-    def of(cls, shape: tuple[int, ...]) -> "ColumnTiles":
-        lanes, channels = shape[0], shape[-1]
-        repeats = next(k for k in itertools.count(1) if channels * k >= 128 and channels * k % 8 == 0)
-        w, n = channels * repeats, math.prod(shape[1:])
-        columns = min(power_of_two(w), 256)
-        block = _TILE // columns
-        blocks = cdiv(cdiv(n, w), block)
-        programs = min(blocks, max(1, _PROGRAMS // (cdiv(w, columns) * lanes)))
-        constants = dict(n=n, W=w, ROWS=block, COLUMNS=columns, PROGRAMS=programs, TURNS=cdiv(blocks, programs))
+    def of(cls, shape: tuple[int, ...], per_multiprocessor: int = 8) -> "ColumnTiles":
+        """The tiles for an array of that shape; per_multiprocessor: how many programs its registers let run at once."""
+        lanes, channels, n = shape[0], shape[-1], math.prod(shape[1:])
+        columns_of = lambda w: min(power_of_two(w), 256)
+        filled = lambda w: w / (cdiv(w, columns_of(w)) * columns_of(w))
+        widths = [channels * k for k in range(1, 2048 // channels + 9) if channels * k >= 128 and channels * k % 8 == 0]
+        w = next((w for w in widths if filled(w) >= 0.9), max(widths, key=filled))
+        columns = columns_of(w)
+        rows = _TILE // columns
+        blocks, side_by_side = cdiv(cdiv(n, w), rows), cdiv(w, columns) * lanes
+        # As many programs as run at once, each with as many turns; on small arrays fewer programs with up to four turns, which
+        # leave fewer partial sums, as long as two for each multiprocessor remain.
+        at_once = max(1, per_multiprocessor * _MULTIPROCESSORS // side_by_side)
+        turns = max(cdiv(blocks, at_once), min(4, blocks * side_by_side // (2 * _MULTIPROCESSORS)), 1)
+        programs = cdiv(blocks, turns)
+        constants = dict(n=n, W=w, ROWS=rows, COLUMNS=columns, PROGRAMS=programs, TURNS=turns)
         return cls(lanes, channels, (programs, cdiv(w, columns), lanes), constants)
 
     def partial(self) -> jax.ShapeDtypeStruct:
@@ -198,11 +237,11 @@ class ColumnTiles(NamedTuple):
 
     def summed(self, partial: Array) -> Array:
         """[L, C]."""
-        return partial.reshape(self.lanes, -1, self.channels).sum(axis=1)
+        return partial.sum(axis=1).reshape(self.lanes, -1, self.channels).sum(axis=1)
 
 
 _TILE = 2048  # elements of a tile: 16 for each of 128 threads
-_PROGRAMS = 1056  # 8 on each of an H100's 132 multiprocessors
+_MULTIPROCESSORS = 132  # of an H100
 
 
 class _Bridge:

@@ -8,7 +8,6 @@ nothing of it.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
 from jaxgan.kernels.launch import uses_triton
 
 Zero = ad.Zero
@@ -49,13 +49,13 @@ def define(
     primitive.multiple_results = True
 
     def shapes(*operands: Any, **params: Any) -> list[ShapedArray]:
+        refuse_varying(operation or name, operands)
         results = jax.eval_shape(functools.partial(computed, **params), *operands)
         return [ShapedArray(r.shape, r.dtype) for r in results]
 
     def lowered_for(platform: str) -> Any:
         def lowered(*operands: Any, **params: Any) -> list[Any]:
-            size = max(math.prod(o.shape) for o in operands)
-            triton = uses_triton(operation or name, params["implementation"], platform, size)
+            triton = uses_triton(operation or name, params["implementation"], platform, operands)
             compute = launch if launch and triton else computed
             return list(compute(*operands, **params))
 
@@ -84,7 +84,11 @@ def define(
             return results, [zero_like(r) for r in results]
         return results, [functools.reduce(jnp.add, parts) for parts in zip(*moved)]
 
-    primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
+    def impl(*operands: Any, **params: Any) -> Any:
+        with jax.disable_jit(False):  # within disable_jit the compiled function would come back here
+            return compiled(tuple(sorted(params.items())))(*operands)
+
+    primitive.def_impl(impl)
     primitive.def_abstract_eval(shapes)
     mlir.register_lowering(primitive, lowered_for("cpu"))
     mlir.register_lowering(primitive, lowered_for("cuda"), platform="cuda")
@@ -97,7 +101,8 @@ def define(
 
 def transpose(primitive: Primitive, rule: Callable[..., Sequence[Any]]) -> None:
     """Gives a linear primitive its transpose: rule(cotangents, *operands, **params) -> cotangents of the operands, None for those
-    that are not linear. Cotangents come as arrays, never as symbolic zeros; of linear operands only the shape is known."""
+    that are not linear. Not all cotangents are symbolic zeros, and `dense` makes arrays of those that are; of linear operands only
+    the shape is known."""
 
     def transposed(cotangents: Any, *operands: Any, **params: Any) -> list[Any]:
         if all(type(c) is Zero for c in cotangents):
@@ -106,6 +111,13 @@ def transpose(primitive: Primitive, rule: Callable[..., Sequence[Any]]) -> None:
         return [r if ad.is_undefined_primal(o) else None for o, r in zip(operands, results)]
 
     ad.primitive_transposes[primitive] = transposed
+
+
+def refuse_varying(name: str, operands: Sequence[Any]) -> None:
+    """Raises `ValueError` under shard_map(check_vma=True), whose automatic sums these rules know nothing of: gradients of replicated
+    parameters would silently lack the other devices' share."""
+    if any(getattr(getattr(o, "mat", o), "varying", None) or getattr(o, "vma", None) for o in operands):
+        raise ValueError(f"{name} does not run under shard_map(check_vma=True); use shard_map(..., check_vma=False) and average yourself")
 
 
 def zero_like(x: Any) -> Any:
@@ -127,6 +139,7 @@ def over_lanes(reference: Callable[..., Sequence[Any]], *operands: Any, **params
 
 def _batch(primitive: Primitive, operands: Any, dims: Any, **params: Any) -> tuple[Any, Any]:
     n = next(o.shape[d] for o, d in zip(operands, dims) if d is not None)
+    lanes = operands[0].shape[int(dims[0] == 0)]
     front = [jnp.broadcast_to(o, (n, *o.shape)) if d is None else jnp.moveaxis(o, d, 0) for o, d in zip(operands, dims)]
     results = primitive.bind(*[o.reshape(n * o.shape[1], *o.shape[2:]) for o in front], **params)
-    return [r.reshape(n, r.shape[0] // n, *r.shape[1:]) for r in results], [0] * len(results)
+    return [r.reshape(n, lanes, *r.shape[1:]) for r in results], [0] * len(results)

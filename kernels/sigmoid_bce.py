@@ -4,9 +4,9 @@ The maths. For a logit l and a target t in [0, 1], with s = sigmoid(l),
 
     loss(l, t) = -t log s - (1 - t) log(1 - s) = max(l, 0) - t l + log(1 + e^-|l|),    d loss / dl = s - t,    d loss / dt = -l.
 
-One exponential gives both: no sigmoid is taken the logarithm of, so nothing overflows or rounds to log 0 at any logit. The pass
-that reads the logits writes the loss and the slope s - t; the backward pass is then a product. The slope's own derivatives, for
-second order, are those of the reference.
+One exponential gives both: no sigmoid is taken the logarithm of, so nothing overflows or rounds to log 0 at any finite logit. The
+slope is formed as (1 - t) sigmoid(l) - t sigmoid(-l), which keeps small slopes. The pass that reads the logits writes the loss and
+the slope; the backward pass is then a product. The slope's own derivatives, for second order, are those of the reference.
 """
 
 from typing import Any
@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.interpreters import ad
-from jaxgan.kernels.launch import call, cdiv, check_floating, jit, resolve, tl, wide
+
+from jaxgan.kernels.bias_leaky_relu import offsets
+from jaxgan.kernels.launch import call, cdiv, floating, jit, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, over_lanes
 
 BLOCK = 1024
@@ -33,7 +35,7 @@ def _reference(l: Array, *t: Array, target: float | None, mean: bool, **_: Any) 
     z = wide(l)
     goal: Any = wide(t[0]) if t else target
     loss = jnp.maximum(z, 0.0) - goal * z + jnp.log1p(jnp.exp(-jnp.abs(z)))
-    slope = jax.nn.sigmoid(z) - goal
+    slope = (1.0 - goal) * jax.nn.sigmoid(z) - goal * jax.nn.sigmoid(-z)
     if mean:
         loss, slope = jnp.mean(loss), slope / max(l.size, 1)
     return [loss, slope.astype(slope_like(l).dtype)]
@@ -41,29 +43,29 @@ def _reference(l: Array, *t: Array, target: float | None, mean: bool, **_: Any) 
 
 # ----------------------------------------------------------------------------------------------------------------- the kernels
 @jit
-def softplus_and_sigmoid(z):
-    """log(1 + e^z) and 1 / (1 + e^-z) from one exponential."""
+def logistic(z):
+    """log(1 + e^-|z|), sigmoid(z) and sigmoid(-z) from one exponential."""
     e = tl.exp(-tl.abs(z))
     u = 1.0 + e
     # log(1 + e) without losing a small e: Kahan's log(u) e / (u - 1).
     log1p = tl.where(u == 1.0, e, tl.log(u) * (e / tl.where(u == 1.0, 1.0, u - 1.0)))
-    return tl.maximum(z, 0.0) + log1p, tl.where(z >= 0, 1.0, e) / u
+    return log1p, tl.where(z >= 0, 1.0, e) / u, tl.where(z >= 0, e, 1.0) / u
 
 
 @jit
 def bce_kernel(l_ptr, t_ptr, loss_ptr, slope_ptr, n: tl.constexpr, target: tl.constexpr, MEAN: tl.constexpr, BLOCK: tl.constexpr):
     """target < 0 stands for targets in memory. With MEAN, loss is [lanes, programs], each the sum of a block over n."""
     lane = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    at = offsets(n, BLOCK)
     inside = at < n
     l = tl.load(l_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
     if target < 0:  # noqa: SIM108 (a choice of the compiler, not of each element)
         t = tl.load(t_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
     else:
         t = target
-    softplus, sigmoid = softplus_and_sigmoid(l)
-    loss = softplus - t * l
-    slope = sigmoid - t
+    log1p, sigmoid, opposite = logistic(l)
+    loss = (tl.maximum(l, 0.0) - t * l) + log1p
+    slope = (1.0 - t) * sigmoid - t * opposite
     if MEAN:
         slope = slope * (1.0 / n)
         tl.store(loss_ptr + lane * tl.num_programs(0) + tl.program_id(0), tl.sum(tl.where(inside, loss, 0.0), axis=0) * (1.0 / n))
@@ -111,7 +113,7 @@ ad.primitive_jvps[_bce_p] = _derivative
 
 # ------------------------------------------------------------------------------------------------------------- public function
 def sigmoid_bce(logits: Array, target: Array | float, reduction: str = "mean", implementation: str | None = None) -> Array:
-    """-t log sigmoid(l) - (1 - t) log(1 - sigmoid(l)), stable at any logit, differentiable to any order in both.
+    """-t log sigmoid(l) - (1 - t) log(1 - sigmoid(l)), stable at any finite logit, differentiable to any order in both.
 
     Args:
       logits: l, of any shape; float32, bfloat16 or float16.
@@ -125,7 +127,7 @@ def sigmoid_bce(logits: Array, target: Array | float, reduction: str = "mean", i
     Raises:
       ValueError: for targets that do not fit, an unknown reduction, or an implementation that cannot run.
     """
-    check_floating("logits", logits)
+    logits = floating("logits", logits)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction={reduction!r} is unknown; use 'mean' or 'none'")
     params: dict[str, Any] = dict(mean=reduction == "mean", implementation=resolve(implementation))
@@ -134,9 +136,13 @@ def sigmoid_bce(logits: Array, target: Array | float, reduction: str = "mean", i
             raise ValueError(f"target={target} is not a probability; use a number from 0 to 1")
         operands, params["target"] = (logits.reshape(1, -1),), float(target)
     else:
-        if jnp.broadcast_shapes(target.shape, logits.shape) != logits.shape:
-            raise ValueError(f"the target's shape {target.shape} does not broadcast to the logits' {logits.shape}")
-        check_floating("target", target)
-        operands, params["target"] = (logits.reshape(1, -1), jnp.broadcast_to(target, logits.shape).reshape(1, -1)), None
+        targets = floating("target", target)
+        try:
+            fits = jnp.broadcast_shapes(targets.shape, logits.shape) == logits.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"the target's shape {targets.shape} does not broadcast to the logits' {logits.shape}")
+        operands, params["target"] = (logits.reshape(1, -1), jnp.broadcast_to(targets, logits.shape).reshape(1, -1)), None
     loss, _ = _bce_p.bind(*operands, **params)
     return loss[0] if reduction == "mean" else loss.reshape(logits.shape)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxgan.kernels.gan_loss import KINDS
-from jaxgan.kernels.launch import call, jit, like, tl
 
 from jaxgan import kernels
+from jaxgan.kernels.gan_loss import KINDS
+from jaxgan.kernels.launch import call, jit, like, tl
 
 DTYPES = ["float32", "bfloat16", "float16"]
 SIZES = [(size, dtype) for size in (1, 7, 1023, 1025) for dtype in DTYPES] + [(100_003, "float32"), (100_003, "bfloat16")]
@@ -77,6 +77,21 @@ def test_gan_losses(size, dtype, kind):
     discriminator = lambda i, r, f: kernels.gan_discriminator_loss(r, f, kind, smoothing, i)
     assert_equal_to_the_reference(discriminator, real, fake, gradients=(0, 1))
     assert_equal_to_the_reference(lambda i, r, f: kernels.gan_generator_loss(r, f, kind, i), real, fake, gradients=(0, 1))
+
+
+def test_a_logit_that_is_not_a_number_shows_in_every_loss():
+    broken = jnp.array([0.0, jnp.nan])
+    for kind in KINDS:
+        assert jnp.isnan(kernels.gan_discriminator_loss(broken, jnp.zeros(2), kind))
+        assert jnp.isnan(kernels.gan_discriminator_loss(jnp.zeros(2), broken, kind))
+        assert jnp.isnan(kernels.gan_generator_loss(jnp.zeros(2), broken, kind))
+    assert jnp.isnan(kernels.sigmoid_bce(broken, 1.0))
+
+
+def test_small_slopes_of_sure_logits_are_kept():
+    logits = jnp.array([16.0, 20.0, 30.0, 80.0])
+    of_real = jax.grad(lambda l: kernels.gan_discriminator_loss(l, -l, "nonsaturating"))(logits) * 4
+    np.testing.assert_allclose(of_real, -2 * jax.nn.sigmoid(-logits), rtol=1e-5)
 
 
 def test_losses_of_extreme_logits():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import kernels, quality, report
+from benchmarks import kernels, quality, report, timing
 from benchmarks.kernel_ops import MODES, OPS
 
 
@@ -56,7 +56,7 @@ def test_the_kernels_benchmark_compares_like_with_like(name):
     import jax
 
     op, shape = OPS[name], (2, 8, 8, 4)
-    operands = kernels.jax_operands(op, name, shape, "float32", seed=3)
+    operands = timing.jax_operands(op, name, shape, "float32", seed=3)
     results = [jax.jit(lambda *v, f=f: (f(*v), jax.grad(lambda *v: f(*v).sum())(*v)))(*operands) for f in (op.natural, op.fused("xla"))]
     if importlib.util.find_spec("torch") is not None:
         import torch

@@ -188,3 +188,20 @@ def test_importing_jaxgan_brings_in_none_of_the_heavy_packages():
         [sys.executable, "-W", "error::DeprecationWarning:jaxgan", "-c", code], capture_output=True, text=True, timeout=120
     )
     assert done.stdout.strip() == "['jaxgan']", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "words", "line"),
+    [
+        ("", ["--kernels", "triton"], "kernels=triton needs a CUDA GPU, but this machine trains on cpu; use auto or xla"),
+        ("triton", [], "JAXGAN_KERNELS=triton needs a CUDA GPU, but this machine trains on cpu; use auto or xla"),
+        ("foo", [], "JAXGAN_KERNELS=foo: implementation='foo' is unknown; use auto, xla, triton, interpret"),
+        ("", ["--kernels", "tritn"], "kernels: unknown kind 'tritn'; did you mean triton?"),
+    ],
+)
+def test_operations_that_cannot_run_are_refused_with_one_line(monkeypatch, capsys, tmp_path, variable, words, line):
+    monkeypatch.setenv("JAXGAN_KERNELS", variable)
+    for more in ([], ["--dry-run"]):
+        assert main(["train", "--workdir", str(tmp_path / "run"), *small_flags(), *words, *more]) == 2
+        assert capsys.readouterr().err == f"jaxgan: {line}\n"
+    assert not (tmp_path / "run").exists()

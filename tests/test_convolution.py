@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.test_util import check_grads
+
 from jaxgan.kernels import convolution, transposed_convolution
 
 SIZES = [(8, 8), (7, 7), (6, 10)]

@@ -15,10 +15,10 @@ import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
-from jaxgan.kernels import launch
-from jaxgan.kernels.gan_loss import KINDS, SMOOTHED
 
 from jaxgan import kernels, objectives
+from jaxgan.kernels import launch
+from jaxgan.kernels.gan_loss import KINDS, SMOOTHED
 from jaxgan.models.layers import plain_norm_act
 
 
@@ -332,8 +332,8 @@ def test_an_implementation_that_cannot_run_says_where_and_why():
 
 def test_a_missing_triton_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
-    launch.load_triton.cache_clear()
-    with pytest.raises(ValueError, match=r"implementation='triton' cannot run: importing triton failed .*jaxgan\[cuda12\]"):
+    launch._imported.cache_clear()
+    with pytest.raises(ValueError, match=r"implementation='triton' cannot run: importing triton failed .*extra cuda12"):
         kernels.leaky_relu(jnp.ones(3), implementation="triton")
     np.testing.assert_allclose(kernels.leaky_relu(jnp.array([-1.0, 1.0])), [-0.2, 1.0])  # the reference is always there
 
@@ -345,15 +345,50 @@ def test_the_environment_variable_stands_for_no_argument(monkeypatch):
     np.testing.assert_allclose(kernels.leaky_relu(jnp.ones(3), implementation="xla"), 1.0)
 
 
-@pytest.mark.parametrize(("size", "chosen"), [(99, False), (100, True)])
-def test_the_table_of_measured_sizes_steers_the_choice(monkeypatch, size, chosen):
+def chosen(operation, implementation, platform, shape, dtype="float32"):
+    return launch.uses_triton(operation, implementation, platform, [jax.ShapeDtypeStruct(shape, dtype)])
+
+
+def test_the_table_of_measured_sizes_steers_the_choice(monkeypatch):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(launch.FASTER_FROM, "bias_leaky_relu", 100)
-    assert launch.uses_triton("bias_leaky_relu", "auto", "cuda", size) == chosen
-    assert not launch.uses_triton("bias_leaky_relu", "auto", "cpu", size) and not launch.uses_triton("sigmoid_bce", "auto", "cuda", size)
+    assert not chosen("bias_leaky_relu", "auto", "cuda", (1, 99)) and chosen("bias_leaky_relu", "auto", "cuda", (1, 10, 10))
+    assert not chosen("bias_leaky_relu", "auto", "cpu", (1, 100)) and not chosen("sigmoid_bce", "auto", "cuda", (1, 100))
+    assert chosen("sigmoid_bce", "triton", "cuda", (1, 2)) and not chosen("sigmoid_bce", "xla", "cuda", (1, 100))
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
-    assert not launch.uses_triton("bias_leaky_relu", "auto", "cuda", size)
-    assert launch.uses_triton("sigmoid_bce", "triton", "cuda", size) and not launch.uses_triton("sigmoid_bce", "xla", "cuda", size)
+    assert not chosen("bias_leaky_relu", "auto", "cuda", (1, 100))
+
+
+def test_what_cannot_be_launched_goes_to_the_reference():
+    assert not chosen("sigmoid_bce", "triton", "cuda", (1, 0)) and not chosen("sigmoid_bce", "triton", "cuda", (70_000, 2))
+    with pytest.raises(ValueError, match=r"sigmoid_bce\(implementation='triton'\) was given float64; use float32"):
+        chosen("sigmoid_bce", "triton", "cuda", (1, 2), "float64")
+
+
+@pytest.mark.parametrize(
+    "operation", [kernels.bias_leaky_relu, lambda x, b: kernels.convolution(x[None, ..., None], b[:1, None, None, None])]
+)
+def test_automatic_sums_of_shard_map_are_refused_because_gradients_would_lack_them(operation):
+    mesh, part = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,)), PartitionSpec("i")
+    checked = jax.shard_map(operation, mesh=mesh, in_specs=(part, PartitionSpec()), out_specs=part, check_vma=True)
+    with pytest.raises(ValueError, match=r"does not run under shard_map\(check_vma=True\); use shard_map\(..., check_vma=False\)"):
+        jax.jit(checked)(jnp.ones((8, 3)), jnp.ones(3))
+
+
+def test_small_slopes_of_sure_logits_are_kept():
+    logits = jnp.array([16.0, 20.0, 30.0, 80.0])
+    of_each = jax.grad(lambda l: kernels.sigmoid_bce(l, 1.0, "none").sum())(logits)
+    np.testing.assert_allclose(of_each, -jax.nn.sigmoid(-logits), rtol=1e-6)
+    of_real = jax.grad(lambda l: kernels.gan_discriminator_loss(l, -l, "nonsaturating"))(logits) * 4
+    np.testing.assert_allclose(of_real, -2 * jax.nn.sigmoid(-logits), rtol=1e-6)
+
+
+def test_operations_run_with_compilation_disabled_and_over_an_axis_of_no_members():
+    x, b = jnp.array([[-1.0, 2.0]]), jnp.array([0.5, 0.5])
+    with jax.disable_jit():
+        np.testing.assert_allclose(kernels.bias_leaky_relu(x, b), [[-0.1, 2.5]], rtol=1e-6)
+        assert kernels.convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((4, 4, 1, 1))).shape == (1, 2, 2, 1)
+    assert jax.vmap(lambda x: kernels.bias_leaky_relu(x, b))(jnp.zeros((0, 4, 2))).shape == (0, 4, 2)
 
 
 X, B = jnp.ones((2, 4, 4, 3)), jnp.ones(3)
@@ -377,6 +412,10 @@ X, B = jnp.ones((2, 4, 4, 3)), jnp.ones(3)
         (lambda: kernels.blur_resample(X, up=2, down=2), r"up=2 and down=2: use one of \(1, 1\)"),
         (lambda: kernels.blur_resample(X, (1,) * 9), "taps has 9 numbers"),
         (lambda: kernels.blur_resample(X, padding=(-2, -2)), r"images of \(4, 4\) pixels padded by \(-2, -2\) are smaller than 4 taps"),
+        (lambda: kernels.blur_resample(X, padding=(1.0, 1.0)), r"padding=\(1.0, 1.0\) is not a pair of whole numbers"),
+        (lambda: kernels.blur_resample(X, (0.1, 0.2, -0.3)), "whose sum is not 0"),
+        (lambda: kernels.batch_norm_leaky_relu(X, B, B, B, B, epsilon=-1.0), "epsilon=-1.0 must be at least 0"),
+        (lambda: kernels.leaky_relu(X, gain=float("inf")), "gain=inf must be greater than 0, and finite"),
         (lambda: kernels.blur_resample(X, bias=B), "bias and gain=1.0 belong to the LeakyReLU; give its slope too"),
     ],
 )

@@ -290,3 +290,10 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_survives(tmp_path):
     assert "a checkpoint could not be written" in err and "the checkpoint of step 10 is complete; make room" in err
     _, state = train.restore(tmp_path)
     assert int(state.step) == 10
+
+
+def test_a_finished_run_keeps_its_config_when_asked_again_with_other_operations(small, tmp_path):
+    train.train(replace(small, {"steps": 5, "kernels": "plain"}), tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    train.train(replace(small, {"steps": 5, "kernels": "xla"}), tmp_path)
+    assert (tmp_path / "config.json").read_text() == before and '"plain"' in before

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import pytest
 from conftest import ROOT
 from jax.sharding import AxisType, PartitionSpec
-from jaxgan.kernels import launch
-from jaxgan.kernels.gan_loss import KINDS
 
 from jaxgan import kernels
+from jaxgan.kernels import launch
+from jaxgan.kernels.gan_loss import KINDS
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 pytest.importorskip("jax_plugins.xla_cuda12", reason="no CUDA plugin to compile with")
