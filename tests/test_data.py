@@ -188,7 +188,7 @@ def test_a_damaged_description_of_a_data_set_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"x", "is not a readable gzip file"), (gzip.compress(b"abcd"), "does not begin with the IDX number 2051")],
+    [(b"x", "is not a readable gzip file"), (gzip.compress(b"abcd", mtime=0), "does not begin with the IDX number 2051")],
 )
 def test_idx_files_are_checked(tmp_path, content, text):
     (tmp_path / "f.gz").write_bytes(content)
