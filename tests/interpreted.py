@@ -15,7 +15,7 @@ from jaxgan.kernels.gan_loss import KINDS
 from jaxgan.kernels.launch import call, jit, like, tl
 
 DTYPES = ["float32", "bfloat16", "float16"]
-SIZES = [(size, dtype) for size in (1, 7, 1023, 1025) for dtype in DTYPES] + [(100_003, "float32"), (100_003, "bfloat16")]
+SIZES = [(size, dtype) for size in (1, 7, 1023, 1025, 100_003) for dtype in DTYPES]
 
 
 def normal(seed, shape, dtype="float32"):

@@ -1,4 +1,7 @@
-"""The Triton kernels where there is no GPU: interpreted, compiled for two GPUs, lowered from JAX, and inside whole steps."""
+"""The Triton kernels where there is no GPU: interpreted, compiled for two GPUs, lowered from JAX, and inside whole steps.
+
+On two cores these take about 70, 90, 4 and 20 seconds.
+"""
 
 import collections
 import json
