@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jaxgan.errors import ConfigError
+from jaxgan.kernels.gan_loss import KINDS, SMOOTHED
 
 
 def option(default: Any, help: str, *, low: float | None = None, above: float | None = None, below: float | None = None) -> Any:
@@ -120,9 +121,8 @@ PRESETS: dict[str, tuple[str, Config]] = {
 }
 
 MODELS = ("dcgan", "seed")
-SMOOTHED = ("nonsaturating", "minimax", "least_squares")
 KERNELS = ("auto", "xla", "triton", "plain")
-OBJECTIVES = ("nonsaturating", "minimax", "hinge", "least_squares", "relativistic")
+OBJECTIVES = KINDS
 # A run is continued with these changed; a change of any other field makes it another run.
 MAY_CHANGE = ("steps", "devices", "kernels", "log.", "data.dir", "data.manual_dir", "data.read_threads")
 

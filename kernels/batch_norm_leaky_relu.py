@@ -35,7 +35,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxgan.kernels.launch import ColumnTiles, call, check_positive, floating, jit, like, resolve, tl, wide
+from jaxgan.kernels.column_tiles import ColumnTiles, columns_of_program, elements_of_tile, store_sums
+from jaxgan.kernels.launch import call, check_positive, floating, jit, like, resolve, tl, wide
 from jaxgan.kernels.primitive import define, dense, transpose
 
 
@@ -85,27 +86,11 @@ def _expand(a, b, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]
     return [((a + b * n) * _factor(n, scale, bias, slope, gain)).astype(x.dtype)]
 
 
-# ------------------------------------------------------------ the kernels: every one walks tiles as `launch.ColumnTiles` says
-@jit
-def _columns(W: tl.constexpr, COLUMNS: tl.constexpr):
-    return tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-
-
-@jit
-def _elements(turn, n: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr):
-    """Where the elements of a tile are in memory, and which of them exist."""
-    rows = (turn * PROGRAMS + tl.program_id(0)) * ROWS + tl.arange(0, ROWS)
-    if n > 2**30:
-        rows = rows.to(tl.int64)
-    columns = _columns(W, COLUMNS)
-    at = rows[:, None] * W + columns[None, :]
-    return tl.program_id(2).to(tl.int64) * n + at, (at < n) & (columns < W)[None, :]
-
-
+# ------------------------------------------------------------ the kernels: every one walks tiles as `column_tiles` says
 @jit
 def _channels(v_ptr, C: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
     """The values of a tile's columns in a vector [lanes, C], as [1, COLUMNS]."""
-    return tl.load(v_ptr + tl.program_id(2) * C + _columns(W, COLUMNS) % C).to(tl.float32)[None, :]
+    return tl.load(v_ptr + tl.program_id(2) * C + columns_of_program(W, COLUMNS) % C).to(tl.float32)[None, :]
 
 
 @jit
@@ -116,13 +101,6 @@ def _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C: tl.constexpr, W: tl.constexpr, C
 
 
 @jit
-def _store_sums(partial_ptr, total, W: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr):
-    columns = _columns(W, COLUMNS)
-    row = tl.program_id(2).to(tl.int64) * PROGRAMS + tl.program_id(0)
-    tl.store(partial_ptr + row * W + columns, tl.sum(total, axis=0), mask=columns < W)
-
-
-@jit
 def moments_kernel(
     x_ptr, sum_ptr, square_ptr, n: tl.constexpr,
     W: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr, TURNS: tl.constexpr,
@@ -130,12 +108,12 @@ def moments_kernel(
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     squares = tl.zeros((ROWS, COLUMNS), tl.float32)
     for turn in range(TURNS):
-        at, inside = _elements(turn, n, W, ROWS, COLUMNS, PROGRAMS)
+        at, inside = elements_of_tile(turn, n, W, ROWS, COLUMNS, PROGRAMS)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         total += x
         squares += x * x
-    _store_sums(sum_ptr, total, W, COLUMNS, PROGRAMS)
-    _store_sums(square_ptr, squares, W, COLUMNS, PROGRAMS)
+    store_sums(sum_ptr, total, W, COLUMNS, PROGRAMS)
+    store_sums(square_ptr, squares, W, COLUMNS, PROGRAMS)
 
 
 @jit
@@ -145,7 +123,7 @@ def forward_kernel(
 ):  # fmt: skip
     h, k, scale, bias = _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C, W, COLUMNS)
     for turn in range(TURNS):
-        at, inside = _elements(turn, n, W, ROWS, COLUMNS, PROGRAMS)
+        at, inside = elements_of_tile(turn, n, W, ROWS, COLUMNS, PROGRAMS)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         z = (x * h + k) * scale + bias
         y = tl.where(z > 0, z * gain, z * (gain * slope))
@@ -162,15 +140,15 @@ def reduce_kernel(
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     products = tl.zeros((ROWS, COLUMNS), tl.float32)
     for turn in range(TURNS):
-        at, inside = _elements(turn, n, W, ROWS, COLUMNS, PROGRAMS)
+        at, inside = elements_of_tile(turn, n, W, ROWS, COLUMNS, PROGRAMS)
         g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         normal = x * h + k
         g = tl.where(normal * scale + bias > 0, g * gain, g * (gain * slope))
         total += g
         products += g * normal
-    _store_sums(sum_ptr, total, W, COLUMNS, PROGRAMS)
-    _store_sums(product_ptr, products, W, COLUMNS, PROGRAMS)
+    store_sums(sum_ptr, total, W, COLUMNS, PROGRAMS)
+    store_sums(product_ptr, products, W, COLUMNS, PROGRAMS)
 
 
 @jit
@@ -182,7 +160,7 @@ def spread_kernel(
     h, k, scale, bias = _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C, W, COLUMNS)
     a, b = _channels(a_ptr, C, W, COLUMNS), _channels(b_ptr, C, W, COLUMNS)
     for turn in range(TURNS):
-        at, inside = _elements(turn, n, W, ROWS, COLUMNS, PROGRAMS)
+        at, inside = elements_of_tile(turn, n, W, ROWS, COLUMNS, PROGRAMS)
         g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         normal = x * h + k
@@ -190,7 +168,7 @@ def spread_kernel(
         tl.store(out_ptr + at, (g * (scale * h) + a + b * normal).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-_OF_BACKWARD = 5  # programs on a multiprocessor: those of the backward pass take 96 registers a thread
+_OF_BACKWARD = 5  # programs on a multiprocessor: those of the backward pass take up to 95 registers a thread
 
 
 def _launch_sums(kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, **constants: Any) -> list[Array]:
@@ -199,7 +177,9 @@ def _launch_sums(kernel: Any, x: Array, operands: tuple[Array, ...], at_once: in
     return [tiles.summed(p) for p in partials]
 
 
-def _launch_elements(kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, *, slope: float, gain: float) -> list[Array]:
+def _launchelements_of_tile(
+    kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, *, slope: float, gain: float
+) -> list[Array]:
     tiles = ColumnTiles.of(x.shape, at_once)
     return call(kernel, operands, (like(x),), tiles.grid, slope=slope, gain=gain, C=x.shape[-1], **tiles.constants)
 
@@ -209,7 +189,7 @@ def _launch_moments(x: Array, **_: Any) -> list[Array]:
 
 
 def _launch_forward(x: Array, *channels: Array, slope: float, gain: float, **_: Any) -> list[Array]:
-    return _launch_elements(forward_kernel, x, (x, *channels), slope=slope, gain=gain)
+    return _launchelements_of_tile(forward_kernel, x, (x, *channels), slope=slope, gain=gain)
 
 
 def _launch_reduce(g: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any) -> list[Array]:
@@ -217,7 +197,7 @@ def _launch_reduce(g: Array, x: Array, *channels: Array, slope: float, gain: flo
 
 
 def _launch_spread(g: Array, a: Array, b: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any) -> list[Array]:
-    return _launch_elements(spread_kernel, x, (g, a, b, x, *channels), _OF_BACKWARD, slope=slope, gain=gain)
+    return _launchelements_of_tile(spread_kernel, x, (g, a, b, x, *channels), _OF_BACKWARD, slope=slope, gain=gain)
 
 
 # ------------------------------------------------------------------------------------------------------- differentiation rules

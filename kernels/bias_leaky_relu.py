@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.interpreters import ad
 
-from jaxgan.kernels.launch import ColumnTiles, call, cdiv, check_positive, floating, jit, like, resolve, tl, wide
+from jaxgan.kernels.column_tiles import ColumnTiles, elements_of_tile, store_sums
+from jaxgan.kernels.launch import call, cdiv, check_positive, floating, jit, like, resolve, tl, wide
 from jaxgan.kernels.primitive import Zero, define, dense, transpose, zero_like
 
 
@@ -102,22 +103,15 @@ def pull_kernel(
     g_ptr, r_ptr, d_ptr, partial_ptr, n: tl.constexpr, slope: tl.constexpr, gain: tl.constexpr,
     W: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr, TURNS: tl.constexpr,
 ):  # fmt: skip
-    """Sums of columns, tiled as `launch.ColumnTiles` says: partial [lanes, PROGRAMS, W]."""
-    lane = tl.program_id(2).to(tl.int64)
-    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for turn in range(TURNS):
-        rows = (turn * PROGRAMS + tl.program_id(0)) * ROWS + tl.arange(0, ROWS)
-        if n > 2**30:
-            rows = rows.to(tl.int64)
-        at = rows[:, None] * W + columns[None, :]
-        inside = (at < n) & (columns < W)[None, :]
-        g = tl.load(g_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
-        r = tl.load(r_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
+        at, inside = elements_of_tile(turn, n, W, ROWS, COLUMNS, PROGRAMS)
+        g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        r = tl.load(r_ptr + at, mask=inside, other=0.0).to(tl.float32)
         d = tl.where(r > 0, g * gain, g * (slope * gain))
-        tl.store(d_ptr + lane * n + at, d.to(d_ptr.dtype.element_ty), mask=inside)
+        tl.store(d_ptr + at, d.to(d_ptr.dtype.element_ty), mask=inside)
         total += d
-    tl.store(partial_ptr + (lane * PROGRAMS + tl.program_id(0)) * W + columns, tl.sum(total, axis=0), mask=columns < W)
+    store_sums(partial_ptr, total, W, COLUMNS, PROGRAMS)
 
 
 BLOCK = 1024

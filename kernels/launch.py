@@ -21,12 +21,13 @@ import os
 import sys
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
+
+from jaxgan.kernels.interpreter import interpreted
 
 IMPLEMENTATIONS = ("auto", "xla", "triton", "interpret")
 
@@ -145,7 +146,7 @@ def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid:
     """
     kernel = kernel.made() if isinstance(kernel, Kernel) else kernel
     if load_triton()[1]:
-        host = lambda *arrays: _interpret(kernel, arrays, outputs, grid, constants)
+        host = lambda *arrays: interpreted(kernel, arrays, outputs, grid, constants)
         return jax.pure_callback(host, outputs, *inputs, vmap_method="sequential")
     bridge = _jax_triton()
     named = {bridge.outputs: outputs}
@@ -156,9 +157,10 @@ def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid:
 def _capability() -> int | None:
     """None where there is a GPU to ask."""
     try:
-        return None if jax.devices("cuda") else CAPABILITY_WITHOUT_GPU
+        jax.devices("cuda")
     except RuntimeError:
         return CAPABILITY_WITHOUT_GPU
+    return None
 
 
 def cdiv(n: int, d: int) -> int:
@@ -176,9 +178,14 @@ def like(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
+def wide_dtype(x: Any) -> Any:
+    """What the operations compute in: float32, or float64 where x is that."""
+    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+
+
 def wide(x: Array) -> Array:
-    """x in the dtype that the operations compute in: float32, or float64 where x is that."""
-    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+    """x in the dtype that the operations compute in."""
+    return x.astype(wide_dtype(x))
 
 
 def floating(name: str, x: Any) -> Array:
@@ -197,51 +204,6 @@ def check_positive(slope: float, gain: float) -> None:
     """Raises `ValueError` where the sign of a LeakyReLU's output would not be that of its input."""
     if not (0 < slope < math.inf and 0 < gain < math.inf):
         raise ValueError(f"slope={slope} and gain={gain} must be greater than 0, and finite: the backward pass reads signs from outputs")
-
-
-class ColumnTiles(NamedTuple):
-    """How kernels sum [L,...,C] over all but L and C: each lane's n elements as rows of W columns, a multiple of C of at least 128
-    that nearly fills its tiles.
-
-    Program (p, q, lane) takes blocks p, p + PROGRAMS, .. of ROWS rows of the columns from q COLUMNS on, and writes one row of
-    partial sums. A last pass over these, left to XLA, adds them up: the order is fixed, and there are no atomics.
-    """
-
-    lanes: int
-    channels: int
-    grid: tuple[int, int, int]
-    constants: dict[str, int]
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], per_multiprocessor: int = 8) -> "ColumnTiles":
-        """The tiles for an array of that shape; per_multiprocessor: how many programs its registers let run at once."""
-        lanes, channels, n = shape[0], shape[-1], math.prod(shape[1:])
-        columns_of = lambda w: min(power_of_two(w), 256)
-        filled = lambda w: w / (cdiv(w, columns_of(w)) * columns_of(w))
-        widths = [channels * k for k in range(1, 2048 // channels + 9) if channels * k >= 128 and channels * k % 8 == 0]
-        w = next((w for w in widths if filled(w) >= 0.9), max(widths, key=filled))
-        columns = columns_of(w)
-        rows = _TILE // columns
-        blocks, side_by_side = cdiv(cdiv(n, w), rows), cdiv(w, columns) * lanes
-        # As many programs as run at once, each with as many turns; on small arrays fewer programs with up to four turns, which
-        # leave fewer partial sums, as long as two for each multiprocessor remain.
-        at_once = max(1, per_multiprocessor * _MULTIPROCESSORS // side_by_side)
-        turns = max(cdiv(blocks, at_once), min(4, blocks * side_by_side // (2 * _MULTIPROCESSORS)), 1)
-        programs = cdiv(blocks, turns)
-        constants = dict(n=n, W=w, ROWS=rows, COLUMNS=columns, PROGRAMS=programs, TURNS=turns)
-        return cls(lanes, channels, (programs, cdiv(w, columns), lanes), constants)
-
-    def partial(self) -> jax.ShapeDtypeStruct:
-        """[L, PROGRAMS, W]."""
-        return jax.ShapeDtypeStruct((self.lanes, self.constants["PROGRAMS"], self.constants["W"]), jnp.float32)
-
-    def summed(self, partial: Array) -> Array:
-        """[L, C]."""
-        return partial.sum(axis=1).reshape(self.lanes, -1, self.channels).sum(axis=1)
-
-
-_TILE = 2048  # elements of a tile: 16 for each of 128 threads
-_MULTIPROCESSORS = 132  # of an H100
 
 
 class _Bridge:
@@ -265,54 +227,3 @@ def _jax_triton() -> type[_Bridge]:
         _Bridge.triton_call = staticmethod(jax_triton.triton_call)
         _Bridge.outputs = "out_type" if "out_type" in inspect.signature(jax_triton.triton_call).parameters else "out_shape"
     return _Bridge
-
-
-# ------------------------------------------------------------------------------------------------------ Triton's interpreter
-_GUARD = 64  # elements after each array: NaN after inputs, which poisons what reads too far, and a mark after outputs
-
-
-class _HostBuffer:
-    """The few methods of a torch tensor that Triton's interpreter calls, over a numpy array."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array, self.dtype = array, str(array.dtype)
-
-    def data_ptr(self) -> int:
-        return self.array.ctypes.data
-
-    def untyped_storage(self) -> "_HostBuffer":
-        return self
-
-    def cpu(self) -> "_HostBuffer":
-        return self
-
-    def copy_(self, other: Any) -> None:
-        """The same memory: nothing to copy."""
-
-    def new_empty(self, *_: Any, **__: Any) -> "_HostBuffer":
-        return _HostBuffer.__new__(_HostBuffer)
-
-    def set_(self, storage: "_HostBuffer", *_: Any) -> None:
-        self.__dict__.update(storage.__dict__)
-
-    def storage_offset(self) -> int:
-        return 0
-
-    def size(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    def stride(self) -> tuple[int, ...]:
-        return tuple(s // self.array.itemsize for s in self.array.strides)
-
-
-def _interpret(kernel: Any, inputs: Any, outputs: Any, grid: tuple[int, ...], constants: dict[str, Any]) -> list[np.ndarray]:
-    """Runs a kernel's programs one after another on the host; outputs hold NaN where the kernel wrote nothing."""
-    buffers = [np.concatenate([np.asarray(a).ravel(), np.full(_GUARD, np.nan, a.dtype)]) for a in inputs]
-    results = [np.full(int(np.prod(o.shape)) + _GUARD, np.nan, o.dtype) for o in outputs]
-    for result in results:
-        result[-_GUARD:] = 77
-    kernel[grid](*map(_HostBuffer, buffers + results), **constants)
-    for result in results:
-        if not (result[-_GUARD:] == 77).all():
-            raise RuntimeError(f"{kernel.__name__} wrote past the end of an output")
-    return [result[:-_GUARD].reshape(o.shape) for result, o in zip(results, outputs)]

@@ -17,7 +17,7 @@ from jax import Array
 from jax.interpreters import ad
 
 from jaxgan.kernels.bias_leaky_relu import offsets
-from jaxgan.kernels.launch import call, cdiv, floating, jit, resolve, tl, wide
+from jaxgan.kernels.launch import call, cdiv, floating, jit, resolve, tl, wide, wide_dtype
 from jaxgan.kernels.primitive import Zero, define, dense, over_lanes
 
 BLOCK = 1024
@@ -25,9 +25,7 @@ BLOCK = 1024
 
 def slope_like(logits: Any) -> jax.ShapeDtypeStruct:
     """What slopes are kept in: float32 also for float16, in which a slope divided by a million elements is 0."""
-    return jax.ShapeDtypeStruct(
-        logits.shape, logits.dtype if logits.dtype == jnp.bfloat16 else jnp.promote_types(logits.dtype, jnp.float32)
-    )
+    return jax.ShapeDtypeStruct(logits.shape, logits.dtype if logits.dtype == jnp.bfloat16 else wide_dtype(logits))
 
 
 # ------------------------------------------------------------------------- the reference: logits [n], targets [n] or a number

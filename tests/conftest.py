@@ -13,7 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 os.environ["TFDS_DATA_DIR"] = os.environ["XDG_CACHE_HOME"] + "/tfds"
 os.environ["TRITON_CACHE_DIR"] = os.environ["XDG_CACHE_HOME"] + "/triton"
-# Compiling for CPUs with less effort saves the suite a third of its time; GPUs are compiled for with none present.
+# The many small programs of the tests compile faster with less effort; GPUs are compiled for with none present.
 os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_gpu_autotune_level=0"
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
 

@@ -98,7 +98,7 @@ def test_losses_of_extreme_logits():
     logits = jnp.array([-1e4, -100.0, -20.0, -1e-4, 0.0, 1e-4, 20.0, 100.0, 1e4])
     assert_equal_to_the_reference(lambda i, l: kernels.sigmoid_bce(l, 0.3, "none", i), logits, gradients=(0,))
     for kind in KINDS:
-        assert_equal_to_the_reference(lambda i, r: kernels.gan_discriminator_loss(r, -r, kind, 0.0, i), logits, gradients=(0,))  # noqa: B023
+        assert_equal_to_the_reference(lambda i, r, kind=kind: kernels.gan_discriminator_loss(r, -r, kind, 0.0, i), logits, gradients=(0,))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -138,7 +138,7 @@ def test_members_of_an_ensemble_are_lanes_of_one_launch():
         (lambda i, l: kernels.gan_discriminator_loss(l, 2 * l, "nonsaturating", implementation=i), (logits,)),
         (lambda i, l: kernels.gan_generator_loss(l, 2 * l, "relativistic", implementation=i), (logits,)),
     ]:
-        mapped = lambda i, *v: jax.vmap(lambda *v: operation(i, *v))(*v)  # noqa: B023
+        mapped = lambda i, *v, operation=operation: jax.vmap(lambda *v: operation(i, *v))(*v)
         assert_equal_to_the_reference(mapped, *operands, gradients=tuple(range(len(operands))))
 
 
