@@ -22,7 +22,9 @@ def option(default: Any, help: str, *, low: float | None = None, above: float | 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    name: str = option("digits", "'digits' (embedded) or any image data set of TensorFlow Datasets, such as mnist or cifar10")
+    name: str = option(
+        "digits", "'digits' (embedded), 'shapes' (drawn) or any image data set of TensorFlow Datasets, such as mnist or cifar10"
+    )
     split: str = option("train", "the split to train on, in TFDS's syntax, such as train or train[:50%%]")
     image_size: int = option(28, "side of the training images in pixels; others are resized", low=8, below=4097)
     dir: str | None = option(None, "where prepared data sets live; by default ~/.cache/jaxgan/datasets")
@@ -34,6 +36,7 @@ class DataConfig:
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     name: str = option("dcgan", "'dcgan' (batch norm, one-logit head) or 'seed' (the founding networks)")
+    doublings: int = option(2, "doublings of the generator's first image, and halvings in the discriminator; 2 in 'seed'", low=1, below=11)
     latent_size: int = option(100, "length of the latent vector z", low=1, below=2**16)
     generator_width: int = option(64, "channels of the generator's first image", low=2, below=2**14)
     discriminator_width: int = option(32, "channels of the discriminator's first layer", low=1, below=2**14)
@@ -81,6 +84,7 @@ class Config:
     seed: int = option(0, "seed of weights, noise and data order", low=0, below=2**32)
     batch_size: int = option(64, "images per step, over all devices", low=1, below=2**24)
     devices: int | None = option(None, "how many devices to train on; none means all", low=1)
+    dtype: str = option("float32", "what the networks compute in: float32 or bfloat16; parameters, statistics and losses are float32")
     kernels: str = option("auto", "fused operations: auto, xla (their references), triton (CUDA GPUs only) or plain (jax.nn's)")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -118,9 +122,20 @@ PRESETS: dict[str, tuple[str, Config]] = {
             optimizer=OptimizerConfig(beta1=0.9, ema_decay=0.0),
         ),
     ),
+    "dcgan-64": (
+        "DCGAN at 64 x 64 pixels in colour, on drawn shapes or any --data.name: for a GPU",
+        Config(
+            steps=25_000,
+            batch_size=128,
+            data=DataConfig(name="shapes", image_size=64),
+            model=ModelConfig(doublings=4, generator_width=512, discriminator_width=64, channels=3),
+            optimizer=OptimizerConfig(),
+        ),
+    ),
 }
 
 MODELS = ("dcgan", "seed")
+DTYPES = ("float32", "bfloat16")
 KERNELS = ("auto", "xla", "triton", "plain")
 OBJECTIVES = KINDS
 # A run is continued with these changed; a change of any other field makes it another run.
@@ -190,12 +205,13 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The fields that make `new` another run than `old`, each as 'name: old, now new'."""
+    old = {**to_dict(Config()), **old}  # a field that the old run did not know had its default's meaning
     names = [n for n in sorted(old.keys() | new.keys()) if not n.startswith(MAY_CHANGE)]
     return [f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]
 
 
-def validate(config: Config, device_count: int) -> None:
-    """Raises `ConfigError` for a config that cannot train on `device_count` devices. Nothing is compiled or read."""
+def validate(config: Config, device_count: int, process_count: int = 1) -> None:
+    """Raises `ConfigError` for a config that cannot train on `device_count` devices, of all processes. Nothing is compiled or read."""
     for name, field, value in fields(config):
         _check_bounds(name, value, **{k: field.metadata[k] for k in ("low", "above", "below")})
     if config.model.name not in MODELS:
@@ -204,21 +220,31 @@ def validate(config: Config, device_count: int) -> None:
         raise ConfigError("objective.name: " + unknown("objective", config.objective.name, OBJECTIVES))
     if config.kernels not in KERNELS:
         raise ConfigError("kernels: " + unknown("kind", config.kernels, KERNELS))
+    if config.dtype not in DTYPES:
+        raise ConfigError("dtype: " + unknown("dtype", config.dtype, DTYPES))
     if config.objective.label_smoothing and config.objective.name not in SMOOTHED:
         raise ConfigError(f"objective.label_smoothing={config.objective.label_smoothing} has no meaning for {config.objective.name}; use 0")
     if config.model.channels not in (1, 3):
         raise ConfigError(f"model.channels={config.model.channels} is neither 1 (greyscale) nor 3 (RGB); use one of them")
-    if config.model.generator_width % 2:
-        width = config.model.generator_width
-        raise ConfigError(f"model.generator_width={width} is odd, and its layers halve it; use {width - 1} or {width + 1}")
-    size = config.data.image_size
-    if size % 4:
-        raise ConfigError(
-            f"data.image_size={size} cannot be made by two doublings; use {size // 4 * 4} or {size // 4 * 4 + 4}, multiples of 4"
-        )
+    doublings = config.model.doublings
+    if config.model.name == "seed" and doublings != 2:
+        raise ConfigError(f"model.doublings={doublings} but the networks of 'seed' have 2; use 2, or --model.name dcgan")
+    width, halvings = config.model.generator_width, 2 ** (doublings - 1)
+    if width % halvings:
+        near = " or ".join(str(n) for n in (width // halvings * halvings, width // halvings * halvings + halvings) if n)
+        raise ConfigError(f"model.generator_width={width} cannot be halved {doublings - 1} times by the generator's layers; use {near}")
+    size, factor = config.data.image_size, 2**doublings
+    if size % factor:
+        near = " or ".join(str(n) for n in (size // factor * factor, size // factor * factor + factor) if n >= 8)
+        raise ConfigError(f"data.image_size={size} cannot be made by {doublings} doublings; use {near}, multiples of {factor}")
     devices = config.devices or device_count
     if devices > device_count:
-        raise ConfigError(f"devices={devices} but this machine has {device_count}; use at most {device_count}")
+        where = f"these {process_count} processes have" if process_count > 1 else "this machine has"
+        raise ConfigError(f"devices={devices} but {where} {device_count}; use at most {device_count}")
+    if devices % process_count:
+        less = devices // process_count * process_count
+        near = " or ".join(str(n) for n in (less, less + process_count) if n)
+        raise ConfigError(f"devices={devices} are not the same number in each of {process_count} processes; use {near}")
     batch = config.batch_size
     if batch % devices:
         near = [n for n in (batch // devices * devices, batch // devices * devices + devices) if n]

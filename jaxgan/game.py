@@ -37,6 +37,7 @@ class Game(NamedTuple):
       penalties: added to the discriminator's loss, with their weights inside.
       ema_decay: decay per step of the averaged generator; smaller in the first steps, see `step`.
       instance_noise: step -> standard deviation of the noise on all that the discriminator sees; None for none.
+      dtype: what the networks compute in, float32 or bfloat16; parameters, statistics, logits and losses stay float32.
     """
 
     generator: nn.Module
@@ -48,6 +49,7 @@ class Game(NamedTuple):
     penalties: tuple[Penalty, ...] = ()
     ema_decay: float = 0.999
     instance_noise: optax.Schedule | None = None
+    dtype: Any = jnp.float32
 
 
 class Player(struct.PyTreeNode):
@@ -85,6 +87,7 @@ def make_game(config: Config) -> Game:
     """The game that a config describes."""
     model, objective, optimizer = config.model, config.objective, config.optimizer
     image: dict[str, Any] = dict(image_size=config.data.image_size, channels=model.channels, width=model.generator_width)
+    depth: dict[str, Any] = dict(doublings=model.doublings)
     if config.kernels == "plain":
         smoothing = {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
         losses = getattr(objectives, objective.name)(**smoothing)
@@ -97,7 +100,8 @@ def make_game(config: Config) -> Game:
     if model.name == "seed":
         networks = models.SeedGenerator(**image, act=act), models.SeedDiscriminator(model.discriminator_width, act)
     else:
-        networks = models.DCGANGenerator(**image, act=act, norm_act=norm_act), models.DCGANDiscriminator(model.discriminator_width, act)
+        discriminator = models.DCGANDiscriminator(model.discriminator_width, **depth, act=act)
+        networks = models.DCGANGenerator(**image, **depth, act=act, norm_act=norm_act), discriminator
     noise = None
     if objective.instance_noise:
         noise = optax.linear_schedule(objective.instance_noise, 0.0, objective.instance_noise_steps)
@@ -118,6 +122,7 @@ def make_game(config: Config) -> Game:
         penalties=(penalties.r1(objective.r1_weight, objective.r1_every),) if objective.r1_weight else (),
         ema_decay=optimizer.ema_decay,
         instance_noise=noise,
+        dtype=jnp.dtype(config.dtype),
     )
 
 

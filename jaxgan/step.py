@@ -48,10 +48,12 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
             return images + game.instance_noise(state.step) * normal
 
         def judge(params: Any, images: Array, model_state: Any) -> tuple[Array, Any]:
-            return discriminator.apply({"params": params, **model_state}, images, train=True, mutable=list(model_state))
+            variables = {"params": params, **model_state}
+            logits, model_state = discriminator.apply(variables, images.astype(game.dtype), train=True, mutable=list(model_state))
+            return logits.astype(jnp.float32), model_state
 
         with jax.named_scope("generate"):
-            z = draw_latent(game, state, first, count)
+            z = draw_latent(game, state, first, count).astype(game.dtype)
 
             def generate(params: Any) -> tuple[Array, Any]:
                 player = state.generator
@@ -71,7 +73,8 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
                     on_real, model_state = judge(params, seen_real, player.model_state)
                     on_fake, model_state = judge(params, seen_fake, model_state)
                 else:
-                    both, model_state = judge(params, jnp.concatenate([seen_real, seen_fake]), player.model_state)
+                    seen = jnp.concatenate([images.astype(game.dtype) for images in (seen_real, seen_fake)])
+                    both, model_state = judge(params, seen, player.model_state)
                     on_real, on_fake = both[:count], both[count:]
                 loss = game.objective.discriminator(on_real, on_fake)
                 critique = lambda images: judge(params, images, player.model_state)[0]

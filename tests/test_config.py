@@ -28,7 +28,11 @@ MISTAKES = [
     ({"batch_size": 3}, 8, "batch_size=3 is not divisible by 8 devices; use 8"),
     ({"objective.r1_weight": 1.0, "batch_size": 8}, 4, "r1_every=8 does not divide the 2 images of each of 4 devices"),
     ({"devices": 8}, 4, "devices=8 but this machine has 4; use at most 4"),
-    ({"data.image_size": 30}, 1, "data.image_size=30 cannot be made by two doublings; use 28 or 32, multiples of 4"),
+    ({"data.image_size": 30}, 1, "data.image_size=30 cannot be made by 2 doublings; use 28 or 32, multiples of 4"),
+    ({"model.doublings": 4}, 1, "data.image_size=28 cannot be made by 4 doublings; use 16 or 32, multiples of 16"),
+    ({"model.doublings": 0}, 1, "model.doublings=0 is too small; use 1 or more"),
+    ({"model.name": "seed", "model.doublings": 3, "data.image_size": 32}, 1, "model.doublings=3 but the networks of 'seed' have 2; use 2"),
+    ({"dtype": "bfloat"}, 1, "dtype: unknown dtype 'bfloat'; did you mean bfloat16"),
     ({"data.image_size": 0}, 1, "data.image_size=0 is too small; use 8 or more"),
     ({"optimizer.generator_rate": 0.0}, 1, "optimizer.generator_rate=0.0 is too small; use more than 0.0"),
     ({"optimizer.discriminator_rate": -1.0}, 1, "optimizer.discriminator_rate=-1.0 is too small; use more than 0.0"),
@@ -39,7 +43,7 @@ MISTAKES = [
     ({"objective.label_smoothing": 0.1, "objective.name": "hinge"}, 1, "label_smoothing=0.1 has no meaning for hinge; use 0"),
     ({"model.name": "dcgam"}, 1, "model.name: unknown model 'dcgam'; did you mean dcgan?"),
     ({"model.channels": 2}, 1, "model.channels=2 is neither 1"),
-    ({"model.generator_width": 33}, 1, "model.generator_width=33 is odd, and its layers halve it; use 32 or 34"),
+    ({"model.generator_width": 33}, 1, "model.generator_width=33 cannot be halved 1 times by the generator's layers; use 32 or 34"),
     ({"model.latent_size": 0}, 1, "model.latent_size=0 is too small; use 1 or more"),
     ({"log.every": 0}, 1, "log.every=0 is too small; use 1 or more"),
 ]
@@ -56,7 +60,7 @@ def test_a_mistake_is_named_with_its_numbers_and_the_fix(changes, devices, text)
     ("call", "text"),
     [
         (lambda: preset("mnits"), "unknown preset 'mnits'; did you mean mnist"),
-        (lambda: preset("zzz"), "unknown preset 'zzz'; use digits, mnist, seed-mnist"),
+        (lambda: preset("zzz"), "unknown preset 'zzz'; use dcgan-64, digits, mnist, seed-mnist"),
         (lambda: replace(Config(), {"data.nam": "x"}), "unknown field 'data.nam'; did you mean data.name"),
         (lambda: replace(Config(), {"steps": "ten"}), "steps='ten' is not a whole number; use a whole number such as 2000"),
         (lambda: replace(Config(), {"optimizer.beta1": "x"}), "optimizer.beta1='x' is not a number; use a number such as 0.5"),
@@ -79,6 +83,12 @@ def test_a_run_may_go_on_with_more_steps_and_other_intervals_but_not_with_anothe
     assert not differences(old, to_dict(replace(Config(), {"steps": 9999, "log.every": 7, "devices": 1, "data.dir": "/elsewhere"})))
     changed = differences(old, to_dict(replace(Config(), {"optimizer.beta1": 0.0, "seed": 3})))
     assert changed == ["optimizer.beta1 was 0.5, now 0.0", "seed was 0, now 3"]
+
+
+def test_a_run_of_an_older_version_is_the_same_run_where_new_fields_have_their_defaults():
+    old = {name: value for name, value in to_dict(Config()).items() if name not in ("dtype", "model.doublings")}
+    assert not differences(old, to_dict(Config()))
+    assert differences(old, to_dict(replace(Config(), {"dtype": "bfloat16"}))) == ["dtype was 'float32', now 'bfloat16'"]
 
 
 def test_configs_are_frozen():

@@ -5,7 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
+from jaxgan import init, make_game, make_step
+from jaxgan.config import preset, replace
 from jaxgan.models import DCGANDiscriminator, DCGANGenerator, SeedDiscriminator, SeedGenerator
 from jaxgan.models.layers import BatchNormAct
 
@@ -37,6 +40,38 @@ def test_the_seed_networks_have_the_sizes_of_the_listing():
 def test_the_seed_discriminator_gives_a_map_of_three_by_three():
     logits = SeedDiscriminator().init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True)[0]
     assert logits.shape == (2, 3, 3, 1)
+
+
+def test_the_networks_of_dcgan_64_have_the_shapes_of_the_paper():
+    game = make_game(preset("dcgan-64"))
+    generator, discriminator = variables(game.generator, (2, 100)), variables(game.discriminator, (2, 64, 64, 3))
+    kernels = lambda tree: [tree["params"][name]["kernel"].shape for name in sorted(tree["params"]) if "Conv" in name]
+    assert generator["params"]["Dense_0"]["kernel"].shape == (100, 4 * 4 * 512)
+    assert kernels(generator) == [(4, 4, 256, 512), (4, 4, 128, 256), (4, 4, 64, 128), (4, 4, 3, 64)]
+    assert kernels(discriminator) == [(4, 4, 3, 64), (4, 4, 64, 128), (4, 4, 128, 256), (4, 4, 256, 512)]
+    assert jax.eval_shape(lambda v: game.generator.apply(v, jnp.zeros((2, 100)), train=False), generator).shape == (2, 64, 64, 3)
+    assert discriminator["params"]["Dense_0"]["kernel"].shape == (4 * 4 * 512, 1)
+
+
+@pytest.mark.parametrize("name", ["seed-mnist", "mnist"])
+def test_every_product_and_convolution_of_a_bfloat16_step_is_in_bfloat16(name):
+    game = make_game(replace(preset(name), {"dtype": "bfloat16"}))
+    state = jax.eval_shape(lambda: init(game, jax.random.key(0)))
+    step = jax.make_jaxpr(make_step(game))(state, {"image": jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.uint8)})
+    found = [
+        eqn for eqn in subequations(step.jaxpr) if eqn.primitive.name in ("dot_general", "gan_convolve", "gan_spread", "gan_correlate")
+    ]
+    assert len(found) > 10
+    assert {v.aval.dtype for eqn in found for v in (*eqn.invars, *eqn.outvars)} == {jnp.dtype("bfloat16")}
+    # What is kept is float32: parameters, moments, averages, metrics.
+    assert {leaf.aval.dtype.name for leaf in step.jaxpr.outvars if jnp.issubdtype(leaf.aval.dtype, jnp.floating)} == {"float32"}
+
+
+def subequations(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in core.jaxprs_in_params(eqn.params):
+            yield from subequations(inner)
 
 
 def test_the_dcgan_discriminator_gives_one_logit_and_no_statistics():

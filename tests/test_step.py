@@ -187,6 +187,19 @@ def test_scan_over_steps_equals_single_steps(game):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **ROUNDING), metrics, single_metrics)
 
 
+@pytest.mark.parametrize("model", ["dcgan", "seed"])
+def test_bfloat16_trains_as_float32_does_up_to_its_rounding(small, model):
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        game = plain(replace(small, {"model.name": model, "dtype": dtype, "objective.r1_weight": 0.1, "objective.instance_noise": 0.1}))
+        after, history = train(jax.jit(make_step(game)), fresh(game), steps=10)
+        losses[dtype] = np.stack([history["loss_discriminator"], history["loss_generator"]])
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((after.generator.params, after.discriminator.params)))
+    assert np.any(losses["float32"] != losses["bfloat16"])
+    # bfloat16 keeps 8 bits: 0.4 percent of each logit, of about 1, through three layers and ten steps.
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
+
+
 def test_the_state_is_donated(game):
     devices = jax.devices()[:1]
     program = parallel.make_program(game, lambda resident, item: item, devices)

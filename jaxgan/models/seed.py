@@ -46,7 +46,7 @@ class SeedGenerator(nn.Module):
         del train
         start = self.image_size // 4
         init = torch_uniform(z.shape[-1])
-        x = nn.Dense(start * start * self.width, kernel_init=init, bias_init=init)(z)
+        x = nn.Dense(start * start * self.width, kernel_init=init, bias_init=init, dtype=z.dtype)(z)
         x = self.act(x).reshape(-1, start, start, self.width)
         # PyTorch counts a transposed convolution's fan_in by its outputs.
         half = self.width // 2
