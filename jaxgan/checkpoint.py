@@ -42,6 +42,9 @@ class Checkpoints(NamedTuple):
     close: Callable[[], None]
 
 
+NOWHERE = Checkpoints(save=lambda state, position: None, wait=lambda: None, close=lambda: None)  # for a process that does not write
+
+
 class Restored(NamedTuple):
     """A state read back; damaged: what was passed over, a line each."""
 
@@ -88,7 +91,7 @@ def _write(folder: pathlib.Path, arrays: Any, position: Any, keep: int) -> None:
     step = int(arrays["step"])
     writing = folder / f".writing_{step}"
     try:
-        with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(writing.absolute() / "state", args=orbax.args.StandardSave(arrays))
         manifest = {"position": position, "files": _file_checksums(writing)}
         (writing / _MANIFEST).write_text(json.dumps(manifest))
@@ -157,7 +160,7 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
             raise RunError(f"{name} is {'changed or cut short' if name in found else 'missing'}")
     orbax = _orbax()
     abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _to_arrays(jax.eval_shape(lambda: template), copy=False))
-    with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         arrays = checkpointer.restore(path.absolute() / "state", args=orbax.args.StandardRestore(abstract))
     for (name, found_leaf), needed in zip(jax.tree_util.tree_leaves_with_path(arrays), jax.tree.leaves(abstract)):
         if np.shape(found_leaf) != needed.shape:
@@ -202,6 +205,14 @@ def _cause(error: BaseException) -> str:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) < 200 else f"{text[:60]} .. {text[-120:]}"  # the system's own words come last
+
+
+def _checkpointer() -> Any:
+    """Orbax's writer and reader of one tree. Of several processes only the first has checkpoints, and must not wait for the others."""
+    orbax = _orbax()
+    alone = orbax.options.MultiprocessingOptions(active_processes={0} if jax.process_count() > 1 else None)
+    handler = orbax.StandardCheckpointHandler(multiprocessing_options=alone)
+    return orbax.Checkpointer(handler, multiprocessing_options=alone)
 
 
 @functools.cache

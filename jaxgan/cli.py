@@ -61,6 +61,14 @@ def _run(argv: list[str]) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------------------------ train
+_PROCESSES = (
+    ("--coordinator-address", "HOST:PORT", None, "where process 0 listens; the others get the same address and the same config"),
+    ("--num-processes", "N", None, "how many processes train this run, each on its own devices"),
+    ("--process-id", "N", None, "which of them this is, from 0; process 0 alone writes to its workdir"),
+    ("--initialization-timeout", "SECONDS", "300", "how long to wait for the other processes (default: 300)"),
+)
+
+
 def _add_train(commands: Any, chosen: str) -> None:
     config = PRESETS[chosen][1] if chosen in PRESETS else Config()
     parser = commands.add_parser(
@@ -74,6 +82,11 @@ def _add_train(commands: Any, chosen: str) -> None:
     parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/PRESET)")
     parser.add_argument("--resume", action="store_true", help="refuse to begin anew where there is no checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and exit")
+    parser.add_argument("--profile", action="store_true", help="trace a few steps and print the time of each phase of the step")
+    several = parser.add_argument_group("several processes")
+    for flag, value, default, help in _PROCESSES:
+        several.add_argument(flag, metavar=value, default=default, help=help)
+    several.add_argument("--distributed", action="store_true", help="instead of the first three: let JAX ask the cluster (SLURM, Open MPI)")
     groups: dict[str, Any] = {"": parser.add_argument_group("run")}
     for name, field, value in fields(config):
         group = name.rpartition(".")[0]
@@ -89,18 +102,29 @@ def _train(given: argparse.Namespace) -> int:
     names = {name for name, _, _ in fields(config)}
     config = replace(config, {name: value for name, value in vars(given).items() if name in names})
     workdir = pathlib.Path(given.workdir or f"runs/{given.preset}")
+    here = _place(given)
     if given.dry_run:
         _show(config, workdir)
         return 0
     # Checked once before JAX looks for devices, which takes a second, and once with them.
     validate(dataclasses.replace(config, devices=None), 1)
 
-    from jaxgan import runtime, train
+    from jaxgan import processes, runtime, train
 
     runtime.keep_compiled_programs()
     runtime.keep_freed_memory()
-    train.train(config, workdir, must_resume=given.resume, progress=sys.stderr.isatty())
+    with processes.joined(here):
+        train.train(config, workdir, must_resume=given.resume, progress=sys.stderr.isatty(), profiled=given.profile)
     return 0
+
+
+def _place(given: argparse.Namespace) -> Any:
+    """Which of several processes the options name, None for a run of one."""
+    from jaxgan import processes
+
+    whole = lambda name, low: None if (text := getattr(given, name)) is None else _whole(name, text, low, 2**16)
+    timeout = _whole("initialization_timeout", given.initialization_timeout, 1, 2**16)
+    return processes.place(given.coordinator_address, whole("num_processes", 1), whole("process_id", 0), given.distributed, timeout)
 
 
 def _show(config: Config, workdir: pathlib.Path) -> None:
@@ -196,5 +220,6 @@ def _unknown_word(word: str, command: str | None) -> str:
         return f"unexpected {word!r} before a command; see jaxgan --help"
     if not word.startswith("--"):
         return f"unexpected word {word!r}; see jaxgan {command} --help"
-    flags = ["--workdir", "--resume", "--dry-run"] if command == "train" else ["--workdir", "--out", "--num", "--seed", "--interpolate"]
+    train_flags = ["--workdir", "--resume", "--dry-run", "--profile", "--distributed", *(flag for flag, *_ in _PROCESSES)]
+    flags = train_flags if command == "train" else ["--workdir", "--out", "--num", "--seed", "--interpolate"]
     return unknown("field", word, flags + ([_flag(name) for name, _, _ in fields(Config())] if command == "train" else []))

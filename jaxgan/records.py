@@ -1,5 +1,6 @@
 """What a run writes about itself: JSON lines, TensorBoard, sample grids, and lines or a bar on the terminal."""
 
+import concurrent.futures
 import json
 import math
 import os
@@ -56,10 +57,14 @@ class Records:
         self._lines = path.open("a", buffering=1)
         self._tensorboard = None
         if tensorboard:
-            import tensorboardX
-
+            try:
+                import tensorboardX
+            except ImportError as error:
+                raise ConfigError(f"log.tensorboard=true needs tensorboardX ({error}); install it or use --log.tensorboard false") from None
             self._tensorboard = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
         self._terminal, self._bar, self._start = sys.stderr.isatty(), None, step
+        # Packing two PNGs takes as long as tens of steps on a GPU.
+        self._writer, self._under_way = concurrent.futures.ThreadPoolExecutor(1, "grids"), list[concurrent.futures.Future]()
 
     def advance(self, count: int) -> None:
         """`count` more steps are under way."""
@@ -86,10 +91,19 @@ class Records:
             self._bar.set_postfix_str(line.partition("] ")[2])
 
     def samples(self, step: int, images: np.ndarray) -> None:
-        """Writes `samples/step_00001000.png`, a grid of uint8 [N,H,W,C]."""
+        """Writes `samples/step_00001000.png`, a grid of uint8 [N,H,W,C], in the background; `wait` tells what went wrong."""
+        self.wait()
+        self._under_way.append(self._writer.submit(self._write_samples, step, images))
+
+    def _write_samples(self, step: int, images: np.ndarray) -> None:
         sampling.save(self._workdir / "samples" / f"step_{step:08d}.png", images)
         if self._tensorboard is not None:
             self._tensorboard.add_image("samples", sampling.grid(images), step, dataformats="HWC")
+
+    def wait(self) -> None:
+        """Returns when all grids are written; raises `RunError` where one was not."""
+        while self._under_way:
+            self._under_way.pop().result()
 
     def say(self, text: str) -> None:
         """One line for the user, above the bar where there is one."""
@@ -107,9 +121,24 @@ class Records:
     def close(self) -> None:
         """Closes the files and the bar."""
         self.close_bar()
+        self._writer.shutdown()
         self._lines.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+class Silence:
+    """The `Records` of a process that does not write."""
+
+    dropped = 0
+
+    def advance(self, count: int) -> None: ...
+    def metrics(self, record: dict[str, Any]) -> None: ...
+    def samples(self, step: int, images: np.ndarray) -> None: ...
+    def wait(self) -> None: ...
+    def say(self, text: str) -> None: ...
+    def close_bar(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def _print(line: str) -> None:

@@ -10,30 +10,42 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgan import checkpoint, data, parallel, records, sampling
+from jaxgan import checkpoint, data, parallel, processes, profile, records, sampling
 from jaxgan.config import Config, differences, replace, to_dict, validate
 from jaxgan.errors import ConfigError, RunError
 from jaxgan.game import GANState, init, make_game
 from jaxgan.kernels import launch
 
 
-def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, progress: bool = False) -> GANState:
+def train(
+    config: Config,
+    workdir: pathlib.Path,
+    must_resume: bool = False,
+    progress: bool = False,
+    profiled: bool = False,
+    at_interval: Callable[[int], None] = lambda step: None,
+) -> GANState:
     """Trains to `config.steps`, from the workdir's newest checkpoint where there is one.
 
     The workdir gets `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/` and `tensorboard/`. SIGTERM and Ctrl-C finish the
     step under way, save, and return.
+
+    With several processes (`jaxgan.processes.joined`) each calls this with the same config. The first alone has a workdir; a
+    signal or an error in any of them stops all at the next step at which the host looks.
 
     Args:
       config: what to train.
       workdir: where the run lives; made where it does not exist.
       must_resume: refuse to begin anew.
       progress: show bars while loading data.
+      profiled: trace a few steps into `profile/`, and end with a table of the time of each phase; trains the same bits.
+      at_interval: called with the step after the records, the checkpoint and the samples of each interval.
 
     Returns:
       The last state.
@@ -43,37 +55,43 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
       RunError: a loss that is not finite, or a file that cannot be written.
     """
     # ---------------------------------------------------------------------------------------------------------- check and open
-    validate(config, jax.local_device_count())
-    devices = jax.local_devices()[: config.devices or jax.local_device_count()]
-    check_kernels(config, devices[0].platform)
-    with _owned(workdir) as folder:
-        _check_config(workdir, config)
-        finished = max(checkpoint.steps_in(folder), default=0)
-        if must_resume and not checkpoint.steps_in(folder):
-            raise ConfigError(f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew")
-        if finished > config.steps:
-            raise ConfigError(f"steps={config.steps} but {workdir} is already at step {finished}; use --steps {finished} or more")
-        feed = data.load(config, progress)
-        if finished < config.steps or not (workdir / "config.json").exists():
-            records.write_json(workdir / "config.json", to_dict(config))
+    processes.check_same(to_dict(config))
+    with processes.together():
+        validate(config, jax.device_count(), jax.process_count())
+        devices = parallel.chosen_devices(config.devices)
+        check_kernels(config, devices[0].platform)
+    first = processes.is_first()  # the others write nothing
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            folder = held.enter_context(_owned(workdir)) if first else None
+            if folder:
+                _check_workdir(workdir, config, must_resume)
+            feed = data.load(config, progress and first, parallel.own_share(config.batch_size))
+            if folder and (max(checkpoint.steps_in(folder), default=0) < config.steps or not (workdir / "config.json").exists()):
+                records.write_json(workdir / "config.json", to_dict(config))
 
-        # ------------------------------------------------------------------------------------------------- the state, new or restored
-        game = make_game(config)
-        state, restored = _first_state(game, config, folder)
-        step = int(state.step)
-        log = records.Records(workdir, step, config.steps, feed.steps_per_epoch, config.log.tensorboard)
-        saver = checkpoint.open_checkpoints(folder, config.log.keep)
-        with contextlib.closing(log), _closing(saver), _stop_signals() as stopped:
+            # --------------------------------------------------------------------------------------------- the state, new or restored
+            game = make_game(config)
+            state, restored = _first_state(game, config, folder)
+        processes.check_same({"the number of examples": feed.num_examples})
+        state, position = processes.from_first(state), processes.from_first_json(restored.position if restored else None)
+        step, per_epoch = int(state.step), feed.steps_per_epoch
+        with processes.together():
+            log = records.Records(workdir, step, config.steps, per_epoch, config.log.tensorboard) if first else records.Silence()
+            saver = checkpoint.open_checkpoints(folder, config.log.keep) if folder else checkpoint.NOWHERE
+        with contextlib.closing(log), _closing(saver), _stop_signals() as signals:
+            stopped = processes.agreed_stops(signals)
             for line in restored.damaged if restored else []:
                 log.say(line)
             if log.dropped:
                 log.say(f"{log.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are trained again")
-            if restored:
-                feed.seek(restored.position)
+            if position is not None:
+                feed.seek(position)
             if step == config.steps:
                 log.say(f"{workdir} is already at step {step} of {config.steps}; use more --steps to go on")
                 return state
             where = f"{config.batch_size} images a step on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
+            where += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
             doing = "resuming" if step else "training"
             log.say(f"{doing} {workdir} at step {step} of {config.steps}: {feed.num_examples} images of {config.data.name}, {where}")
 
@@ -86,41 +104,55 @@ def train(config: Config, workdir: pathlib.Path, must_resume: bool = False, prog
             # --------------------------------------------------------------------------------------------------------------- train
             pending: list[Any] = []  # metrics still on the device: the host waits for them at log steps only
             timer, timed_from, saved = 0.0, step, step
+            profiler = profile.Recorder(workdir / "profile") if profiled and first else None
             while step < config.steps and not stopped:
                 until = min([config.steps, *(step - step % n + n for n in intervals)])
                 count = per_call if until - step >= per_call else 1
-                items = parallel.split(feed.items(step, count), len(devices))
-                state, metrics = program(state, (resident, items))
+                items = parallel.split(feed.items(step, count), len(devices) // jax.process_count())
+                if profiler and profiler.before(program, (state, (resident, items)), step, count):
+                    timer, timed_from = time.perf_counter(), step
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    state, metrics = program(state, (resident, items))
                 if not pending and not timer:
                     timer, timed_from = time.perf_counter(), step + count  # the first call compiled
                 pending.append(metrics)
                 step += count
+                if profiler and profiler.after(state):
+                    timer, timed_from = time.perf_counter(), step
                 log.advance(count)
-                if step == until:
-                    last, pending = _checked(pending, step, saved), []
+                if step < until:
+                    continue
+                last, pending = _checked(pending, step, saved), []
+                with processes.together(signals, stopped):
                     if step % config.log.every == 0 or step == config.steps:
                         elapsed = time.perf_counter() - timer
                         rate = (step - timed_from) * config.batch_size / elapsed if step > timed_from else 0.0
                         log.metrics({"step": step, **last, "images_per_second": round(rate, 1)})
                         timer, timed_from = time.perf_counter(), step
                     if step % config.log.checkpoint_every == 0 or step == config.steps:
-                        saver.save(state, feed.position())
+                        saver.save(parallel.local(state), feed.position())
                         saved = step
                     if step % config.log.sample_every == 0 or step == config.steps:
-                        log.samples(step, sampling.sample(game, state, jax.random.key(config.seed), config.log.samples))
+                        images = sampling.sample(game, parallel.local(state), jax.random.key(config.seed), config.log.samples)
+                        log.samples(step, images)
+                at_interval(step)
 
             # ------------------------------------------------------------------------------------------------------------- finish
-            if saved != step:
-                _checked(pending, step, saved)
-                saver.save(state, feed.position())
-            saver.wait()
+            _checked(pending, step, saved)  # none where all was saved
+            with processes.together():
+                if saved != step:
+                    saver.save(parallel.local(state), feed.position())
+                saver.wait()
+                log.wait()
             log.close_bar()
+            for line in profiler.report(state) if profiler else []:
+                log.say(line)
             if stopped:
                 kept = "saved; the same command resumes" if step else "before there was anything to save"
                 log.say(f"stopped by {stopped[0]} at step {step} of {config.steps}, {kept}")
             else:
                 log.say(f"step {step} of {config.steps}: samples in {workdir / 'samples' / f'step_{step:08d}.png'}")
-            return state
+            return parallel.local(state)
 
 
 def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
@@ -160,8 +192,8 @@ def _template(config: Config) -> GANState:
     return jax.eval_shape(lambda: init(game, jax.random.key(0)))
 
 
-def _first_state(game: Any, config: Config, folder: pathlib.Path) -> tuple[GANState, checkpoint.Restored | None]:
-    restored = checkpoint.restore(folder, _template(config))
+def _first_state(game: Any, config: Config, folder: pathlib.Path | None) -> tuple[GANState, checkpoint.Restored | None]:
+    restored = checkpoint.restore(folder, _template(config)) if folder else None
     if restored:
         return restored.state, restored
     return jax.jit(lambda: init(game, jax.random.key(config.seed)))(), None
@@ -191,15 +223,18 @@ def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
             raise
 
 
-def _check_config(workdir: pathlib.Path, config: Config) -> None:
-    path = workdir / "config.json"
-    if not path.exists():
-        if checkpoint.steps_in(workdir / "checkpoints") or any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
-            raise ConfigError(f"workdir={workdir} holds results but no config.json; choose another --workdir")
-        return
-    changed = differences(_read_json(path), to_dict(config))
-    if changed:
-        raise ConfigError(f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir or that config")
+def _check_workdir(workdir: pathlib.Path, config: Config, must_resume: bool) -> None:
+    """Raises `ConfigError` where the workdir holds another run, or one that is further on."""
+    path, steps = workdir / "config.json", checkpoint.steps_in(workdir / "checkpoints")
+    if path.exists():
+        if changed := differences(_read_json(path), to_dict(config)):
+            raise ConfigError(f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir or that config")
+    elif steps or any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
+        raise ConfigError(f"workdir={workdir} holds results but no config.json; choose another --workdir")
+    if must_resume and not steps:
+        raise ConfigError(f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew")
+    if steps and steps[-1] > config.steps:
+        raise ConfigError(f"steps={config.steps} but {workdir} is already at step {steps[-1]}; use --steps {steps[-1]} or more")
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ MISTAKES = [
     (["train", "--optimizer.generator-rate", "-1"], "optimizer.generator_rate=-1.0 is too small; use more than 0.0"),
     (["train", "--data.name", "minst"], "data.name: unknown data set 'minst'; did you mean mnist"),
     (["train", "--objective.name", "hing"], "objective.name: unknown objective 'hing'; did you mean hinge?"),
-    (["train", "--data.image-size", "27"], "data.image_size=27 cannot be made by two doublings; use 24 or 28"),
+    (["train", "--data.image-size", "27"], "data.image_size=27 cannot be made by 2 doublings; use 24 or 28"),
     (["train", "--batch-size", "2000"], "batch_size=2000 exceeds the 1797 examples of digits; use 1797 or less"),
     (["train", "--model.channels", "3"], "model.channels=3 but the images of digits have 1; use --model.channels 1"),
     (["train", "--resume"], "holds no checkpoint to resume from; leave out --resume"),
@@ -83,6 +83,11 @@ MISTAKES = [
     (["train", "--optimizer.decay-from", "99999999999"], "optimizer.decay_from=99999999999 is too large; use less than 2147483648"),
     (["train", "--workdir", "a\nb", "--resume"], "workdir=a b holds no checkpoint to resume from"),
     (["smaple"], "invalid choice: 'smaple'"),
+    (["train", "--process-id", "0"], "--process-id without --coordinator-address, --num-processes; several processes need all three"),
+    (["train", "--process-id", "-1"], "process_id=-1 is too small; use 0 or more"),
+    (["train", "--num-processes", "x"], "num_processes='x' is not a whole number"),
+    (["train", "--distributed", "--num-processes", "2"], "--distributed asks the cluster for what --num-processes would say"),
+    (["train", "--proces-id", "0"], "unknown field '--proces-id'; did you mean --process-id"),
 ]
 
 

@@ -289,3 +289,15 @@ def test_neither_tensorflow_nor_torch_comes_into_the_process():
 
 def test_prepared_data_lives_in_the_cache_by_default():
     assert data_dir(Config().data) == pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "jaxgan" / "datasets"
+
+
+@pytest.mark.parametrize("limit", [2048, 0])
+def test_a_share_of_the_batches_is_that_part_of_each(small, limit):
+    """Of several processes each reads its own."""
+    config = replace(small, {"data.resident_limit_mb": limit})
+    whole, shares = data.load(config), [data.load(config, share=slice(first, first + 4)) for first in (0, 4)]
+    for step in (0, 225):
+        for feed in (whole, *shares):
+            feed.seek({"next_index": step})
+        items = [feed.items(step, 2) for feed in (whole, *shares)]
+        jax.tree.map(lambda all_, a, b: np.testing.assert_array_equal(all_, np.concatenate([a, b], axis=1)), *items)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxgan.config import Config
+from jaxgan.data import shapes
 from jaxgan.data.tfds import open_builder
 from jaxgan.errors import ConfigError
 
@@ -52,18 +53,41 @@ def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarr
     return epoch_order(seed, epoch, count)[place * batch_size : (place + 1) * batch_size].astype(np.int32)
 
 
-def load(config: Config, progress: bool = False) -> Feed:
+def load(config: Config, progress: bool = False, share: slice = slice(None)) -> Feed:
     """Opens, and where need be prepares, the config's data set.
 
     Args:
       config: validated.
       progress: show bars while preparing and loading.
+      share: which examples of each batch the items are of; those of the others are not read.
 
     Raises:
       ConfigError: a data set that cannot be had or does not fit the config.
     """
-    import tensorflow_datasets as tfds
+    data = config.data
+    count, read = _shapes(config) if data.name == shapes.NAME else _tfds(config, progress)
+    if config.batch_size > count:
+        raise ConfigError(f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less")
+    indices = lambda step: batch_indices(config.seed, step, config.batch_size, count)[share]
+    megabytes = count * data.image_size**2 * config.model.channels / 2**20
+    make = _resident if megabytes <= data.resident_limit_mb else _streamed
+    return make(read, indices, count, config, progress)
 
+
+def _shapes(config: Config) -> tuple[int, Callable]:
+    """(examples, read) of the shapes, which need none of the packages that read data sets."""
+    data = config.data
+    return shapes.count(data), functools.partial(shapes.read, data.split, data.image_size, config.model.channels)
+
+
+def _tfds(config: Config, progress: bool) -> tuple[int, Callable]:
+    """(examples, read) of a data set of TensorFlow Datasets."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ConfigError(
+            f"data.name={config.data.name} needs tensorflow-datasets ({error}); install it, or train on --data.name {shapes.NAME}"
+        ) from None
     data = config.data
     (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
     builder = open_builder(data)
@@ -73,14 +97,7 @@ def load(config: Config, progress: bool = False) -> Feed:
     except (ValueError, KeyError) as error:
         splits = ", ".join(builder.info.splits)
         raise ConfigError(f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:300]}; use one of {splits}") from None
-    count = len(source)
-    if config.batch_size > count:
-        raise ConfigError(f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less")
-    indices = functools.partial(batch_indices, config.seed, batch_size=config.batch_size, count=count)
-    size = data.image_size
-    megabytes = count * size * size * shape[2] / 2**20
-    make = _resident if megabytes <= data.resident_limit_mb else _streamed
-    return make(functools.partial(_read, source, builder, size, shape[2]), indices, count, config, progress)
+    return len(source), functools.partial(_read, source, builder, data.image_size, shape[2])
 
 
 def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
@@ -147,8 +164,13 @@ def _resident(read: Callable, indices: Callable, count: int, config: Config, pro
 
 def _streamed(read: Callable, indices: Callable, count: int, config: Config, progress: bool) -> Feed:
     """Whole batches read ahead by Grain: batch first, because a read of one example costs a hop between threads."""
-    import grain
-
+    try:
+        import grain
+    except ImportError as error:
+        raise ConfigError(
+            f"data.resident_limit_mb={config.data.resident_limit_mb} is too small for {config.data.name} to live on the device, and "
+            f"streaming needs grain ({error}); install it, or raise --data.resident-limit-mb"
+        ) from None
     del progress
     batches = grain.MapDataset.range(2**62).map(lambda step: read(indices(int(step))))
     options = grain.ReadOptions(num_threads=config.data.read_threads, prefetch_buffer_size=4 * config.data.read_threads)

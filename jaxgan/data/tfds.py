@@ -39,6 +39,7 @@ def open_builder(data: DataConfig) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)
     import tensorflow_datasets as tfds
 
+    from jaxgan.data import shapes
     from jaxgan.data.builders import TF_FREE
 
     root = data_dir(data)
@@ -62,7 +63,7 @@ def open_builder(data: DataConfig) -> Any:
         if builder.is_prepared():
             return builder
     except tfds.core.DatasetNotFoundError:
-        known = {*TF_FREE, *tfds.list_builders(with_community_datasets=False)}
+        known = {shapes.NAME, *TF_FREE, *tfds.list_builders(with_community_datasets=False)}
         raise ConfigError("data.name: " + unknown("data set", data.name, known)) from None
     except Exception as error:  # TFDS and protobuf share no error type
         raise ConfigError(

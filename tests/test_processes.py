@@ -1,0 +1,198 @@
+"""Several processes: real ones on localhost train, stop, fail and resume as one; the options that start them are checked."""
+
+import contextlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import pytest
+from conftest import SMALL, command, run, small_flags
+
+from jaxgan import checkpoint, processes, train
+from jaxgan.config import preset, replace
+from jaxgan.errors import ConfigError
+from jaxgan.records import read_metrics
+
+SECONDS = 150  # after which a hang is a failure; a run takes ten
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that end with the test, however it ends."""
+    started = []
+    try:
+        for words, environment in commands:
+            started.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def two(words: list[str], devices: int = 1) -> list[tuple[list[str], dict[str, str]]]:
+    """Two processes of one `jaxgan train`; the first alone gets the workdir."""
+    where = ["--coordinator-address", f"localhost:{free_port()}", "--num-processes", "2", "--process-id"]
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return [command("train", *words, *where, str(i), XLA_FLAGS=flags) for i in range(2)]
+
+
+def said(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Standard output, without the line by which Gloo says that it is connected, and standard error."""
+    out, err = process.communicate(timeout=SECONDS)
+    return "".join(line for line in out.splitlines(True) if not line.startswith("[Gloo]")), err
+
+
+def assert_same_run(ours, theirs, start) -> None:
+    distance = lambda a, b: np.sqrt(sum(float(((x - y) ** 2).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))))
+    assert int(ours.step) == int(theirs.step)
+    np.testing.assert_array_equal(jax.random.key_data(ours.key), jax.random.key_data(theirs.key))
+    for player in ("generator", "discriminator"):
+        a, b, first = (getattr(state, player).params for state in (ours, theirs, start))
+        # Means of means sum in another order, and Adam magnifies the rounding of small gradients. Other data would be off by all of it.
+        assert distance(a, b) < 0.01 * distance(b, first)
+
+
+def assert_same_metrics(ours, theirs) -> None:
+    assert ours and [record["step"] for record in ours] == [record["step"] for record in theirs]
+    for a, b in zip(ours, theirs):
+        for name in ("loss_discriminator", "loss_generator", "score_real", "score_fake"):
+            # The losses of two batches of one data set differ by more than 1e-5 of theirs in the first steps; rounding by 1e-7.
+            np.testing.assert_allclose(a[name], b[name], rtol=2e-6, err_msg=f"{name} of step {a['step']}")
+
+
+def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_stops_both(tmp_path):
+    """They stream, of a batch each its own half, on two devices each; one process reads their checkpoint."""
+    changes = {"log.every": 1, "objective.r1_every": 2, "data.resident_limit_mb": 0, "log.checkpoint_every": 10**6}
+    config = replace(preset("digits"), {**SMALL, **changes, "steps": 4})
+    start = train.train(config, tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    words = ["--workdir", str(tmp_path / "two"), *small_flags(**changes), "--devices", "4", "--steps", str(10**6)]
+    with several(*two(words, devices=2)) as (first, second):
+        assert first.stdout is not None
+        shown = 0
+        while shown < 6 and (line := first.stdout.readline()):
+            shown += line.startswith("[1/")
+        second.send_signal(signal.SIGTERM)
+        out, err = said(first)
+        assert (first.returncode, err) == (0, "")
+        assert said(second) == ("", "") and second.returncode == 0  # the first alone speaks
+    stopped = re.search(r"stopped by SIGTERM at step (\d+) of 1000000, saved; the same command resumes", out)
+    assert stopped, out
+    step = int(stopped[1])
+    assert step >= 10 and checkpoint.steps_in(tmp_path / "two" / "checkpoints") == [4, step]
+    alone = train.train(replace(config, {"steps": step}), tmp_path / "one")
+    assert_same_run(train.restore(tmp_path / "two")[1], alone, start)
+    theirs = read_metrics(tmp_path / "two" / "metrics.jsonl")
+    assert_same_metrics(theirs[:10], read_metrics(tmp_path / "one" / "metrics.jsonl")[:10])
+
+
+AGREEING = """
+    import sys
+    import numpy as np, jax, jax.numpy as jnp
+    from jaxgan import processes
+    from jaxgan.errors import ConfigError, RunError
+
+    def told(work):
+        try:
+            work()
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}")
+
+    def alone(number, error):
+        with processes.together():
+            if jax.process_index() == number:
+                raise error
+
+    i = int(sys.argv[2])
+    here = processes.place(sys.argv[1], 2, i, False, 60)
+    with processes.joined(here):
+        told(lambda: processes.check_same({"batch_size": 8 + i, "data.dir": str(i)}))
+        told(lambda: alone(0, OSError(28, "No space left")))
+        told(lambda: alone(1, ConfigError("steps=0 is too small")))
+        stops = []
+        with processes.together(["SIGTERM"] if i else [], stops):
+            pass
+        arrays = {"a": np.array([-0.0, np.nan, 1e-42, 3.0], np.float32) * (1 - i), "b": jnp.arange(3) + i, "key": jax.random.key(5 + i)}
+        received = processes.from_first(arrays)
+        print(stops, np.asarray(received["a"]).tobytes().hex(), received["b"], jax.random.key_data(received["key"]))
+        print(processes.from_first_json({"next_index": 10} if i == 0 else None))
+"""
+
+
+def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_for_bit():
+    address = f"localhost:{free_port()}"
+    environment = command(XLA_FLAGS="")[1]
+    program = textwrap.dedent(AGREEING)
+    with several(*[([sys.executable, "-c", program, address, str(i)], environment) for i in range(2)]) as started:
+        (first, first_err), (second, second_err) = (said(process) for process in started)
+        assert (first_err, second_err) == ("", "")
+    lines = [out.splitlines() for out in (first, second)]
+    differs = "batch_size=9 here but 8 in process 0; start all processes with the same config and data"
+    assert lines[0][:3] == [
+        f"ConfigError: process 1: {differs}",
+        "OSError: [Errno 28] No space left",
+        "ConfigError: process 1: steps=0 is too small",
+    ]
+    assert lines[1][:3] == [
+        f"ConfigError: {differs}",
+        "RunError: process 0: OSError: [Errno 28] No space left",
+        "ConfigError: steps=0 is too small",
+    ]
+    bits = np.array([-0.0, np.nan, 1e-42, 3.0], np.float32).tobytes().hex()
+    assert lines[0][3:] == lines[1][3:] == [f"['SIGTERM'] {bits} [0 1 2] [0 5]", "{'next_index': 10}"]
+
+
+def test_a_coordinator_that_does_not_answer_is_one_line(tmp_path):
+    port = free_port()
+    where = ["--coordinator-address", f"localhost:{port}", "--num-processes", "2", "--initialization-timeout", "1", "--process-id"]
+    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "1")
+    line = f"jaxgan: --coordinator-address localhost:{port} cannot be reached (Connection refused); start process 0 there, or mend it\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_that_do_not_come_are_one_line(tmp_path):
+    port = free_port()
+    where = ["--coordinator-address", f"localhost:{port}", "--num-processes", "3", "--initialization-timeout", "1", "--process-id"]
+    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "0")
+    line = f"jaxgan: not all of 3 processes came to localhost:{port} within 1 s (--initialization-timeout); start the others, too\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "number", "detected", "text"),
+    [
+        ("a:1", None, None, False, "--coordinator-address without --num-processes, --process-id; several processes need all three"),
+        (None, 2, 0, False, "--num-processes, --process-id without --coordinator-address; several processes need all three"),
+        ("a:1", 2, 2, False, "--process-id 2 but --num-processes 2; the processes are numbered from 0 to 1"),
+        ("a", 2, 0, False, "--coordinator-address 'a' is not HOST:PORT; use one such as localhost:12345"),
+        ("a:0", 2, 0, False, "--coordinator-address 'a:0' is not HOST:PORT"),
+        ("a:1", 2, 0, True, "--distributed asks the cluster for what --coordinator-address, --num-processes, --process-id would say"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(address, count, number, detected, text):
+    with pytest.raises(ConfigError) as error:
+        processes.place(address, count, number, detected, 300)
+    assert str(error.value).startswith(text)
+
+
+def test_with_one_process_nothing_is_changed(small):
+    assert processes.place(None, None, None, False, 300) is None
+    state, signals = train._first_state(train.make_game(small), small, None)[0], ["SIGINT"]
+    assert processes.from_first(state) is state and processes.agreed_stops(signals) is signals
+    with pytest.raises(KeyError, match="as it was"), processes.together():
+        raise KeyError("as it was")
