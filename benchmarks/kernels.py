@@ -10,7 +10,6 @@ cache nor Python is measured. Providers: `natural` is the JAX that one writes fi
 a kernel. --table prints the table of sizes for `kernels/launch.py` that a file of records supports, --plot draws it.
 """
 
-import argparse
 import importlib.util
 import json
 import math
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import report
+from benchmarks import output
 from benchmarks.kernel_ops import CHOICE, MODES, OPS, Op, Shape
 from benchmarks.timing import copy_bandwidth, jax_cell, jax_operands, kernel_seconds, percentiles, seconds_per_call, torch_cell
 
@@ -107,16 +106,13 @@ def plot(records: list[dict[str, Any]], path: str) -> None:
 
 # -------------------------------------------------------------------------------------------------------------------- command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__, allow_abbrev=False)
+    parser = output.parser("kernels", __doc__, "cell")
     parser.add_argument("--ops", default=",".join([*OPS, "step"]), help="which, with commas between (default: all)")
     parser.add_argument("--modes", default=",".join(MODES), help="forward, backward, both (default: all)")
     parser.add_argument("--dtypes", default="bfloat16,float32", help="(default: bfloat16,float32)")
     parser.add_argument("--providers", default=None, help="(default: all that can run here)")
     parser.add_argument("--repeats", type=int, default=20, help="rounds of calls that are counted (default: 20)")
-    parser.add_argument("--json", metavar="FILE", help="append a JSON line for each cell")
-    parser.add_argument("--plot", metavar="FILE", help="draw the records of --json")
     parser.add_argument("--table", action="store_true", help="print the table for kernels/launch.py that the records of --json support")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes and few repeats, to try the command")
     given = parser.parse_args(argv)
     on_gpu = jax.devices()[0].platform == "gpu"
     reasons = _cannot_run(on_gpu)
@@ -135,11 +131,9 @@ def main(argv: list[str] | None = None) -> None:
         if provider in reasons:
             parser.error(f"{provider} cannot run here: {reasons[provider]}")
 
-    report.check_writable(parser, given.json)
-    if given.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib; install jaxgan with the extra bench")
-    about = report.machine()
-    report.print_machine(about)
+    output.check(parser, given)
+    about = output.machine()
+    output.print_machine(about)
     for provider, reason in reasons.items():
         if not given.providers:
             print(f"{provider} is left out: {reason}")
@@ -161,10 +155,18 @@ def main(argv: list[str] | None = None) -> None:
             times = percentiles(steps_cell(kind, batch, steps, repeats))
             print(f"step of mnist, batch {batch}, {kind}: {times['us']:.0f} us ({times['us_20']:.0f} to {times['us_80']:.0f})")
             provider = "natural" if kind == "plain" else kind
-            cell = {"op": "step", "shape": [batch, 28, 28, 1], "dtype": "float32", "mode": "both", "provider": provider}
-            report.append(given.json, cell | times | about)
+            cell = {
+                "benchmark": "kernels",
+                "op": "step",
+                "shape": [batch, 28, 28, 1],
+                "dtype": "float32",
+                "mode": "both",
+                "provider": provider,
+            }
+            output.append(given.json, cell | times | about)
     if given.plot or given.table:
         records = [json.loads(line) for line in pathlib.Path(given.json).read_text().splitlines()]
+        records = [r for r in records if "error" not in r]
         if given.plot:
             plot([r for r in records if r["op"] != "step"], given.plot)
         if given.table:
@@ -192,6 +194,7 @@ def _cell(
     print(f"{name + ' ' + 'x'.join(map(str, shape)) + ' ' + dtype + ' ' + mode:66s} {floor * 1e6:9.2f}", flush=True)
     count = 2 if given.quick else min(64, max(4, math.ceil(CACHE_BYTES / minimal)))
     for provider in providers:
+        cell = {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider}
         try:
             if provider.startswith("torch"):
                 run, facts = torch_cell(op, name, shape, dtype, mode, count, provider == "torch-compile")
@@ -204,9 +207,9 @@ def _cell(
             samples = seconds_per_call(run, count, repeats)
         except Exception as error:  # one provider that fails must not take the others' figures with it
             print(f"    {provider:13s} failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
-            report.append(
+            output.append(
                 given.json,
-                {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider, "error": repr(error)[:500], **about},
+                about | {"benchmark": "kernels", "error": repr(error)[:500]} | cell,
             )
             continue
         times = percentiles(samples)
@@ -217,10 +220,10 @@ def _cell(
             f"{facts.get('launches', 'unknown')} launches",
             flush=True,
         )
-        record = {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider, "minimal_bytes": minimal}
+        record = {"benchmark": "kernels", **cell, "minimal_bytes": minimal}
         record |= {"copy_bytes_per_s": bandwidth, "floor_us": floor * 1e6, "share_of_copy": share, "calls": count, **times, **facts}
         record["gb_per_s"] = share * bandwidth / 1e9
-        report.append(given.json, record | {"samples_us": [s * 1e6 for s in samples], **about})
+        output.append(given.json, record | {"samples_us": [s * 1e6 for s in samples], **about})
 
 
 if __name__ == "__main__":

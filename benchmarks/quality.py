@@ -6,7 +6,8 @@ fixed seed. The
 Frechet distance is between its features of the samples and of the 10,000 test images. It is no FID, and is comparable only within
 one classifier, so the distance of real training images to the test images, and PyTorch's run of the founding algorithm
 (`torch-seed`), are measured with it in the same run. Every number printed is of the last step; none is chosen. With `--out` a run
-that is there already, finished, is measured again and not trained again.
+that is there already, finished, is measured again and not trained again. With --quick the data are scikit-learn's digits, four steps are
+trained and 256 images sampled: that only tries the command, its figures mean nothing.
 """
 
 import argparse
@@ -23,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import report
+from benchmarks import output
 from jaxgan import runtime
-from jaxgan.config import Config, replace
+from jaxgan.config import PRESETS, Config, replace
 from jaxgan.metrics import frechet_distance
 
 SAMPLES = 10_000
@@ -43,11 +44,11 @@ class Classifier(nn.Module):
         return nn.Dense(10)(features), features
 
 
-def load_mnist(data_dir: str | None, manual_dir: str | None, split: str) -> dict[str, np.ndarray]:
-    """`image` uint8 [N,28,28,1] and `label` [N]."""
+def load_digits(name: str, data_dir: str | None, manual_dir: str | None, split: str) -> dict[str, np.ndarray]:
+    """`image` uint8 [N,28,28,1] and `label` [N] of mnist or digits."""
     from jaxgan import data
 
-    changes = {"data.name": "mnist", "data.split": split, "data.dir": data_dir, "data.manual_dir": manual_dir}
+    changes = {"data.name": name, "data.split": split, "data.dir": data_dir, "data.manual_dir": manual_dir}
     return data.load(replace(Config(), changes)).resident
 
 
@@ -88,11 +89,12 @@ def train_jaxgan(preset: str, seed: int, workdir: pathlib.Path, given: argparse.
     options = ["--workdir", str(workdir), "--seed", str(seed)]
     for name, value in [("data.dir", given.data_dir), ("data.manual-dir", given.manual_dir), ("steps", given.steps)]:
         options += [f"--{name}", str(value)] if value else []
+    options += ["--data.name", "digits", "--batch-size", "16"] if given.quick else []
     out, start = workdir / "samples.npz", time.perf_counter()
     subprocess.run([*words, "train", preset, *options], check=True, stdout=subprocess.DEVNULL)
     seconds = None if out.exists() else time.perf_counter() - start
     subprocess.run(
-        [*words, "sample", "--workdir", str(workdir), "--out", str(out), "--num", str(SAMPLES)],
+        [*words, "sample", "--workdir", str(workdir), "--out", str(out), "--num", str(given.samples)],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -100,7 +102,7 @@ def train_jaxgan(preset: str, seed: int, workdir: pathlib.Path, given: argparse.
         return file["images"], seconds
 
 
-def train_torch(seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path) -> tuple[np.ndarray, float | None]:
+def train_torch(seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path, samples: int) -> tuple[np.ndarray, float | None]:
     """The same of the founding algorithm in PyTorch eager."""
     import torch
 
@@ -124,36 +126,50 @@ def train_torch(seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path
         trainer.step(batch, torch.randn(128, 100))
     seconds = time.perf_counter() - start
     with torch.no_grad():
-        made = [trainer.generator(torch.randn(500, 100)) for _ in range(SAMPLES // 500)]
-    samples = ((torch.cat(made) + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
-    sampling.save(workdir / "samples.png", samples[:64])
-    sampling.save(out, samples)
-    return samples, seconds
+        made = [trainer.generator(torch.randn(min(500, samples - i), 100)) for i in range(0, samples, 500)]
+    drawn = ((torch.cat(made) + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
+    sampling.save(workdir / "samples.png", drawn[:64])
+    sampling.save(out, drawn)
+    return drawn, seconds
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__, allow_abbrev=False)
+    parser = output.parser("quality", __doc__, "run")
     parser.add_argument("presets", nargs="+", metavar="PRESET", help="mnist, seed-mnist or torch-seed")
     parser.add_argument("--seeds", default="0,1,2", help="with commas between (default: 0,1,2)")
     parser.add_argument("--steps", type=int, help="other than the preset's")
     parser.add_argument("--data-dir", metavar="DIR", help="where prepared data sets live")
     parser.add_argument("--manual-dir", metavar="DIR", help="folder with MNIST's original files")
     parser.add_argument("--out", metavar="DIR", help="keep the workdirs there")
-    parser.add_argument("--json", metavar="FILE", help="append a JSON line for each run")
     given = parser.parse_args(argv)
+    output.check(parser, given)
+    for preset in given.presets:
+        if preset not in (*PRESETS, "torch-seed"):
+            parser.error(f"unknown preset {preset!r}; use {', '.join(PRESETS)} or torch-seed")
+    if not all(seed.isdecimal() for seed in given.seeds.split(",")):
+        parser.error(f"--seeds {given.seeds} are not whole numbers with commas between; use for example 0,1,2")
+    given.samples = SAMPLES
+    if given.quick:
+        given.steps, given.samples, given.seeds = 4, 256, given.seeds.split(",")[0]
+        print("these figures only show that the command runs")
     runtime.keep_freed_memory()
 
-    train, test = (load_mnist(given.data_dir, given.manual_dir, split) for split in ("train", "test"))
-    classifier = train_classifier(train, epochs=4)
+    if given.quick:
+        digits = load_digits("digits", None, None, "train")
+        train, test = ({name: values[part] for name, values in digits.items()} for part in (np.s_[:1024], np.s_[1024:]))
+    else:
+        train, test = (load_digits("mnist", given.data_dir, given.manual_dir, split) for split in ("train", "test"))
+    classifier = train_classifier(train, epochs=1 if given.quick else 4)
     predicted, of_test = judged(classifier, test["image"])
     accuracy = float((predicted == test["label"]).mean())
-    floor = frechet_distance(judged(classifier, train["image"][:SAMPLES])[1], of_test)
-    about = report.machine()
-    report.print_machine(about)
+    floor = frechet_distance(judged(classifier, train["image"][: given.samples])[1], of_test)
+    about = output.machine()
+    output.print_machine(about)
     print(
-        f"classifier: {100 * accuracy:.2f} percent of test images right; Frechet distance of {SAMPLES} training images: {floor:.2f}",
+        f"classifier: {100 * accuracy:.2f} percent of test images right; Frechet distance of {given.samples} training images: {floor:.2f}",
         flush=True,
     )
+    found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(given.out or temporary)
         for preset in given.presets:
@@ -161,24 +177,38 @@ def main(argv: list[str] | None = None) -> None:
             for seed in map(int, given.seeds.split(",")):
                 workdir = root / f"{preset}-{seed}"
                 if preset == "torch-seed":
-                    samples, seconds = train_torch(seed, train["image"], given.steps or 4680, workdir)
+                    samples, seconds = train_torch(seed, train["image"], given.steps or 4680, workdir, given.samples)
                 else:
                     samples, seconds = train_jaxgan(preset, seed, workdir, given)
                 classes, features = judged(classifier, samples)
                 distances.append(frechet_distance(features, of_test))
-                share = np.bincount(classes, minlength=10).min() / SAMPLES
+                share = np.bincount(classes, minlength=10).min() / given.samples
                 took = f"{seconds:.0f} s" if seconds else "trained before"
                 line = f"{preset} seed {seed}: Frechet distance {distances[-1]:.1f}, rarest digit {100 * share:.1f} percent, {took}"
                 print(line, flush=True)
                 record = {
+                    "benchmark": "quality",
+                    "quick": given.quick,
                     "preset": preset,
                     "seed": seed,
                     "frechet_distance": distances[-1],
                     "rarest_class": float(share),
                     "seconds": seconds,
                 }
-                report.append(given.json, record | {"real_frechet_distance": floor, "classifier_accuracy": accuracy, **about})
-            print(f"{preset}: {report.shown(distances)} over {len(distances)} seeds", flush=True)
+                output.append(given.json, record | {"real_frechet_distance": floor, "classifier_accuracy": accuracy, **about})
+            print(f"{preset}: {output.shown(distances)} over {len(distances)} seeds", flush=True)
+            found[preset] = distances
+    if given.plot:
+
+        def draw(axes: list[Any]) -> None:
+            for at, distances in enumerate(found.values()):
+                axes[0].plot([at] * len(distances), distances, "o")
+            axes[0].axhline(floor, color="grey", linewidth=0.5, label="training images")
+            axes[0].set_xticks(range(len(found)), list(found))
+            axes[0].set(ylabel="Frechet distance, a seed each", ylim=(0, None), title="only to try the command" if given.quick else "")
+            axes[0].legend()
+
+        output.figure(given.plot, draw)
 
 
 if __name__ == "__main__":

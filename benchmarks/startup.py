@@ -3,14 +3,15 @@
 `python -m benchmarks.startup [--preset mnist]`. Each figure is of processes of their own, in turn; medians with least and greatest.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
-from benchmarks import report
+from benchmarks import output
+from jaxgan.config import PRESETS
 
 IMPORTS = "import jax, flax, optax, flax.linen"
 FIRST_STEP = """
@@ -37,27 +38,42 @@ def seconds(*words: str, **environment: str) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__, allow_abbrev=False)
+    parser = output.parser("startup", __doc__)
     parser.add_argument("--preset", default="mnist", help="whose first step is timed (default: mnist)")
     parser.add_argument("--rounds", type=int, default=5, help="processes for each figure (default: 5)")
-    parser.add_argument("--json", metavar="FILE", help="append a JSON line")
     given = parser.parse_args(argv)
+    output.check(parser, given)
+    if given.preset not in PRESETS:
+        parser.error(f"unknown preset {given.preset!r}; use {', '.join(PRESETS)}")
+    rounds = 1 if given.quick else given.rounds
+    if rounds < 1:
+        parser.error(f"--rounds {rounds} is too small; use 1 or more")
     times: dict[str, list[float]] = {"base": [], "jaxgan": [], "cold": [], "warm": []}
-    for _ in range(given.rounds):
+    for _ in range(rounds):
         times["base"].append(seconds("-c", IMPORTS))
         times["jaxgan"].append(seconds("-c", f"{IMPORTS}; import jaxgan"))
         with tempfile.TemporaryDirectory() as folder:
             for name in ("cold", "warm"):
                 times[name].append(seconds("-c", FIRST_STEP, given.preset, JAX_COMPILATION_CACHE_DIR=folder))
-    about = report.machine()
-    report.print_machine(about)
+    about = output.machine()
+    output.print_machine(about)
     added = [ours - base for base, ours in zip(times["base"], times["jaxgan"])]
-    print(f"seconds, median (least to greatest) of {given.rounds} processes")
-    print(f"import jax, flax, optax     {report.shown(times['base'], 2)}")
-    print(f"import jaxgan adds          {report.shown(added, 2)}")
-    print(f"first step, cold cache      {report.shown(times['cold'], 1)}   preset {given.preset}, from the start of Python")
-    print(f"first step, warm cache      {report.shown(times['warm'], 1)}")
-    report.append(given.json, {"preset": given.preset, "seconds": times, **about})
+    print(f"seconds, median (least to greatest) of {rounds} processes")
+    print(f"import jax, flax, optax     {output.shown(times['base'], 2)}")
+    print(f"import jaxgan adds          {output.shown(added, 2)}")
+    print(f"first step, cold cache      {output.shown(times['cold'], 1)}   preset {given.preset}, from the start of Python")
+    print(f"first step, warm cache      {output.shown(times['warm'], 1)}")
+    output.append(given.json, {"benchmark": "startup", "preset": given.preset, "seconds": times, "added": added, **about})
+    if given.plot:
+        bars = {"import jax, flax, optax": times["base"], "jaxgan adds": added, "first step, cold": times["cold"], "warm": times["warm"]}
+
+        def draw(axes: list[Any]) -> None:
+            for at, values in enumerate(bars.values()):
+                axes[0].plot(values, [at] * len(values), "o")
+            axes[0].set_yticks(range(len(bars)), list(bars))
+            axes[0].set(xlabel="seconds from the start of Python", title=about["device"], xlim=(0, None))
+
+        output.figure(given.plot, draw, width=6.0)
 
 
 if __name__ == "__main__":

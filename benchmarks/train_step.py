@@ -1,133 +1,200 @@
-"""Step throughput of `seed-mnist` beside PyTorch eager, in turn in one run: `python -m benchmarks.train_step`.
+"""Step throughput of presets beside PyTorch, in turn in one run: `python -m benchmarks.train_step seed-mnist mnist`.
 
-Each provider runs in a process of its own, started once; rounds go from one to the other, so that a change in the machine's speed
-meets both. What is timed is what trains: the step that `jaxgan train` runs, its batches gathered from 60,000 images of random
-pixels (the time of a step does not depend on what they show), and the same algorithm in `benchmarks.torch_peer`, its batches sliced
-from the same. jaxgan's process keeps freed memory, as `jaxgan train` does; `torch-eager+malloc` is PyTorch with that very setting
-of the C library, which no PyTorch script has by default.
+Each provider - jaxgan, and the peers torch-eager, torch-eager+malloc and torch-compile, see `benchmarks.torch_dcgan` - runs in a
+process of its own, started once; rounds go from one to the other, so that a change in the machine's speed meets all. jaxgan's process
+keeps freed memory, as `jaxgan train` does; `torch-eager+malloc` is PyTorch with that very setting of the C library, which no PyTorch
+script has by default.
+
+Columns: steps and images a second; seconds for a thousand images; seconds that the first steps took longer than later ones (compile);
+the most memory in use, of the device, or on a CPU of the whole process with its libraries and data; the share of the device's arithmetic
+that the model's products and convolutions use, of the data sheet's rate where `benchmarks.flops` knows the device, else of a large
+matrix product measured in the same run; the share of time in which the device waits for Python; jaxgan's rate over the provider's,
+round by round.
 """
 
 import argparse
-import json
+import dataclasses
 import multiprocessing
-import time
+import os
+import statistics
+import sys
 from typing import Any
 
-from benchmarks import report
+from benchmarks import output
+from benchmarks.providers import PEERS, reason_against, serve
+from jaxgan.config import DTYPES, KERNELS, PRESETS, Config, replace, to_dict, unknown, validate
+from jaxgan.errors import ConfigError
 
-PROVIDERS = ("jaxgan", "torch-eager", "torch-eager+malloc")
-EXAMPLES = 60_000
-
-
-def jaxgan_steps(batch_size: int) -> Any:
-    """A function that trains n steps and waits for the last."""
-    import jax
-    import numpy as np
-
-    from jaxgan import parallel, runtime
-    from jaxgan.config import preset
-    from jaxgan.data.feeds import batch_indices
-    from jaxgan.game import init, make_game
-
-    runtime.keep_freed_memory()
-    config, devices = preset("seed-mnist"), jax.devices()[:1]
-    game = make_game(config)
-    program = parallel.make_program(game, lambda arrays, item: jax.tree.map(lambda x: x[item], arrays), devices)
-    images = np.random.default_rng(0).integers(0, 256, (EXAMPLES, 28, 28, 1), np.uint8)
-    state, resident = parallel.replicate((init(game, jax.random.key(0)), {"image": images}), devices)
-    per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
-    at = 0
-
-    def run(steps: int) -> None:
-        nonlocal state, at
-        for _ in range(max(1, steps // per_call)):
-            items = np.stack([batch_indices(0, t, batch_size, EXAMPLES) for t in range(at, at + per_call)])
-            state, _ = program(state, (resident, parallel.split(items, 1)))
-            at += per_call
-        jax.block_until_ready(state)
-
-    return run
+COLUMNS = f"{'provider':19s} {'steps/s':>23s} {'images/s':>9s} {'s/kimg':>7s} {'compile s':>9s} {'peak MiB':>8s} {'used':>5s} {'waits':>5s}"
 
 
-def torch_steps(batch_size: int, keep_memory: bool) -> Any:
-    """The same in PyTorch eager. The losses are read every 50 steps, as the listing prints them."""
-    import torch
+class Worker:
+    """A provider in a process of its own."""
 
-    from benchmarks.torch_peer import Trainer
+    def __init__(self, name: str, config: Config) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(name, config, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.error: str | None = self._answer()
 
-    if keep_memory:
-        from jaxgan import runtime
+    def ask(self, what: Any) -> Any:
+        """The answer; after an error None, and `error` holds the reason."""
+        self._pipe.send(what)
+        answer = self._answer()
+        if isinstance(answer, str):
+            self.error = answer
+            return None
+        return answer
 
-        runtime.keep_freed_memory()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    trainer = Trainer()
-    for network in (trainer.generator, trainer.discriminator):
-        network.to(device)
-    images = torch.rand(EXAMPLES, 1, 28, 28, device=device) * 2 - 1
-    at = 0
+    def _answer(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            return f"its process ended with status {self._process.exitcode}"
 
-    def run(steps: int) -> None:
-        nonlocal at
-        losses = None
-        for _ in range(steps):
-            first = at * batch_size % (EXAMPLES - batch_size)
-            losses = trainer.step(images[first : first + batch_size], torch.randn(batch_size, 100, device=device))
-            at += 1
-        if losses is not None:
-            losses[0].item()
-
-    return run
+    def close(self) -> None:
+        """Ends the process, and gives its memory back."""
+        if self.error is None:
+            self._pipe.send(None)
+        self._process.join(30)
+        self._process.kill()
 
 
-def serve(provider: str, batch_size: int, pipe: Any) -> None:
-    """Runs the asked number of steps at each message and answers with the seconds they took."""
-    run = jaxgan_steps(batch_size) if provider == "jaxgan" else torch_steps(batch_size, provider.endswith("malloc"))
-    while steps := pipe.recv():
-        start = time.perf_counter()
-        run(steps)
-        pipe.send(time.perf_counter() - start)
+def measured(config: Config, providers: list[str], rounds: int, steps: int | None, seconds: float) -> tuple[dict[str, Any], dict[str, str]]:
+    """(provider -> its samples in steps/s and its facts, provider -> why it could not be measured)."""
+    workers = {name: Worker(name, config) for name in providers}  # one builds after the other
+    rates: dict[str, list[float]] = {name: [] for name in providers}
+    if steps is None:  # as many as the slowest runs in `seconds`
+        paces = [pace for worker in workers.values() if worker.error is None and (pace := worker.ask(1)) is not None]
+        steps = max(1, round(seconds * min(paces))) if paces else 1
+    for i in range(rounds + 1):  # the first is not counted
+        for name, worker in workers.items():
+            if worker.error is None and (rate := worker.ask(steps)) is not None and i:
+                rates[name].append(rate)
+    found = {}
+    for name, worker in workers.items():
+        facts = worker.ask("facts") if worker.error is None else None
+        if facts is not None:
+            found[name] = {"samples": rates[name], "steps_per_round": steps, **facts}
+        worker.close()
+    return found, {name: worker.error for name, worker in workers.items() if worker.error is not None}
+
+
+def records(config: Config, preset: str, found: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any]]:
+    """One record a provider."""
+    from benchmarks.flops import peak_flops
+
+    flops, matrix = (found.get("jaxgan", {}).get(name) for name in ("model_flops", "matrix_flops_per_s"))
+    sheet = peak_flops(about["device"], config.dtype)
+    made = []
+    for name, facts in found.items():
+        rate = statistics.median(facts["samples"])
+        ratios = [ours / theirs for ours, theirs in zip(found["jaxgan"]["samples"], facts["samples"])] if "jaxgan" in found else []
+        record = {"benchmark": "train_step", "preset": preset, "provider": name, "dtype": config.dtype, "batch_size": config.batch_size}
+        record |= {"seed": config.seed, "steps_per_s": rate, "images_per_s": rate * config.batch_size}
+        record |= {"s_per_kimg": 1e3 / (rate * config.batch_size), "ratios": ratios, **facts, "model_flops": flops}
+        peak = sheet or matrix
+        record |= {"peak_flops_per_s": peak, "peak_flops_source": "data sheet" if sheet else "measured matrix product"}
+        record |= {"utilisation": flops * rate / peak if flops and peak else None, "config": to_dict(config), **about}
+        made.append(record)
+    return made
+
+
+def line(record: dict[str, Any]) -> str:
+    """A record as a line of the table."""
+    share = lambda value: "-" if value is None else f"{100 * value:.0f} %"
+    beside = f"   jaxgan is {output.shown(record['ratios'], 2)} x" if record["ratios"] and record["provider"] != "jaxgan" else ""
+    return (
+        f"{record['provider']:19s} {output.shown(record['samples'], 2):>23s} {record['images_per_s']:9.0f} {record['s_per_kimg']:7.3f} "
+        f"{record['compile_s']:9.1f} {record['peak_bytes'] / 2**20:8.0f} {share(record['utilisation']):>5s} {share(record['host_gap']):>5s}"
+        f"{beside}"
+    )
+
+
+def draw(made: list[dict[str, Any]], axes: list[Any]) -> None:
+    """A panel for each preset: images a second of each provider, with the spread of its rounds."""
+    for axis, preset in zip(axes, dict.fromkeys(r["preset"] for r in made)):
+        rows = [r for r in made if r["preset"] == preset]
+        for i, r in enumerate(rows):
+            low, high = (abs(limit(r["samples"]) - r["steps_per_s"]) * r["batch_size"] for limit in (min, max))
+            axis.barh(i, r["images_per_s"], xerr=[[low], [high]], color="tab:blue" if r["provider"] == "jaxgan" else "tab:gray", capsize=3)
+        axis.set_yticks(range(len(rows)), [r["provider"] for r in rows])
+        axis.invert_yaxis()
+        axis.set(title=f"{preset}, batch {rows[0]['batch_size']}, {rows[0]['dtype']}", xlabel="images/s")
+
+
+def configs(parser: argparse.ArgumentParser, given: argparse.Namespace) -> dict[str, Config]:
+    """preset -> the config to time; ends the command where something does not fit."""
+    changes = {"batch_size": given.batch_size, "dtype": given.dtype, "log.steps_per_call": given.steps_per_call, "kernels": given.kernels}
+    made = {}
+    try:
+        for name in given.presets:
+            if name not in PRESETS:
+                raise ConfigError(unknown("preset", name, PRESETS))
+            made[name] = replace(PRESETS[name][1], {k: v for k, v in changes.items() if v is not None})
+            validate(dataclasses.replace(made[name], devices=None), 1)
+    except ConfigError as error:
+        parser.error(str(error))
+    for name in ("rounds", "steps"):
+        if (value := getattr(given, name)) is not None and value < 1:
+            parser.error(f"--{name} {value} is too small; use 1 or more")
+    return made
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--batch-size", type=int, default=128, help="images per step (default: 128)")
-    parser.add_argument("--steps", type=int, default=100, help="steps in a round (default: 100)")
+    parser = output.parser("train_step", __doc__, "preset and provider")
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"of {', '.join(PRESETS)} (default: seed-mnist)")
+    parser.add_argument("--batch-size", help="images per step (default: the preset's)")
+    parser.add_argument("--dtype", help=f"{' or '.join(DTYPES)} (default: the preset's)")
+    parser.add_argument("--kernels", help=f"jaxgan's fused operations: {', '.join(KERNELS)} (default: the preset's)")
+    parser.add_argument("--steps-per-call", metavar="K", help="jaxgan's steps in one dispatch (default: 25 on a GPU, 1 on a CPU)")
+    parser.add_argument("--peers", help=f"which of {', '.join(PEERS)}, with commas between, or none (default: all that can run here)")
+    parser.add_argument("--steps", type=int, help="steps in a round (default: what the slowest does in --round-seconds)")
+    parser.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="(default: 2)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds counted, after one that is not (default: 7)")
-    parser.add_argument("--providers", default=",".join(PROVIDERS), help="which, with commas between (default: all)")
-    parser.add_argument("--json", metavar="FILE", help="append a JSON line for each provider")
-    parser.add_argument("--quick", action="store_true", help="two rounds of two steps of eight images, to try the command")
     given = parser.parse_args(argv)
+    given.presets = given.presets or ["seed-mnist"]
     if given.quick:
-        given.steps, given.rounds, given.batch_size = 2, 2, 8
-    providers = given.providers.split(",")
-    if wrong := [p for p in providers if p not in PROVIDERS]:
-        parser.error(f"unknown provider {wrong[0]!r}; use {', '.join(PROVIDERS)}")
+        given.steps, given.rounds, given.batch_size = given.steps or 2, 2, given.batch_size or "8"
+    chosen = configs(parser, given)
+    output.check(parser, given)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share the GPU
+    about = output.machine()
+    on_gpu = about["driver"] is not None
+    reasons = {peer: reason for peer in PEERS if (reason := reason_against(peer, on_gpu))}
+    default = [p for p in PEERS if p not in reasons and not (given.quick and p != "torch-eager")]
+    peers = default if given.peers is None else [p for p in given.peers.split(",") if p != "none"]
+    for peer in peers:
+        if peer not in PEERS:
+            parser.error(f"unknown peer {peer!r}; use {', '.join(PEERS)} or none")
+        if peer in reasons:
+            parser.error(f"{peer} cannot run here: {reasons[peer]}")
 
-    context = multiprocessing.get_context("spawn")
-    pipes = {}
-    for provider in providers:
-        pipes[provider], theirs = context.Pipe()
-        context.Process(target=serve, args=(provider, given.batch_size, theirs), daemon=True).start()
-    rates: dict[str, list[float]] = {provider: [] for provider in providers}
-    for i in range(given.rounds + 1):
-        for provider, pipe in pipes.items():
-            pipe.send(given.steps)
-            seconds = pipe.recv()
-            if i:
-                rates[provider].append(given.steps / seconds)
-    for pipe in pipes.values():
-        pipe.send(0)
-
-    about = report.machine()
-    report.print_machine(about)
-    print(f"seed-mnist, batch {given.batch_size}, {given.rounds} rounds of {given.steps} steps: steps/s, median (least to greatest)")
-    for provider in providers:
-        ratios = [ours / theirs for ours, theirs in zip(rates.get("jaxgan", []), rates[provider])]
-        beside = f"   jaxgan is {report.shown(ratios, 2)} x" if ratios and provider != "jaxgan" else ""
-        print(f"{provider:20s} {report.shown(rates[provider])}{beside}")
-        record = {"preset": "seed-mnist", "provider": provider, "batch_size": given.batch_size, "steps_per_round": given.steps}
-        record |= {"steps_per_s": report.spread(rates[provider])["median"], "samples": rates[provider], "ratios": ratios, **about}
-        report.append(given.json, json.loads(json.dumps(record)))
+    output.print_machine(about)
+    for peer, reason in reasons.items():
+        if given.peers is None:
+            print(f"{peer} is left out: {reason}")
+    made: list[dict[str, Any]] = []
+    failed = False
+    for preset, config in chosen.items():
+        found, errors = measured(config, ["jaxgan", *peers], given.rounds, given.steps, given.round_seconds)
+        new = records(config, preset, found, about)
+        steps = new[0]["steps_per_round"] if new else 0
+        print(f"{preset}, batch {config.batch_size}, {config.dtype}: {given.rounds} rounds of {steps} steps; median (least to greatest)")
+        print(COLUMNS)
+        for record in new:
+            print(line(record), flush=True)
+            output.append(given.json, record)
+        for provider, error in errors.items():
+            print(f"{provider} could not be measured: {error}", flush=True)
+        failed, made = failed or bool(errors), made + new
+    if given.plot and made:
+        output.figure(given.plot, lambda axes: draw(made, axes), columns=len(chosen))
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import pytest
 from conftest import ROOT
 from jax.sharding import AxisType, PartitionSpec
 
-from jaxgan import kernels
+from jaxgan import init, kernels, make_game, make_step
+from jaxgan.config import preset
 from jaxgan.kernels import launch
 from jaxgan.kernels.gan_loss import KINDS
 
@@ -185,19 +186,27 @@ def test_many_devices_launch_on_their_own_shares():
 
 # ------------------------------------------------------------------------------------------------------- whole steps, for an H100
 def test_whole_steps_for_an_h100_keep_their_budget(tmp_path, capsys):
-    from benchmarks import compiled
+    from benchmarks import compiled, flops
 
     compiled.main(["mnist", "seed-mnist", "--check", "--json", str(tmp_path / "counts.jsonl")])
     records = [json.loads(line) for line in (tmp_path / "counts.jsonl").read_text().splitlines()]
     assert [(r["preset"], r["implementation"]) for r in records] == [
         (preset, kind) for preset in ("mnist", "seed-mnist") for kind in ("plain", "xla", "triton")
     ]
+    needed = {}
+    for name in ("mnist", "seed-mnist"):
+        game = make_game(preset(name))
+        state = jax.eval_shape(lambda game=game: init(game, jax.random.key(0)))
+        needed[name] = flops.model_flops(make_step(game), state, {"image": jax.ShapeDtypeStruct((128, 28, 28, 1), "uint8")})
     for r in records:
         assert (r["triton_calls"] > 0) == (r["implementation"] == "triton")
-        assert r["cudnn_calls"]["backward_input"] and r["cudnn_calls"]["backward_filter"]  # no zero-dilated convolutions
+        assert r["cudnn_calls"]["backward_input"] and r["cudnn_calls"]["backward_filter"] and r["zero_dilated"] == 0
+        model = needed[r["preset"]]
+        # cuDNN's calls do the model's work and no more: products that became sums are not counted, no zeros are convolved.
+        assert 0.98 < r["flops"] / model < 1.01, (r["preset"], r["flops"], model)
     by_kind = {r["implementation"]: r for r in records if r["preset"] == "mnist"}
     assert by_kind["xla"]["kernels"] < by_kind["plain"]["kernels"] and by_kind["xla"]["scratch_bytes"] < by_kind["plain"]["scratch_bytes"]
-    assert "compiled for an H100, not run" in capsys.readouterr().out
+    assert "compiled for an NVIDIA H100 80GB HBM3, not run" in capsys.readouterr().out
 
 
 def test_a_step_over_its_budget_is_named_with_both_numbers():

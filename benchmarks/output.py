@@ -1,0 +1,108 @@
+"""What every benchmark takes, prints and writes alike: options, the machine, the versions, medians with their spread, JSON lines."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+from typing import Any
+
+
+def parser(command: str, description: str | None, records: str = "result") -> argparse.ArgumentParser:
+    """The parser of `python -m benchmarks.COMMAND`, with the options that all commands share: --json, --plot and --quick."""
+    made = argparse.ArgumentParser(prog=f"python -m benchmarks.{command}", description=description, allow_abbrev=False)
+    made.add_argument("--json", metavar="FILE", help=f"append a JSON line for each {records}")
+    made.add_argument("--plot", metavar="FILE", help="draw what was measured, as a PNG")
+    made.add_argument("--quick", action="store_true", help="the smallest form, in seconds, to try the command")
+    return made
+
+
+def check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Ends the command with one line where what --json and --plot name cannot be made, before anything is measured."""
+    for name in ("json", "plot"):
+        if (path := getattr(given, name)) and not pathlib.Path(path).absolute().parent.is_dir():
+            parser.error(f"--{name} {path}: its folder does not exist; make it first")
+    if given.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib; install jaxgan with the extra bench")
+
+
+def figure(path: str, draw: Any, columns: int = 1, width: float = 4.5, height: float = 3.2) -> None:
+    """A PNG of `columns` panels side by side, drawn by draw(axes)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    made, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False)
+    draw(list(axes[0]))
+    made.tight_layout()
+    made.savefig(path, dpi=110)
+    plt.close(made)
+
+
+def machine() -> dict[str, Any]:
+    """Processor or GPU, driver, versions and commit, as a record."""
+    import jax
+
+    device = jax.devices()[0]
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "torch", "triton")
+    return {
+        "device": _processor() if device.platform == "cpu" else device.device_kind,
+        "device_count": jax.device_count(),
+        "cores": len(os.sched_getaffinity(0)),
+        "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if device.platform == "gpu" else None,
+        "python": platform.python_version(),
+        "versions": {name: version for name in names if (version := _version(name))},
+        "commit": _output("git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"),
+    }
+
+
+def print_machine(record: dict[str, Any]) -> None:
+    """Two lines: what ran, and with which versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    print(f"{record['device']}, {record['cores']} cores, Python {record['python']}, commit {record['commit'] or 'unknown'}")
+    print(versions)
+
+
+def spread(samples: list[float]) -> dict[str, float]:
+    """Median, least and greatest."""
+    return {"median": statistics.median(samples), "min": min(samples), "max": max(samples)}
+
+
+def shown(samples: list[float], digits: int = 1) -> str:
+    """`median (least to greatest)`."""
+    s = spread(samples)
+    return f"{s['median']:.{digits}f} ({s['min']:.{digits}f} to {s['max']:.{digits}f})"
+
+
+def append(path: str | None, record: dict[str, Any]) -> None:
+    """Adds a JSON line to a file, where one is asked for."""
+    if path:
+        with pathlib.Path(path).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*words: str) -> str | None:
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
