@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         parser.error("compiling for a GPU needs the CUDA plugin of JAX; install jaxgan with the extra test, cuda12 or cuda13")
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # read when JAX first looks for devices: without a driver it would fail
-    about = output.machine()
+    about = output.machine(given.quick)
     output.print_machine(about)
     print(f"compiled for an {NAMES[given.target]}, not run; launches are assumed to take {LAUNCH_US} us each")
     print(f"{'preset':12s} {'operations':10s} kernels  +a dispatch  cudnn fwd/input/filter  triton  zero-dilated  transposes", end="")

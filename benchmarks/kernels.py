@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"{provider} cannot run here: {reasons[provider]}")
 
     output.check(parser, given)
-    about = output.machine()
+    about = output.machine(given.quick)
     output.print_machine(about)
     for provider, reason in reasons.items():
         if not given.providers:

@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> None:
 
     runtime.keep_compiled_programs()
     runtime.keep_freed_memory()
-    about = output.machine()
+    about = output.machine(given.quick)
     output.print_machine(about)
     common = {"benchmark": "loop", "preset": given.preset, "data": given.data, "batch_size": config.batch_size, "seeds": [config.seed]}
     records: list[dict[str, Any]] = []

@@ -44,8 +44,8 @@ def figure(path: str, draw: Any, columns: int = 1, width: float = 4.5, height: f
     plt.close(made)
 
 
-def machine() -> dict[str, Any]:
-    """Processor or GPU, driver, versions and commit, as a record."""
+def machine(quick: bool = False) -> dict[str, Any]:
+    """Processor or GPU, driver, versions and commit, as a record; and whether --quick makes it one that only tried the command."""
     import jax
 
     device = jax.devices()[0]
@@ -53,6 +53,7 @@ def machine() -> dict[str, Any]:
     return {
         "device": _processor() if device.platform == "cpu" else device.device_kind,
         "device_count": jax.device_count(),
+        **({"quick": True} if quick else {}),
         "cores": len(os.sched_getaffinity(0)),
         "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if device.platform == "gpu" else None,
         "python": platform.python_version(),

@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     predicted, of_test = judged(classifier, test["image"])
     accuracy = float((predicted == test["label"]).mean())
     floor = frechet_distance(judged(classifier, train["image"][: given.samples])[1], of_test)
-    about = output.machine()
+    about = output.machine(given.quick)
     output.print_machine(about)
     print(
         f"classifier: {100 * accuracy:.2f} percent of test images right; Frechet distance of {given.samples} training images: {floor:.2f}",
@@ -188,7 +188,6 @@ def main(argv: list[str] | None = None) -> None:
                 print(line, flush=True)
                 record = {
                     "benchmark": "quality",
-                    "quick": given.quick,
                     "preset": preset,
                     "seed": seed,
                     "frechet_distance": distances[-1],

@@ -68,6 +68,7 @@ def parts(out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool) -> li
 
     def step(preset: str, dtype: str = "float32", on_gpu: bool = False) -> Part:
         words = [preset, "--dtype", dtype] + ([] if quick else ["--rounds", "5", "--round-seconds", "1"])
+        words += ["--batch-size", "256"] if dtype == "bfloat16" and not quick else []
         return benchmark("train_step", *words, label=f"train_step {preset} {dtype}", seconds=120, on_gpu=on_gpu)
 
     def train(workdir: pathlib.Path, preset: str, steps: int, *words: str) -> list[str]:

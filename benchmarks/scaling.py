@@ -306,7 +306,7 @@ def options(argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
 def main(argv: list[str] | None = None) -> None:
     given, config = options(argv)
     found = measured(config, given)
-    about = found["about"]
+    about = found["about"] | ({"quick": True} if given.quick else {})
     fake = about["driver"] is None
     output.print_machine(about)
     if missing := [count for count in given.devices if count not in found["rates"]]:

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name in ("cold", "warm"):
                 times[name].append(seconds("-c", FIRST_STEP, given.preset, JAX_COMPILATION_CACHE_DIR=folder))
-    about = output.machine()
+    about = output.machine(given.quick)
     output.print_machine(about)
     added = [ours - base for base, ours in zip(times["base"], times["jaxgan"])]
     print(f"seconds, median (least to greatest) of {rounds} processes")

@@ -91,7 +91,9 @@ class Trainer:
         if tuned:
             torch.set_float32_matmul_precision("high")
             mode = "reduce-overhead" if device == "cuda" else None
-            self.generate, self.judge = torch.compile(self.generator, mode=mode), torch.compile(self.discriminator, mode=mode)
+            # The discriminator meets batches of two sizes, each of which deserves kernels of its own.
+            compiled = lambda network: torch.compile(network, mode=mode, dynamic=False)
+            self.generate, self.judge = compiled(self.generator), compiled(self.discriminator)
         low = torch.autocast(device, torch.bfloat16)
         self.precision: Any = low if dtype == "bfloat16" else contextlib.nullcontext()
 

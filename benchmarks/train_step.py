@@ -162,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen = configs(parser, given)
     output.check(parser, given)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share the GPU
-    about = output.machine()
+    about = output.machine(given.quick)
     on_gpu = about["driver"] is not None
     reasons = {peer: reason for peer in PEERS if (reason := reason_against(peer, on_gpu))}
     default = [p for p in PEERS if p not in reasons and not (given.quick and p != "torch-eager")]

@@ -20,17 +20,17 @@ def test_spread_is_the_median_and_both_ends():
     assert output.shown([3.0, 1.0, 2.0]) == "2.0 (1.0 to 3.0)"
 
 
-def test_train_step_times_presets_beside_their_peers_and_writes_a_line_each(tmp_path):
+def test_train_step_times_a_preset_beside_its_peers_and_writes_a_line_each(tmp_path):
     peers = ["torch-eager"] if importlib.util.find_spec("torch") is not None else []
     out, picture = tmp_path / "out.jsonl", tmp_path / "out.png"
-    words = ["seed-mnist", "digits", "--quick", "--steps-per-call", "2", "--json", str(out), "--plot", str(picture)]
+    words = ["seed-mnist", "--quick", "--steps-per-call", "2", "--json", str(out), "--plot", str(picture)]
     environment = {**os.environ, "XLA_FLAGS": ""}  # as a user runs it
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_step", *words], cwd=ROOT, capture_output=True, text=True, timeout=240, env=environment
     )
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [(r["preset"], r["provider"]) for r in records] == [(p, q) for p in ("seed-mnist", "digits") for q in ("jaxgan", *peers)]
+    assert [(r["preset"], r["provider"]) for r in records] == [("seed-mnist", name) for name in ("jaxgan", *peers)]
     for r in records:
         assert len(r["samples"]) == 2 and r["steps_per_s"] == statistics.median(r["samples"]) > 0
         assert r["versions"]["jax"] and r["device"] and r["config"]["batch_size"] == r["batch_size"] == 8
@@ -41,7 +41,7 @@ def test_train_step_times_presets_beside_their_peers_and_writes_a_line_each(tmp_
         if r["provider"] == "jaxgan":
             assert 0 <= r["host_gap"] < 1 and r["compile_s"] > 0.1  # XLA does not compile a step in less
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert done.stdout.count("compile s") == 2
+    assert "jaxgan is" in done.stdout or not peers
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What only a GPU can show: JAX_PLATFORMS=cuda python -m pytest -m gpu --numprocesses=0"""
+"""What only a GPU can show: JAX_PLATFORMS=cuda,cpu python -m pytest -m gpu --numprocesses=0"""
 
 import os
 import shutil

@@ -17,8 +17,9 @@ from jaxgan.step import draw_latent, make_step
 REFERENCE = pathlib.Path(__file__).parent / "data" / "seed_reference.json"
 ITERATIONS, PLACES = 10, 16
 # Losses are means over 1,152 logits in float32. Adam's first steps are the rate times the sign of the gradient, so where gradients
-# are nothing but rounding the two may part by a step: measured 4e-5 of what a tensor moved after one iteration, and 3.4e-3 after ten.
-LOSS, MOVED = 1e-5, {1: 2e-4, ITERATIONS: 1e-2}
+# are nothing but rounding the two may part by a step. What is nothing but rounding differs between convolution libraries: measured up
+# to 3.3e-3 of what a tensor moved after one iteration, from 50 of 313,600 weights, and 3.9e-3 after ten.
+LOSS, MOVED = 1e-5, {1: 1e-2, ITERATIONS: 1e-2}
 
 
 def batch(i):
@@ -84,6 +85,8 @@ def test_losses_and_weights_equal_those_of_pytorch(ours):
             apart = np.linalg.norm(value - torch_after[iteration][name])
             moved = np.linalg.norm(torch_after[iteration][name] - start[name])
             assert apart <= MOVED[iteration] * moved, (iteration, name, apart / moved)
+            if iteration == 1:  # all but those few have moved alike, to a twentieth of Adam's step
+                assert np.mean(np.abs(value - torch_after[iteration][name]) > 1e-5) < 1e-3, name
 
 
 def flat(state):

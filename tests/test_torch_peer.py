@@ -23,7 +23,7 @@ def test_the_peer_trains_as_jaxgan_does(name, tuned, monkeypatch):
     from benchmarks.torch_dcgan import Trainer, to_torch
 
     # What the networks are compiled to is PyTorch's matter; the arrangement of the tuned step is ours.
-    monkeypatch.setattr(torch, "compile", lambda module, mode=None: module)
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
     config = replace(preset(name), {"batch_size": 16, **CASES[name]})
     game = make_game(config)
     state = init(game, jax.random.key(3))
