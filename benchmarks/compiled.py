@@ -163,13 +163,15 @@ def plot(records: list[dict[str, Any]], path: str) -> None:
             heights = [r["kinds"].get(kind, 0) for r in records]
             axes[0].bar(labels, heights, bottom=below, label=kind)
             below = [a + b for a, b in zip(below, heights)]
-        axes[0].set(ylabel="kernels in a step", title=records[0]["target"])
+        axes[0].set(ylabel="kernels in a step", title=f"{records[0]['target']}, batch {records[0]['batch_size']}")
+        axes[0].margins(y=0.3)
+        axes[1].margins(y=0.25)
         axes[0].legend(fontsize="x-small")
         at = range(len(records))
         axes[1].bar([i - 0.2 for i in at], [r["roofline_us"] for r in records], 0.4, label="roofline")
         axes[1].bar([i + 0.2 for i in at], [r["launch_bound_us"] for r in records], 0.4, label=f"launches, assumed {LAUNCH_US} us each")
         axes[1].set_xticks(list(at), labels)
-        axes[1].set(ylabel="us a step, computed", title="not measured")
+        axes[1].set(ylabel="us a step, computed", title="computed bounds, not measured", ylim=(0, None))
         axes[1].legend(fontsize="x-small")
 
     output.figure(path, draw, columns=2, width=max(4.5, 0.9 * len(records)))

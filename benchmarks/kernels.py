@@ -131,6 +131,8 @@ def main(argv: list[str] | None = None) -> None:
         if provider in reasons:
             parser.error(f"{provider} cannot run here: {reasons[provider]}")
 
+    if given.repeats < 1:
+        parser.error(f"--repeats {given.repeats} is too small; use 1 or more")
     output.check(parser, given)
     about = output.machine(given.quick)
     output.print_machine(about)

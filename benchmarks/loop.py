@@ -216,7 +216,10 @@ def print_overhead(record: dict[str, Any], quick: bool) -> None:
     )
     print(f"{'bare step':30s} {output.shown(record['ms_per_step']['bare'], 3)} ms, median (least to greatest)")
     print(f"{'training loop':30s} {output.shown(record['ms_per_step']['loop'], 3)} ms a step")
-    target = "too short to tell" if quick else f"target: under {TARGET:g} on resident data, {verdict}"
+    target = f"target: under {TARGET:g} on resident data, {verdict}"
+    if quick:
+        print(f"{'the loop adds':30s} too short to tell")
+        return
     print(f"{'the loop adds':30s} {output.shown(record['samples'], 2)} percent; {target}")
     print(f"{'  in processor time':30s} {output.shown(record['samples_processor_time'], 2)} percent")
 
@@ -238,10 +241,15 @@ def input_record(what: str, config: Any, rounds: int, quick: bool) -> dict[str, 
 def draw(axes: list[Any], records: list[dict[str, Any]]) -> None:
     for record in records:
         for which, each in record.get("ms_per_step", {}).items():
-            axes[0].plot(range(1, len(each) + 1), each, "o-", label=which)
-            axes[0].legend()
+            axes[0].plot(range(1, len(each) + 1), each, "o", label=which)
+            axes[0].set_xticks(range(1, len(each) + 1))
+            axes[0].legend(loc="lower right")
     axes[0].set(xlabel="round", ylabel="ms a step", ylim=(0, None), title=f"{records[0]['preset']}, batch {records[0]['batch_size']}")
-    rates = {record["what"].removeprefix("input_"): record["images_per_s"] for record in records if "images_per_s" in record}
+    rates = {
+        f"{record['what'].removeprefix('input_')}\n{record['data']}": record["images_per_s"]
+        for record in records
+        if "images_per_s" in record
+    }
     axes[1].bar(list(rates), list(rates.values()))
     axes[1].set(ylabel="images/s", title="input alone")
 

@@ -26,6 +26,8 @@ def check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     for name in ("json", "plot"):
         if (path := getattr(given, name)) and not pathlib.Path(path).absolute().parent.is_dir():
             parser.error(f"--{name} {path}: its folder does not exist; make it first")
+        if path and (os.path.isdir(path) or not os.access(path if os.path.exists(path) else pathlib.Path(path).absolute().parent, os.W_OK)):
+            parser.error(f"--{name} {path} cannot be written; name a file in a folder that can be")
     if given.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib; install jaxgan with the extra bench")
 
@@ -53,6 +55,7 @@ def machine(quick: bool = False) -> dict[str, Any]:
     return {
         "device": _processor() if device.platform == "cpu" else device.device_kind,
         "device_count": jax.device_count(),
+        "load_average": os.getloadavg()[0],  # of the last minute, processes that wanted to run
         **({"quick": True} if quick else {}),
         "cores": len(os.sched_getaffinity(0)),
         "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if device.platform == "gpu" else None,
@@ -67,6 +70,10 @@ def print_machine(record: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     print(f"{record['device']}, {record['cores']} cores, Python {record['python']}, commit {record['commit'] or 'unknown'}")
     print(versions)
+    if (load := record.get("load_average", 0.0)) > 0.25 * record["cores"]:
+        print(f"OTHER WORK RUNS HERE: {load:.1f} processes wanted the {record['cores']} cores in the last minute; times and ratios mislead")
+    if record.get("quick"):
+        print("--quick only tries the command: too short for any of its times and ratios to mean something")
 
 
 def spread(samples: list[float]) -> dict[str, float]:

@@ -230,7 +230,13 @@ def main(argv: list[str] | None = None) -> None:
     held = earlier.exists() or (out.is_dir() and any(out.glob("*.jsonl")))
     if held and not given.add:
         parser.error(f"--out {out} already holds records; name another folder, or append to them with --add")
-    runs = json.loads(earlier.read_text())["runs"] if earlier.exists() else []
+    try:
+        runs = json.loads(earlier.read_text())["runs"] if earlier.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        parser.error(f"{earlier} cannot be read ({error}); restore it, or name another folder")
+    names = [part.name for part in parts(out, out, given.quick, plots=False)]
+    if given.only and not any(name.startswith(tuple(given.only.split(","))) for name in names):
+        parser.error(f"--only {given.only} names no part; they are {', '.join(names)}")
     (out / "logs").mkdir(parents=True, exist_ok=True)
 
     with source_tree() as tree, tempfile.TemporaryDirectory(prefix="jaxgan-record-") as temporary:
@@ -247,8 +253,6 @@ def main(argv: list[str] | None = None) -> None:
         chosen = parts(out, work, given.quick, plots=_installed("matplotlib"))
         if given.only:
             chosen = [part for part in chosen if part.name.startswith(tuple(given.only.split(",")))]
-            if not chosen:
-                parser.error(f"--only {given.only} names no part; their names are in {earlier} of a whole run, such as loop")
 
         def note(name: str, status: str, reason: str = "", **more: Any) -> None:
             found.append({"name": name, "status": status, "reason": reason, **more})

@@ -25,11 +25,18 @@ Record = dict[str, Any]
 
 
 def load(folder: pathlib.Path) -> list[Record]:
-    """The records of all files of JSON lines, in the order of the files' names; those that only tried a command are left out."""
+    """The records of all files of JSON lines, in the order of the files' names; those that only tried a command are left out.
+
+    Raises:
+      ValueError: for a line that is no record.
+    """
     records = []
     for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            record = {"benchmark": path.stem, **json.loads(line)}  # early records do not name their benchmark
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            try:
+                record = {"benchmark": path.stem, **json.loads(line)}  # early records do not name their benchmark
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path} line {number} is no record ({error}); mend or remove that line") from None
             if not record.get("quick") and "error" not in record:
                 records.append(record)
     return records
@@ -184,9 +191,18 @@ def startup(records: list[Record]) -> str:
 def all_tables(folder: pathlib.Path) -> dict[str, Callable[[], str]]:
     """Name -> what makes the table, from the records of a folder."""
     records, path = load(folder), folder / "compiled.json"
-    counts = json.loads(path.read_text()) if path.exists() else {}
+    counts = _counts(path)
     made: dict[str, Callable[[], str]] = {"compiled": lambda: compiled(counts)}
     return made | {t.__name__: lambda t=t: t(records) for t in (train_step, loop, scaling, kernels, quality, startup)}
+
+
+def _counts(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); restore it, or make it by python -m benchmarks.compiled PRESET --update"
+        ) from None
 
 
 # ----------------------------------------------------------------------------------------------------------------------- cells
@@ -255,7 +271,7 @@ def plots(folder: pathlib.Path) -> list[pathlib.Path]:
         made.append(folder / "train_step.png")
         output.figure(str(made[-1]), ratios, columns=len(devices), width=5.5)
     path = folder / "compiled.json"
-    counts = json.loads(path.read_text()) if path.exists() else {}
+    counts = _counts(path)
     if counts.get("now"):
 
         def kernels_of(axes: list[Any]) -> None:
@@ -283,19 +299,21 @@ def main(argv: list[str] | None = None) -> None:
     folder, readme = pathlib.Path(given.results), pathlib.Path(given.readme)
     if not folder.is_dir() or not readme.is_file():
         parser.error(f"{folder if not folder.is_dir() else readme} does not exist; name what to read with --results and --readme")
-    tables = all_tables(folder)
-    if given.print:
-        for name, made in tables.items():
-            print(f"<!-- results: {name} -->\n{made()}\n<!-- end -->\n")
-        return
     try:
+        tables = all_tables(folder)
+        if given.print:
+            for name, made in tables.items():
+                print(f"<!-- results: {name} -->\n{made()}\n<!-- end -->\n")
+            return
         text = readme.read_text()
         new = fill(text, tables)
-    except (ValueError, KeyError) as error:
-        sys.exit(f"benchmarks.report: {error}")
+    except (ValueError, KeyError, TypeError) as error:
+        missing = f"a record of {folder} lacks the field or table {error}" if isinstance(error, KeyError) else str(error)
+        sys.exit(f"benchmarks.report: {missing}")
     if given.check:
         if new != text:
             sys.exit(f"{readme} is not what the records in {folder} say; run python -m benchmarks.report")
+        print(f"{readme}: {len(re.findall('<!-- results:', text))} tables are what the records in {folder} say")
         return
     readme.write_text(new)
     print(f"{readme}: {len(re.findall('<!-- results:', new))} tables")

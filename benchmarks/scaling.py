@@ -22,6 +22,7 @@ hops on many nodes, so that there the latency is an upper bound too.
 
 import argparse
 import dataclasses
+import math
 import multiprocessing
 import os
 import pathlib
@@ -34,7 +35,7 @@ import time
 from typing import Any, NamedTuple
 
 from benchmarks import output
-from jaxgan.config import Config, preset, replace, to_dict, validate
+from jaxgan.config import Config, preset, to_dict, validate
 from jaxgan.errors import ConfigError
 
 GPUS = (8, 16, 64, 256, 1024)
@@ -219,8 +220,8 @@ def compare_processes(name: str, config: Config, given: argparse.Namespace) -> d
 
 
 # ----------------------------------------------------------------------------------------------------------------- output
-def show_scaling(found: dict[str, Any], batch: int, fake: bool) -> None:
-    print(f"weak scaling, {batch} images a device: steps/s, images/s, efficiency against one device")
+def show_scaling(found: dict[str, Any], name: str, batch: int, fake: bool) -> None:
+    print(f"weak scaling of {name}, {batch} images a device: steps/s, images/s, efficiency against one device")
     if fake:
         cores = found["about"]["cores"]
         print(f"  FAKE DEVICES: all are the {cores} cores of one processor; these times say nothing about scaling efficiency")
@@ -247,7 +248,8 @@ def draw(rows: list[dict[str, Any]], rates: dict[int, list[float]], fake: bool, 
     measured_, predicted_ = axes
     for samples, count in ((samples, count) for count, samples in rates.items()):
         measured_.plot([count] * len(samples), samples, "o", color="tab:blue")
-    measured_.set(xlabel="devices", ylabel="steps/s", title="fake devices: no scaling to be seen" if fake else "measured")
+    measured_.set_xticks(list(rates))
+    measured_.set(xlabel="devices", ylabel="steps/s", ylim=(0, None), title="fake devices: no scaling to be seen" if fake else "measured")
     gpus = [row["gpus"] for row in rows]
     if rows[0]["efficiency_no_overlap"] is None:
         predicted_.plot(gpus, [row["communication_ms"] for row in rows], "o-", color="tab:blue")
@@ -257,6 +259,8 @@ def draw(rows: list[dict[str, Any]], rates: dict[int, list[float]], fake: bool, 
         predicted_.fill_between(gpus, *bounds, alpha=0.4)
         predicted_.set(ylabel="efficiency %", ylim=(0, 105), title="predicted")
     predicted_.set(xlabel="GPUs", xscale="log")
+    predicted_.set_xticks(gpus, [str(count) for count in gpus])
+    predicted_.minorticks_off()
 
 
 def options(argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
@@ -283,18 +287,19 @@ def options(argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
         if getattr(given, name) is None:
             setattr(given, name, small[name] if given.quick else usual)
     for name in ("batch_per_device", "steps", "rounds", "gpus_per_node", "nvlink_gb_per_s", "network_gb_per_s", "step_ms"):
-        if (value := getattr(given, name)) is not None and value <= 0:
-            parser.error(f"--{name.replace('_', '-')} {value} is too small; use more than 0")
+        if (value := getattr(given, name)) is not None and not 0 < value < math.inf:
+            parser.error(f"--{name.replace('_', '-')} {value} is out of bounds; use a number above 0")
+    for name in ("nvlink_latency_us", "network_latency_us"):
+        if not 0 <= (value := getattr(given, name)) < math.inf:
+            parser.error(f"--{name.replace('_', '-')} {value} is out of bounds; use 0 or more")
     words = given.devices.split(",")
-    if not all(word.isdecimal() and 0 < int(word) <= 64 for word in words) or 1 not in map(int, words) or "," not in given.devices:
-        parser.error(f"--devices {given.devices!r} is not 1 and more numbers up to 64; use some such as 1,2,4,8")
+    if not all(word.isdecimal() and 0 < int(word) <= 64 for word in words) or len({1, *map(int, words)}) != len(words):
+        parser.error(f"--devices {given.devices!r} is not 1 and further, different numbers up to 64; use some such as 1,2,4,8")
     given.devices = sorted(set(map(int, words)))
     if max(given.devices) * given.batch_per_device > EXAMPLES:
         parser.error(f"--batch-per-device {given.batch_per_device} is too large; use at most {EXAMPLES // max(given.devices)}")
     try:
         config = preset(given.preset)
-        if given.quick:
-            config = replace(config, {"model.generator_width": 8, "model.discriminator_width": 4})
         for count in given.devices:
             validate(dataclasses.replace(config, devices=None, batch_size=count * given.batch_per_device), count)
     except ConfigError as error:
@@ -311,7 +316,7 @@ def main(argv: list[str] | None = None) -> None:
     output.print_machine(about)
     if missing := [count for count in given.devices if count not in found["rates"]]:
         print(f"{', '.join(map(str, missing))} devices: not measured, there are {about['device_count']}")
-    show_scaling(found, given.batch_per_device, fake)
+    show_scaling(found, given.preset, given.batch_per_device, fake)
 
     size, count = sum(c["bytes"] for c in found["collectives"]), len(found["collectives"])
     parameters = found["parameter_bytes"]

@@ -138,6 +138,8 @@ def configs(parser: argparse.ArgumentParser, given: argparse.Namespace) -> dict[
             validate(dataclasses.replace(made[name], devices=None), 1)
     except ConfigError as error:
         parser.error(str(error))
+    if given.round_seconds is not None and not 0 < given.round_seconds < 3600:
+        parser.error(f"--round-seconds {given.round_seconds} is out of bounds; use a number above 0 and below 3600")
     for name in ("rounds", "steps"):
         if (value := getattr(given, name)) is not None and value < 1:
             parser.error(f"--{name} {value} is too small; use 1 or more")
@@ -156,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="(default: 2)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds counted, after one that is not (default: 7)")
     given = parser.parse_args(argv)
-    given.presets = given.presets or ["seed-mnist"]
+    given.presets = list(dict.fromkeys(given.presets)) or ["seed-mnist"]
     if given.quick:
         given.steps, given.rounds, given.batch_size = given.steps or 2, 2, given.batch_size or "8"
     chosen = configs(parser, given)
@@ -166,7 +168,7 @@ def main(argv: list[str] | None = None) -> None:
     on_gpu = about["driver"] is not None
     reasons = {peer: reason for peer in PEERS if (reason := reason_against(peer, on_gpu))}
     default = [p for p in PEERS if p not in reasons and not (given.quick and p != "torch-eager")]
-    peers = default if given.peers is None else [p for p in given.peers.split(",") if p != "none"]
+    peers = default if given.peers is None else [p for p in dict.fromkeys(given.peers.split(",")) if p != "none"]
     for peer in peers:
         if peer not in PEERS:
             parser.error(f"unknown peer {peer!r}; use {', '.join(PEERS)} or none")
@@ -174,9 +176,9 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"{peer} cannot run here: {reasons[peer]}")
 
     output.print_machine(about)
-    for peer, reason in reasons.items():
-        if given.peers is None:
-            print(f"{peer} is left out: {reason}")
+    for peer in PEERS:
+        if given.peers is None and peer not in peers:
+            print(f"{peer} is left out: {reasons.get(peer, '--quick; name it with --peers')}")
     made: list[dict[str, Any]] = []
     failed = False
     for preset, config in chosen.items():

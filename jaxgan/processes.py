@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -84,8 +85,10 @@ def joined(here: Place | None) -> Iterator[None]:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of no meaning on GPUs, which have NCCL
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, by which a run is stopped
     detection = None if here.coordinator_address is None else "deactivate"
+    whom = f"{here.num_processes} processes at {here.coordinator_address}" if here.coordinator_address else "the cluster's processes"
     # JAX would abort the process at its timeout, with a trace of its C++; this comes first.
-    with _ended_after(here.timeout, lambda: _why_alone(here)):
+    with _ended_after(here.timeout, lambda: _why_alone(here)), _interruptible():
+        print(f"waiting for {whom}, at most {here.timeout} s", flush=True)
         try:
             jax.distributed.initialize(*here[:3], cluster_detection_method=detection, initialization_timeout=here.timeout + _LEAVE_SECONDS)
         except (ValueError, RuntimeError) as error:
@@ -119,7 +122,23 @@ def _why_alone(here: Place) -> str:
         except OSError as error:
             reason = error.strerror or str(error)
             return f"--coordinator-address {here.coordinator_address} cannot be reached ({reason}); start process 0 there, or mend it"
-    return f"not all of {here.num_processes} processes came to {here.coordinator_address} within {waited}; start the others, too"
+    return (
+        f"not all of {here.num_processes} processes came to {here.coordinator_address} within {waited}; start the others, too, each "
+        f"with a --process-id of its own, and process 0 on the machine that has the address"
+    )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once: Python's own handler would wait for the C++ that waits for the others. Nothing is open yet."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -183,7 +183,7 @@ def with_phases(events: list[dict[str, Any]], found: list[Operation]) -> list[di
 
 
 class Recorder:
-    """Traces TRACED dispatches of a training loop, after WARM_UP of the same length; changes nothing that is computed.
+    """Traces up to TRACED dispatches of a training loop, after WARM_UP of the same length; changes nothing that is computed.
 
     Whatever goes wrong here becomes a line of the report: a run is not lost for its profile.
     """
@@ -222,6 +222,10 @@ class Recorder:
         self._steps += self._count
         self._dispatches += 1
         return self._dispatches == TRACED and self._stop(state)
+
+    def at_interval(self, state: Any) -> bool:
+        """To be called before the records, samples and checkpoints of an interval, which are no part of a step and end a trace."""
+        return self._state == "tracing" and self._stop(state)
 
     def report(self, state: Any) -> list[str]:
         """Lines for the user, at the end of a run."""

@@ -88,7 +88,10 @@ def train(
             if position is not None:
                 feed.seek(position)
             if step == config.steps:
-                log.say(f"{workdir} is already at step {step} of {config.steps}; use more --steps to go on")
+                log.say(
+                    f"{workdir} is already at step {step} of {config.steps}; use more --steps to go on"
+                    + (", and to profile" if profiled else "")
+                )
                 return state
             where = f"{config.batch_size} images a step on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
             where += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -122,6 +125,9 @@ def train(
                 log.advance(count)
                 if step < until:
                     continue
+                before = time.perf_counter()
+                if profiler and profiler.at_interval(state):
+                    timer += time.perf_counter() - before
                 last, pending = _checked(pending, step, saved), []
                 with processes.together(signals, stopped):
                     if step % config.log.every == 0 or step == config.steps:

@@ -300,6 +300,24 @@ def test_only_what_stands_between_markers_changes():
             report.fill(wrong, {"a": str, "b": str})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("a.jsonl", '{"benchmark": "train_step", "preset": "mni', "a.jsonl line 1 is no record"),
+        ("a.jsonl", '{"benchmark": "startup", "quick": true}\n[1]\n', "a.jsonl line 2 is no record"),
+        ("a.jsonl", '{"benchmark": "train_step"}\n', "lacks the field or table 'preset'"),
+        ("compiled.json", "{", "compiled.json cannot be read"),
+    ],
+)
+def test_a_damaged_record_is_named_in_one_line(name, content, text, tmp_path):
+    (tmp_path / name).write_text(content)
+    (tmp_path / "README.md").write_text("unchanged\n")
+    with pytest.raises(SystemExit) as stop:
+        report.main(["--results", str(tmp_path), "--readme", str(tmp_path / "README.md"), "--print"])
+    assert text in str(stop.value) and "\n" not in str(stop.value)
+    assert (tmp_path / "README.md").read_text() == "unchanged\n"
+
+
 def test_the_readme_says_what_the_records_say(tmp_path):
     report.main(["--check"])
     stale = tmp_path / "README.md"

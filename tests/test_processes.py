@@ -51,9 +51,9 @@ def two(words: list[str], devices: int = 1) -> list[tuple[list[str], dict[str, s
 
 
 def said(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Standard output, without the line by which Gloo says that it is connected, and standard error."""
+    """Standard output, without the lines that tell of waiting and by which Gloo says that it is connected, and standard error."""
     out, err = process.communicate(timeout=SECONDS)
-    return "".join(line for line in out.splitlines(True) if not line.startswith("[Gloo]")), err
+    return "".join(line for line in out.splitlines(True) if not line.startswith(("[Gloo]", "waiting for "))), err
 
 
 def assert_same_run(ours, theirs, start) -> None:
@@ -161,7 +161,17 @@ def test_a_coordinator_that_does_not_answer_is_one_line(tmp_path):
     where = ["--coordinator-address", f"localhost:{port}", "--num-processes", "2", "--initialization-timeout", "1", "--process-id"]
     done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "1")
     line = f"jaxgan: --coordinator-address localhost:{port} cannot be reached (Connection refused); start process 0 there, or mend it\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+    waiting = f"waiting for 2 processes at localhost:{port}, at most 1 s\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, waiting, line)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
+    where = ["--coordinator-address", f"localhost:{free_port()}", "--num-processes", "2", "--process-id", "0"]
+    with several(command("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where)) as (process,):
+        assert process.stdout is not None and process.stdout.readline().startswith("waiting for 2 processes at localhost:")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == -signal.SIGINT  # it would wait for the others for five minutes
     assert not list(tmp_path.iterdir())
 
 
@@ -169,8 +179,11 @@ def test_processes_that_do_not_come_are_one_line(tmp_path):
     port = free_port()
     where = ["--coordinator-address", f"localhost:{port}", "--num-processes", "3", "--initialization-timeout", "1", "--process-id"]
     done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "0")
-    line = f"jaxgan: not all of 3 processes came to localhost:{port} within 1 s (--initialization-timeout); start the others, too\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+    assert (done.returncode, done.stdout) == (2, f"waiting for 3 processes at localhost:{port}, at most 1 s\n")
+    assert done.stderr.startswith(
+        f"jaxgan: not all of 3 processes came to localhost:{port} within 1 s (--initialization-timeout); start the"
+    )
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,16 @@ def test_on_a_gpu_the_streams_count_and_on_a_cpu_the_operations_to_their_ends():
     assert profile.operations(list(events(cpu)), HLO) == [Operation("cpu:1", "multiply.1", "ema", 0, 7, False)]
 
 
+def test_a_trace_ends_where_an_interval_does(tmp_path, small, capsys):
+    """What records, samples and checkpoints take is no part of a step."""
+    train.train(replace(small, {"steps": 5, "log.every": 5}), tmp_path, profiled=True)
+    (summary,) = (tmp_path / "profile").rglob("phases.json")
+    record = json.loads(summary.read_text())
+    assert (record["first_step"], record["steps"]) == (4, 2)
+    assert not [phase for phase, ms in record["ms_per_step"].items() if ms and phase == "outside the step"]
+    assert any(line.startswith("profile of steps 4 to 5: ") for line in capsys.readouterr().out.splitlines())
+
+
 def test_a_profiled_run_trains_the_same_bits_and_shows_every_phase(tmp_path, small, capsys):
     config = replace(small, {"log.every": 20, "log.checkpoint_every": 20})
     plain = train.train(config, tmp_path / "plain")

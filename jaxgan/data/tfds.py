@@ -42,6 +42,8 @@ def open_builder(data: DataConfig) -> Any:
     from jaxgan.data import shapes
     from jaxgan.data.builders import TF_FREE
 
+    if not data.name.strip(":/ "):
+        raise ConfigError(f"data.name={data.name!r} names no data set; use digits, shapes, mnist or another of TensorFlow Datasets")
     root = data_dir(data)
     try:
         root.mkdir(parents=True, exist_ok=True)
