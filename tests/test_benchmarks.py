@@ -210,7 +210,7 @@ def test_the_scaling_benchmark_counts_the_bytes_of_the_gradients_and_writes_each
     one, two, collectives, prediction = [json.loads(line) for line in file.read_text().splitlines()]
     assert all(r["benchmark"] == "scaling" and r["preset"] == "seed-mnist" and r["device"] for r in (one, two, collectives, prediction))
     assert [one["devices"], two["devices"]] == [1, 2] and one["fake_devices"] and len(one["samples"]) == len(two["samples"]) == 2
-    width, half = 4, 8  # of the discriminator and the generator, both a quarter of whose kernels are 4 x 4 x in x out
+    width, half = 16, 64  # channels of the discriminator's first layer and of the generator's first image
     generator = 100 * 49 * half + 49 * half + 16 * half * (half // 2) + 16 * (half // 2)
     discriminator = 16 * (width + width * 2 * width + 2 * width)
     assert collectives["parameter_bytes"] == 4 * (generator + discriminator)
@@ -248,7 +248,7 @@ def test_the_prediction_is_that_of_a_case_worked_by_hand():
 
 def test_the_scaling_benchmark_refuses_what_cannot_be_measured(capsys):
     for words, text in [
-        (["--devices", "2,4"], "--devices '2,4' is not 1 and more numbers up to 64"),
+        (["--devices", "2,4"], "--devices '2,4' is not 1 and further, different numbers up to 64"),
         (["digits", "--batch-per-device", "4"], "objective.r1_every=8 does not divide the 4 images of each of 2 devices"),
         (["--step-ms", "0"], "--step-ms 0.0 is too small; use more than 0"),
         (["mnits"], "unknown preset 'mnits'; did you mean mnist"),
