@@ -250,7 +250,7 @@ def test_the_scaling_benchmark_refuses_what_cannot_be_measured(capsys):
     for words, text in [
         (["--devices", "2,4"], "--devices '2,4' is not 1 and further, different numbers up to 64"),
         (["digits", "--batch-per-device", "4"], "objective.r1_every=8 does not divide the 4 images of each of 2 devices"),
-        (["--step-ms", "0"], "--step-ms 0.0 is too small; use more than 0"),
+        (["--step-ms", "0"], "--step-ms 0.0 is out of bounds; use a number above 0"),
         (["mnits"], "unknown preset 'mnits'; did you mean mnist"),
     ]:
         with pytest.raises(SystemExit):
