@@ -120,7 +120,7 @@ def compiled_step(preset_name: str, target: str = "h100", **changes: Any) -> tup
     items = jax.ShapeDtypeStruct((STEPS, config.batch_size), "int32")
     state = jax.eval_shape(lambda: init(game, jax.random.key(0)))
     program = compile_for(target, run, state, (images, items), donate=(0,))
-    return program, getattr(config, "dtype", "float32"), config.batch_size
+    return program, config.dtype, config.batch_size
 
 
 def parted(found: list[Launch]) -> tuple[list[Launch], list[Launch]]:

@@ -5,9 +5,7 @@ random pixels (the time of a step does not depend on what they show); PyTorch's 
 from the same number of images on the device and scaled there.
 """
 
-import gzip
 import importlib.util
-import json
 import pathlib
 import resource
 import tempfile
@@ -86,14 +84,10 @@ def jaxgan_provider(config: Config) -> Provider:
     def host_gap() -> float | None:
         hlo = program.lower(state, (resident, next_items())).compile().as_text()
         with tempfile.TemporaryDirectory() as folder:
-            options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0
-            with jax.profiler.trace(folder, profiler_options=options):
-                start = time.perf_counter()
-                run(_TRACED * per_call)
-                wall = time.perf_counter() - start
-            with gzip.open(next(pathlib.Path(folder).glob("plugins/profile/*/*.trace.json.gz"))) as file:
-                events = json.load(file)["traceEvents"]
+            profile.start(pathlib.Path(folder))
+            wall = _seconds(lambda: run(_TRACED * per_call))
+            jax.profiler.stop_trace()
+            _, events = profile.written(pathlib.Path(folder))
         phases = profile.milliseconds(profile.operations(events, hlo), _TRACED * per_call, wall)
         return phases[profile.IDLE] / sum(phases.values())
 
@@ -161,9 +155,7 @@ def torch_provider(config: Config, peer: str) -> Provider:
             return None  # the host is the device
         kinds = [torch.profiler.ProfilerActivity.CUDA]
         with torch.profiler.profile(activities=kinds) as traced:
-            start = time.perf_counter()
-            run(_TRACED)
-            wall = time.perf_counter() - start
+            wall = _seconds(lambda: run(_TRACED))
         recorded: Any = traced.events()
         on_device = [e.time_range for e in recorded if str(e.device_type).endswith("CUDA")]
         return 1.0 - covered((t.start / 1e6, t.end / 1e6) for t in on_device) / wall

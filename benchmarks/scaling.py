@@ -35,12 +35,12 @@ import time
 from typing import Any, NamedTuple
 
 from benchmarks import output
+from benchmarks.hlo import size as bytes_of
 from jaxgan.config import Config, preset, to_dict, validate
 from jaxgan.errors import ConfigError
 
 GPUS = (8, 16, 64, 256, 1024)
 EXAMPLES = 4096
-_SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
 _COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 
 
@@ -84,14 +84,8 @@ def collectives(hlo: str) -> list[dict[str, Any]]:
     found = []
     hlo = re.sub(r"/\*.*?\*/", "", hlo)  # long tuples number their parts
     for shapes, kind in re.findall(rf"= ([^=\n]*?) ({_COLLECTIVES})(?:-start)?\(", hlo):
-        arrays = [(kind_, [int(n) for n in dims.split(",") if n]) for kind_, dims in re.findall(r"(\w+)\[([\d,]*)\]", shapes)]
-        size = 0
-        for dtype, dims in arrays:
-            count = _SIZES[dtype]
-            for n in dims:
-                count *= n
-            size += count
-        found.append({"kind": kind, "bytes": size, "shapes": [dims for _, dims in arrays]})
+        dims = [[int(n) for n in dims.split(",") if n] for dims in re.findall(r"\w\[([\d,]*)\]", shapes)]
+        found.append({"kind": kind, "bytes": bytes_of(shapes), "shapes": dims})
     return found
 
 
@@ -295,7 +289,7 @@ def options(argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
     words = given.devices.split(",")
     if not all(word.isdecimal() and 0 < int(word) <= 64 for word in words) or len({1, *map(int, words)}) != len(words):
         parser.error(f"--devices {given.devices!r} is not 1 and further, different numbers up to 64; use some such as 1,2,4,8")
-    given.devices = sorted(set(map(int, words)))
+    given.devices = sorted(map(int, words))
     if max(given.devices) * given.batch_per_device > EXAMPLES:
         parser.error(f"--batch-per-device {given.batch_per_device} is too large; use at most {EXAMPLES // max(given.devices)}")
     try:

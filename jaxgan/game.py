@@ -87,7 +87,6 @@ def make_game(config: Config) -> Game:
     """The game that a config describes."""
     model, objective, optimizer = config.model, config.objective, config.optimizer
     image: dict[str, Any] = dict(image_size=config.data.image_size, channels=model.channels, width=model.generator_width)
-    depth: dict[str, Any] = dict(doublings=model.doublings)
     if config.kernels == "plain":
         smoothing = {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
         losses = getattr(objectives, objective.name)(**smoothing)
@@ -100,8 +99,8 @@ def make_game(config: Config) -> Game:
     if model.name == "seed":
         networks = models.SeedGenerator(**image, act=act), models.SeedDiscriminator(model.discriminator_width, act)
     else:
-        discriminator = models.DCGANDiscriminator(model.discriminator_width, **depth, act=act)
-        networks = models.DCGANGenerator(**image, **depth, act=act, norm_act=norm_act), discriminator
+        discriminator = models.DCGANDiscriminator(model.discriminator_width, model.doublings, act)
+        networks = models.DCGANGenerator(**image, doublings=model.doublings, act=act, norm_act=norm_act), discriminator
     noise = None
     if objective.instance_noise:
         noise = optax.linear_schedule(objective.instance_noise, 0.0, objective.instance_noise_steps)

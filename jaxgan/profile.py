@@ -28,6 +28,20 @@ _NEITHER_MAKES_NOR_MOVES = {"parameter", "constant", "tuple"}
 _CONTAINERS = {"while", "call", "conditional"}  # their time is that of the operations inside, as far as those are recorded
 
 
+def start(folder: pathlib.Path) -> None:
+    """Begins a trace into a folder, without Python's own calls, which would slow down the host; `jax.profiler.stop_trace` ends it."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    jax.profiler.start_trace(str(folder), profiler_options=options)
+
+
+def written(folder: pathlib.Path) -> tuple[pathlib.Path, list[dict[str, Any]]]:
+    """The newest trace in a folder, and its events."""
+    newest = max(folder.glob("plugins/profile/*/*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
+    with gzip.open(newest) as file:
+        return newest, json.load(file)["traceEvents"]
+
+
 class Operation(NamedTuple):
     """One execution of one operation: device, name, phase, start and end in microseconds; container: others may run inside it."""
 
@@ -206,9 +220,7 @@ class Recorder:
                 self._hlo = program.lower(*arguments).compile().as_text  # of the program that runs: it is not compiled again
             self._folder.mkdir(parents=True, exist_ok=True)
             jax.block_until_ready(arguments)
-            options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0  # which would slow down the host
-            jax.profiler.start_trace(str(self._folder), profiler_options=options)
+            start(self._folder)
             self._started, self._state = time.perf_counter(), "tracing"
             self._first, self._count = step, count
         except Exception as error:
@@ -256,17 +268,15 @@ class Recorder:
         self._lines = [f"no profile: {' '.join(str(error).split())[:300] or type(error).__name__}"]
 
     def _summary(self) -> list[str]:
-        written = max(self._folder.glob("plugins/profile/*/*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
-        with gzip.open(written) as file:
-            events = json.load(file)["traceEvents"]
+        trace, events = written(self._folder)
         hlo = self._hlo()
         if not hlo:
-            return [f"no table of phases, which a run of several processes cannot make; the trace is {written}"]
+            return [f"no table of phases, which a run of several processes cannot make; the trace is {trace}"]
         found = operations(events, hlo)
         if not found:
-            return [f"no table of phases: the profiler recorded no operation of the step; its trace is {written}"]
+            return [f"no table of phases: the profiler recorded no operation of the step; its trace is {trace}"]
         phases = milliseconds(found, self._steps, self._wall)
-        perfetto, summary = written.parent / "perfetto_trace.json.gz", written.parent / "phases.json"
+        perfetto, summary = trace.parent / "perfetto_trace.json.gz", trace.parent / "phases.json"
         with gzip.open(perfetto, "wt") as file:
             json.dump({"traceEvents": with_phases(events, found)}, file)
         record = {"first_step": self._first + 1, "steps": self._steps, "steps_per_call": self._count}

@@ -187,10 +187,10 @@ def test_a_part_is_skipped_by_name_with_its_reason():
 def test_a_part_that_fails_or_never_ends_is_told_with_its_last_lines(tmp_path):
     failed = record.run(part("fails", "print('on the way'); raise SystemExit(3)"), tmp_path / "a", dict(os.environ), 60.0)
     assert (failed["status"], failed["reason"], failed["last_lines"][-1]) == ("failed", "exit status 3", "on the way")
-    endless = "import subprocess, sys, time; print('begun', flush=True); time.sleep(600)"
+    endless = "import signal; print('begun', flush=True); signal.pause()"
     ended = record.run(part("endless", endless, seconds=1.0), tmp_path / "b", dict(os.environ), 60.0)
     assert (ended["status"], ended["reason"], ended["last_lines"][-1]) == ("failed", "ended after its 1 s", "begun")
-    stops = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(0)); print('on', flush=True); time.sleep(600)"
+    stops = "import signal, sys; signal.signal(signal.SIGTERM, lambda *a: sys.exit(0)); print('on', flush=True); signal.pause()"
     stopped = record.run(part("stops", stops, stop_after=2.0), tmp_path / "c", dict(os.environ), 60.0)
     assert stopped["status"] == "passed"  # as a training run that is asked to
 
