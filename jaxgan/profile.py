@@ -199,6 +199,8 @@ def with_phases(events: list[dict[str, Any]], found: list[Operation]) -> list[di
 class Recorder:
     """Traces up to TRACED dispatches of a training loop, after WARM_UP of the same length; changes nothing that is computed.
 
+    An interval's records, samples and checkpoints are no part of a step and end a trace, so it begins with an interval, or where
+    TRACED dispatches of one are left. Methods give the seconds that they spent on the profiler itself, in which nothing trains.
     Whatever goes wrong here becomes a line of the report: a run is not lost for its profile.
     """
 
@@ -206,38 +208,41 @@ class Recorder:
         self._folder, self._seen, self._lines = folder, collections.Counter[int](), list[str]()
         self._hlo: Callable[[], str] = str
         self._steps = self._dispatches = self._first = self._count = 0
-        self._started, self._wall, self._state = 0.0, 0.0, "waiting"
+        self._started, self._wall, self._state, self._begins = 0.0, 0.0, "waiting", True
 
-    def before(self, program: Any, arguments: Any, step: int, count: int) -> bool:
-        """To be called before a dispatch of `count` steps from `step` on; says whether this took time."""
+    def before(self, program: Any, arguments: Any, step: int, count: int, until: int) -> float:
+        """To be called before a dispatch of `count` steps from `step` on, in an interval that ends at `until`."""
+        begins, self._begins = self._begins, False
         if self._state == "tracing" and count != self._count:  # another program, whose operations may have the same names
             return self._stop(arguments)
-        if self._state != "waiting" or self._seen[count] < WARM_UP:
+        if self._state != "waiting" or self._seen[count] < WARM_UP or not (begins or until - step >= TRACED * count):
             self._seen[count] += 1
-            return False
+            return 0.0
+        jax.block_until_ready(arguments)
+        before = time.perf_counter()
         try:
             if hasattr(program, "lower"):
                 self._hlo = program.lower(*arguments).compile().as_text  # of the program that runs: it is not compiled again
             self._folder.mkdir(parents=True, exist_ok=True)
-            jax.block_until_ready(arguments)
             start(self._folder)
             self._started, self._state = time.perf_counter(), "tracing"
             self._first, self._count = step, count
         except Exception as error:
             self._fail(error)
-        return True
+        return time.perf_counter() - before
 
-    def after(self, state: Any) -> bool:
-        """To be called after a dispatch; says whether this took time."""
+    def after(self, state: Any) -> float:
+        """To be called after a dispatch."""
         if self._state != "tracing":
-            return False
+            return 0.0
         self._steps += self._count
         self._dispatches += 1
-        return self._dispatches == TRACED and self._stop(state)
+        return self._stop(state) if self._dispatches == TRACED else 0.0
 
-    def at_interval(self, state: Any) -> bool:
-        """To be called before the records, samples and checkpoints of an interval, which are no part of a step and end a trace."""
-        return self._state == "tracing" and self._stop(state)
+    def at_interval(self, state: Any) -> float:
+        """To be called before what an interval ends with."""
+        self._begins = True
+        return self._stop(state) if self._state == "tracing" else 0.0
 
     def report(self, state: Any) -> list[str]:
         """Lines for the user, at the end of a run."""
@@ -245,7 +250,8 @@ class Recorder:
             self._stop(state)
         if self._state == "waiting":
             most = max(self._seen.values(), default=0)
-            self._lines = [f"no profile: it begins after {WARM_UP} dispatches of equally many steps, this run had {most}; use more --steps"]
+            begins = f"after {WARM_UP} dispatches of equally many steps, {TRACED} before an interval ends or with the next one"
+            self._lines = [f"no profile: it begins {begins}; this run had {most} dispatches; use more --steps"]
         if self._state == "traced":
             try:
                 self._lines = self._summary()
@@ -253,15 +259,16 @@ class Recorder:
                 self._fail(error)
         return self._lines
 
-    def _stop(self, state: Any) -> bool:
+    def _stop(self, state: Any) -> float:
+        jax.block_until_ready(state)
+        ended = time.perf_counter()
+        self._wall = ended - self._started
         try:
-            jax.block_until_ready(state)
-            self._wall = time.perf_counter() - self._started
             jax.profiler.stop_trace()
             self._state = "traced"
         except Exception as error:
             self._fail(error)
-        return True
+        return time.perf_counter() - ended
 
     def _fail(self, error: Exception) -> None:
         self._state = "failed"

@@ -25,7 +25,7 @@ def keep_compiled_programs() -> None:
     if not os.access(cache_dir(), os.W_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @functools.cache

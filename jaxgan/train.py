@@ -112,22 +112,21 @@ def train(
                 until = min([config.steps, *(step - step % n + n for n in intervals)])
                 count = per_call if until - step >= per_call else 1
                 items = parallel.split(feed.items(step, count), len(devices) // jax.process_count())
-                if profiler and profiler.before(program, (state, (resident, items)), step, count):
-                    timer, timed_from = time.perf_counter(), step
+                if profiler:
+                    timer += profiler.before(program, (state, (resident, items)), step, count, until)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     state, metrics = program(state, (resident, items))
                 if not pending and not timer:
                     timer, timed_from = time.perf_counter(), step + count  # the first call compiled
                 pending.append(metrics)
                 step += count
-                if profiler and profiler.after(state):
-                    timer, timed_from = time.perf_counter(), step
+                if profiler:
+                    timer += profiler.after(state)
                 log.advance(count)
                 if step < until:
                     continue
-                before = time.perf_counter()
-                if profiler and profiler.at_interval(state):
-                    timer += time.perf_counter() - before
+                if profiler:
+                    timer += profiler.at_interval(state)
                 last, pending = _checked(pending, step, saved), []
                 with processes.together(signals, stopped):
                     if step % config.log.every == 0 or step == config.steps:

@@ -14,8 +14,13 @@ from jaxgan import kernels
 from jaxgan.kernels.gan_loss import KINDS
 from jaxgan.kernels.launch import call, jit, like, tl
 
+# A half-precision operand differs in its casts, an odd size in its masks: each dtype meets one odd size, float32 all.
 DTYPES = ["float32", "bfloat16", "float16"]
-SIZES = [(size, dtype) for size in (1, 7, 1023, 1025, 100_003) for dtype in DTYPES]
+SIZES = [*((size, "float32") for size in (1, 7, 1023, 1025, 20_011)), (1025, "bfloat16"), (1025, "float16")]
+
+
+def shapes_and_dtypes(*shapes):
+    return [*((shape, "float32") for shape in shapes), *((shape, dtype) for shape in shapes[:2] for dtype in DTYPES[1:])]
 
 
 def normal(seed, shape, dtype="float32"):
@@ -49,8 +54,7 @@ def test_leaky_relu(size, dtype):
     assert_equal_to_the_reference(lambda i, x: kernels.leaky_relu(x, 0.2, 1.5, i), normal(0, (size,), dtype), gradients=(0,))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (341, 3), (5, 205), (20_011, 5), (130, 96)])
+@pytest.mark.parametrize(("shape", "dtype"), shapes_and_dtypes((341, 3), (130, 96), (1, 1), (7, 1), (5, 205), (20_011, 5)))
 def test_bias_leaky_relu(shape, dtype):
     operation = lambda i, x, b: kernels.bias_leaky_relu(x, b, 0.2, 1.5, i)
     assert_equal_to_the_reference(operation, normal(0, shape, dtype), normal(1, shape[1:], dtype), gradients=(0, 1))
@@ -69,7 +73,7 @@ def test_sigmoid_bce(size, dtype, reduction):
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "dtype"), [("nonsaturating", *s) for s in SIZES] + [(kind, 1025, dtype) for kind in KINDS[1:] for dtype in DTYPES]
+    ("kind", "size", "dtype"), [("nonsaturating", *s) for s in SIZES] + [(kind, 1025, dtype) for kind in KINDS[1:] for dtype in DTYPES[:2]]
 )
 def test_gan_losses(size, dtype, kind):
     real, fake = 5 * normal(0, (size,), dtype), 5 * normal(1, (size,) if kind == "relativistic" else (size + 1024,), dtype)
@@ -101,8 +105,7 @@ def test_losses_of_extreme_logits():
         assert_equal_to_the_reference(lambda i, r, kind=kind: kernels.gan_discriminator_loss(r, -r, kind, 0.0, i), logits, gradients=(0,))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(7, 1), (341, 3), (5, 205), (4_003, 5), (130, 96)])
+@pytest.mark.parametrize(("shape", "dtype"), shapes_and_dtypes((341, 3), (130, 96), (7, 1), (5, 205), (4_003, 5)))
 def test_batch_norm_leaky_relu(shape, dtype):
     x, scale, bias = normal(0, shape, dtype), 1 + 0.1 * normal(1, shape[1:]), normal(2, shape[1:])
     operation = lambda i, x, s, b: kernels.batch_norm_leaky_relu(x, s, b, 0 * s, 0 * s, epsilon=0.1, implementation=i)
@@ -152,13 +155,13 @@ def test_r1_goes_through_the_kernels():
     assert_equal_to_the_reference(r1, x, w, b, gradients=(0, 1, 2))
 
 
-def test_five_steps_of_training_equal_those_of_the_reference():
+def test_three_steps_of_training_equal_those_of_the_reference():
     from jaxgan import init, make_game, make_step
     from jaxgan.config import Config, replace
 
     changes = {"batch_size": 8, "data.image_size": 8, "model.latent_size": 4, "model.generator_width": 4, "model.discriminator_width": 2}
     changes |= {"objective.r1_weight": 1.0, "objective.r1_every": 2}
-    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 8, 1), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 8, 1), np.uint8)
     losses = {}
     for kind in ("auto", "xla"):  # auto stands for the interpreter here
         game = make_game(replace(Config(), {**changes, "kernels": kind}))
@@ -166,7 +169,7 @@ def test_five_steps_of_training_equal_those_of_the_reference():
         for batch in images:
             state, metrics = step(state, {"image": batch})
             losses[kind].append([float(metrics["loss_discriminator"]), float(metrics["loss_generator"])])
-    np.testing.assert_allclose(losses["auto"], losses["xla"], rtol=1e-4)  # rounding of five steps of Adam
+    np.testing.assert_allclose(losses["auto"], losses["xla"], rtol=1e-4)  # rounding of three steps of Adam
 
 
 # -------------------------------------------------------------------------------------------------- the launcher's own checks

@@ -96,14 +96,17 @@ def test_on_a_gpu_the_streams_count_and_on_a_cpu_the_operations_to_their_ends():
     assert profile.operations(list(events(cpu)), HLO) == [Operation("cpu:1", "multiply.1", "ema", 0, 7, False)]
 
 
-def test_a_trace_ends_where_an_interval_does(tmp_path, small, capsys):
-    """What records, samples and checkpoints take is no part of a step."""
-    train.train(replace(small, {"steps": 5, "log.every": 5}), tmp_path, profiled=True)
+@pytest.mark.parametrize(("every", "first", "last"), [(4, 5, 8), (8, 4, 8), (1, 4, 4)])
+def test_a_trace_has_the_steps_of_one_interval_and_every_line_its_rate(tmp_path, small, capsys, every, first, last):
+    """What records, samples and checkpoints take is no part of a step, and what the profiler takes no part of a rate."""
+    train.train(replace(small, {"steps": 9, "log.every": every}), tmp_path, profiled=True)
     (summary,) = (tmp_path / "profile").rglob("phases.json")
     record = json.loads(summary.read_text())
-    assert (record["first_step"], record["steps"]) == (4, 2)
+    assert (record["first_step"], record["steps"]) == (first, last - first + 1)
     assert not [phase for phase, ms in record["ms_per_step"].items() if ms and phase == "outside the step"]
-    assert any(line.startswith("profile of steps 4 to 5: ") for line in capsys.readouterr().out.splitlines())
+    assert any(line.startswith(f"profile of steps {first} to {last}: ") for line in capsys.readouterr().out.splitlines())
+    rates = [r["images_per_second"] for r in read_metrics(tmp_path / "metrics.jsonl")]
+    assert all(rate > 0 for rate in rates[1 if every == 1 else 0 :])  # the first step compiles and has none
 
 
 def test_a_profiled_run_trains_the_same_bits_and_shows_every_phase(tmp_path, small, capsys):
@@ -139,9 +142,10 @@ def test_a_profile_that_cannot_be_is_one_line_and_costs_no_run(tmp_path, small, 
     state = train.train(replace(small, {"steps": 3}), tmp_path / "short", profiled=True)
     said = capsys.readouterr().out.splitlines()
     assert int(state.step) == 3 and sum("no profile: " in line for line in said) == 1
-    assert "no profile: it begins after 3 dispatches of equally many steps, this run had 3; use more --steps" in said
+    begins = "after 3 dispatches of equally many steps, 5 before an interval ends or with the next one"
+    assert f"no profile: it begins {begins}; this run had 3 dispatches; use more --steps" in said
     (tmp_path / "file").mkdir()
     (tmp_path / "file" / "profile").write_text("")
-    state = train.train(replace(small, {"steps": 5}), tmp_path / "file", profiled=True)
+    state = train.train(replace(small, {"steps": 8}), tmp_path / "file", profiled=True)
     said = capsys.readouterr().out.splitlines()
-    assert int(state.step) == 5 and sum("no profile: " in line and "File exists" in line for line in said) == 1
+    assert int(state.step) == 8 and sum("no profile: " in line and "File exists" in line for line in said) == 1

@@ -280,10 +280,10 @@ def test_a_run_killed_twenty_times_ends_in_the_bits_of_the_undisturbed_run(tmp_p
 
 def test_a_full_disk_is_reported_and_the_last_checkpoint_survives(tmp_path):
     """A limit on the size of files stands in for the disk: writes fail as they do when it is full, with another number."""
-    flags = small_flags(steps=10, **{"model.latent_size": 256, "model.generator_width": 64})
+    flags = small_flags(steps=10, **{"model.latent_size": 1024})
     assert run("train", "--workdir", str(tmp_path), *flags).returncode == 0
     process = start("train", "--workdir", str(tmp_path), *flags, "--steps", "20")
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))  # a checkpoint has 400 kB, each log less than 20
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))  # a checkpoint has 280 kB, each log less than 20
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1, err

@@ -1,6 +1,6 @@
 """The Triton kernels where there is no GPU: interpreted, compiled for two GPUs, lowered from JAX, and inside whole steps.
 
-On two cores these take about 70, 90, 4 and 20 seconds.
+On two cores these take about 70, 90, 8 and 30 seconds.
 """
 
 import collections
@@ -67,7 +67,7 @@ def test_the_kernels_equal_their_references_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--numprocesses=0", str(ROOT / "tests" / "interpreted.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert re.search(r"\b1\d\d passed", done.stdout), done.stdout[-500:]
+    assert re.search(r"\b[5-9]\d passed", done.stdout), done.stdout[-500:]
 
 
 # --------------------------------------------------------------------------------------------------------- compiled to machine code
@@ -120,8 +120,7 @@ def machine_code(item: Launch, capability: int) -> tuple[dict[str, int], collect
     return use, accesses, re.search(r"\.version (\S+)", compiled.asm["ptx"])[1]
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("dtype", "capability"), [*((dtype, 90) for dtype in TYPES), ("bfloat16", 80)])
 def test_every_kernel_compiles_without_spills_and_with_wide_accesses(monkeypatch, dtype, capability):
     items = launches(monkeypatch, dtype)
     assert len({item.kernel.__name__ for item in items}) == 13
