@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks import output
 from benchmarks.flops import PEAKS, peak_flops
 from benchmarks.hlo import Launch, launches
-from jaxgan.config import KERNELS, PRESETS
+from jaxgan.config import KERNELS, PRESETS, Config, preset, replace, validate
 
 # Device -> what XLA must know of it: the limits of `cudaGetDeviceProperties`.
 TARGETS = {
@@ -105,12 +105,11 @@ def roofline_us(launch: Launch, target: str, dtype: str) -> float:
     return 1e6 * max(launch.bytes / PEAKS[NAMES[target]].bandwidth, launch.flops / rate)
 
 
-def compiled_step(preset_name: str, target: str = "h100", **changes: Any) -> tuple[Any, str, int]:
-    """`STEPS` training steps of a preset with fields changed, compiled; its dtype; and its batch size."""
+def compiled_step(preset_name: str, target: str = "h100", **changes: Any) -> tuple[Any, Config]:
+    """`STEPS` training steps of a preset with fields changed, compiled, and the config."""
     import jax
 
     from jaxgan import init, make_game, make_step, parallel
-    from jaxgan.config import preset, replace, validate
 
     config = replace(preset(preset_name), changes)
     validate(config, 1)
@@ -120,7 +119,7 @@ def compiled_step(preset_name: str, target: str = "h100", **changes: Any) -> tup
     items = jax.ShapeDtypeStruct((STEPS, config.batch_size), "int32")
     state = jax.eval_shape(lambda: init(game, jax.random.key(0)))
     program = compile_for(target, run, state, (images, items), donate=(0,))
-    return program, config.dtype, config.batch_size
+    return program, config
 
 
 def parted(found: list[Launch]) -> tuple[list[Launch], list[Launch]]:
@@ -211,11 +210,11 @@ def main(argv: list[str] | None = None) -> None:
     for name in given.presets:
         for kind in kinds:
             try:
-                program, dtype, batch = compiled_step(name, given.target, kernels=kind, **options)
+                program, config = compiled_step(name, given.target, kernels=kind, **options)
             except ValueError as error:  # a field that does not fit, in one line
                 parser.error(str(error))
             found, once = parted(launches(program.as_text()))
-            c = counted(found, given.target, dtype)
+            c = counted(found, given.target, config.dtype)
             c["kernels_per_dispatch"] = len(once)
             c["scratch_bytes"] = program.memory_analysis().temp_size_in_bytes
             calls = "/".join(str(n) for n in c["cudnn_calls"].values())
@@ -227,8 +226,8 @@ def main(argv: list[str] | None = None) -> None:
                 flush=True,
             )
             if given.explain:
-                explain(found, given.target, dtype)
-            record = {"benchmark": "compiled", "preset": name, "implementation": kind, "dtype": dtype, "batch_size": batch}
+                explain(found, given.target, config.dtype)
+            record = output.subject("compiled", name, config) | {"implementation": kind}
             records.append(record | {"target": NAMES[given.target], **c, **about})
             output.append(given.json, records[-1])
             key = f"{name} {kind}" + (f" {given.dtype}" if given.dtype else "")

@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> None:
     runtime.keep_freed_memory()
     about = output.machine(given.quick)
     output.print_machine(about)
-    common = {"benchmark": "loop", "preset": given.preset, "data": given.data, "batch_size": config.batch_size, "seeds": [config.seed]}
+    common = output.subject("loop", given.preset, config) | {"data": given.data}
     records: list[dict[str, Any]] = []
 
     def keep(record: dict[str, Any]) -> dict[str, Any]:

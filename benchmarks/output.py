@@ -65,6 +65,14 @@ def machine(quick: bool = False) -> dict[str, Any]:
     }
 
 
+def subject(benchmark: str, preset: str, config: Any) -> dict[str, Any]:
+    """What is measured, as every record of a preset says it; `config` holds every field of a `jaxgan.config.Config`."""
+    from jaxgan.config import to_dict
+
+    about = {"benchmark": benchmark, "preset": preset, "dtype": config.dtype, "batch_size": config.batch_size, "seed": config.seed}
+    return about | {"config": to_dict(config)}
+
+
 def print_machine(record: dict[str, Any]) -> None:
     """Two lines: what ran, and with which versions."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())

@@ -11,6 +11,7 @@ trained and 256 images sampled: that only tries the command, its figures mean no
 """
 
 import argparse
+import json
 import pathlib
 import subprocess
 import sys
@@ -102,6 +103,12 @@ def train_jaxgan(preset: str, seed: int, workdir: pathlib.Path, given: argparse.
         return file["images"], seconds
 
 
+def config_of(workdir: pathlib.Path) -> Config | None:
+    """Of a run of `jaxgan train`; None for one of PyTorch."""
+    path = workdir / "config.json"
+    return replace(Config(), json.loads(path.read_text())) if path.exists() else None
+
+
 def train_torch(seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path, samples: int) -> tuple[np.ndarray, float | None]:
     """The same of the founding algorithm in PyTorch eager."""
     import torch
@@ -186,14 +193,8 @@ def main(argv: list[str] | None = None) -> None:
                 took = f"{seconds:.0f} s" if seconds else "trained before"
                 line = f"{preset} seed {seed}: Frechet distance {distances[-1]:.1f}, rarest digit {100 * share:.1f} percent, {took}"
                 print(line, flush=True)
-                record = {
-                    "benchmark": "quality",
-                    "preset": preset,
-                    "seed": seed,
-                    "frechet_distance": distances[-1],
-                    "rarest_class": float(share),
-                    "seconds": seconds,
-                }
+                record = output.subject("quality", preset, config_of(workdir) or replace(PRESETS["seed-mnist"][1], {"seed": seed}))
+                record |= {"frechet_distance": distances[-1], "rarest_class": float(share), "seconds": seconds}
                 output.append(given.json, record | {"real_frechet_distance": floor, "classifier_accuracy": accuracy, **about})
             print(f"{preset}: {output.shown(distances)} over {len(distances)} seeds", flush=True)
             found[preset] = distances

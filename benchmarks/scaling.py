@@ -6,18 +6,9 @@ are parts of one processor. They share its cores, so that those times say NOTHIN
 Collectives: from the optimised program of one step over the most devices. Each carries gradients, so their bytes are compared with those
 of the parameters; the rest are batch statistics and the four metrics.
 
-Prediction for N GPUs in nodes of g, m = N / g nodes, S bytes in C collectives a step, each a ring within the node and rings over the nodes:
-
-  t = 2 (g-1)/g S/B_node + 2 (m-1)/m (S/g)/B_network + C (2 (g-1) L_node + 2 (m-1) L_network)
-
-(reduce-scatter and all-gather within the node, between them an all-reduce of a g-th of the bytes by each GPU over its own share of the
-network; Thakur, Rabenseifner and Gropp, Optimization of Collective Communication Operations in MPICH, 2005). B are bytes a second of one
-GPU in one direction, L the time of a hop. One step of a GPU alone takes T, from --step-ms or measured here on a GPU, at --batch-per-device.
-Without overlap a step takes T + t, the pessimistic bound; with all communication hidden max(T, t), the optimistic one. Assumed: equal
-GPUs that never wait for data or for a slower one, an uncongested network, no loss in NCCL's protocols, and rings; NCCL's trees need fewer
-hops on many nodes, so that there the latency is an upper bound too.
-
 --processes: two processes on localhost against one, same batch, as `jaxgan train` runs them, on drawn images.
+
+Then a prediction for many GPUs from the time of a step of one, T: --step-ms, or measured here on a GPU, at --batch-per-device.
 """
 
 import argparse
@@ -26,69 +17,22 @@ import math
 import multiprocessing
 import os
 import pathlib
-import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from benchmarks import output
-from benchmarks.hlo import size as bytes_of
+from benchmarks import network, output
+from benchmarks.network import Links, collectives, predicted
 from jaxgan.config import Config, preset, to_dict, validate
 from jaxgan.errors import ConfigError
 
-GPUS = (8, 16, 64, 256, 1024)
 EXAMPLES = 4096
-_COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 
 
-# ------------------------------------------------------------------------------------------------------------- prediction
-class Links(NamedTuple):
-    """How GPUs are connected: bytes a second of one GPU in one direction, seconds of a hop."""
-
-    gpus_per_node: int = 8
-    node_bytes_per_s: float = 450e9
-    network_bytes_per_s: float = 50e9
-    node_latency_s: float = 2e-6
-    network_latency_s: float = 5e-6
-
-
-def communication_seconds(gpus: int, size: float, collectives: int, links: Links) -> float:
-    """Seconds of a step's collectives over `gpus`, by the formula above; size in bytes."""
-    g = min(gpus, links.gpus_per_node)
-    m = -(-gpus // g)
-    within, over = 2 * (g - 1), 2 * (m - 1)
-    carried = within / g * size / links.node_bytes_per_s + over / m * size / g / links.network_bytes_per_s
-    return carried + collectives * (within * links.node_latency_s + over * links.network_latency_s)
-
-
-def predicted(step_s: float | None, batch: int, size: float, collectives: int, links: Links) -> list[dict[str, Any]]:
-    """A row for each number of GPUs; rates and efficiencies are None where no step time is known."""
-    rows = []
-    for gpus in GPUS:
-        t = communication_seconds(gpus, size, collectives, links)
-        row: dict[str, Any] = {"gpus": gpus, "communication_ms": 1e3 * t}
-        for name in ("no_overlap", "full_overlap"):
-            seconds = None if step_s is None else step_s + t if name == "no_overlap" else max(step_s, t)
-            row[f"efficiency_{name}"] = step_s / seconds if step_s and seconds else None
-            row[f"images_per_s_{name}"] = gpus * batch / seconds if seconds else None
-        rows.append(row)
-    return rows
-
-
-# ------------------------------------------------------------------------------------------------------------ collectives
-def collectives(hlo: str) -> list[dict[str, Any]]:
-    """The collectives of an optimised program: kind, bytes that each device gives, and the shapes that were combined."""
-    found = []
-    hlo = re.sub(r"/\*.*?\*/", "", hlo)  # long tuples number their parts
-    for shapes, kind in re.findall(rf"= ([^=\n]*?) ({_COLLECTIVES})(?:-start)?\(", hlo):
-        dims = [[int(n) for n in dims.split(",") if n] for dims in re.findall(r"\w\[([\d,]*)\]", shapes)]
-        found.append({"kind": kind, "bytes": bytes_of(shapes), "shapes": dims})
-    return found
-
-
+# --------------------------------------------------------------------------------------------------------------- measuring
 def training(config: Config, start: Any, devices: list[Any]) -> tuple[Any, Any]:
     """(function that trains about K steps, waits, and tells how many; function that gives the optimised HLO of one step)."""
     import jax
@@ -258,7 +202,7 @@ def draw(rows: list[dict[str, Any]], rates: dict[int, list[float]], fake: bool, 
 
 
 def options(argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
-    parser = output.parser("scaling", __doc__, "part")
+    parser = output.parser("scaling", f"{__doc__}\n{network.__doc__}", "part")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     links = Links()
     parser.add_argument("preset", nargs="?", default="seed-mnist", metavar="PRESET", help="(default: seed-mnist)")
@@ -339,11 +283,10 @@ def main(argv: list[str] | None = None) -> None:
     rows = predicted(step_s, given.batch_per_device, size, count, links)
     show_prediction(rows, source)
 
-    shared = {"benchmark": "scaling", "preset": given.preset, "seed": config.seed, "batch_per_device": given.batch_per_device}
-    shared |= {"config": to_dict(config), **about}
+    shared = output.subject("scaling", given.preset, config) | {"batch_per_device": given.batch_per_device, **about}
     parts: list[dict[str, Any]] = [
-        {"part": "weak", "devices": n, "fake_devices": fake, "samples": samples, "steps_per_round": given.steps}
-        | {"steps_per_s": output.spread(samples)["median"]}
+        {"part": "weak", "devices": n, "batch_size": n * given.batch_per_device, "fake_devices": fake}
+        | {"samples": samples, "steps_per_round": given.steps, "steps_per_s": output.spread(samples)["median"]}
         for n, samples in found["rates"].items()
     ]
     parts.append({"part": "collectives", "devices": max(found["rates"]), "bytes": size, "count": count, "parameter_bytes": parameters})

@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"import jaxgan adds          {output.shown(added, 2)}")
     print(f"first step, cold cache      {output.shown(times['cold'], 1)}   preset {given.preset}, from the start of Python")
     print(f"first step, warm cache      {output.shown(times['warm'], 1)}")
-    output.append(given.json, {"benchmark": "startup", "preset": given.preset, "seconds": times, "added": added, **about})
+    record = output.subject("startup", given.preset, PRESETS[given.preset][1]) | {"seconds": times, "added": added}
+    output.append(given.json, record | about)
     if given.plot:
         bars = {"import jax, flax, optax": times["base"], "jaxgan adds": added, "first step, cold": times["cold"], "warm": times["warm"]}
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import output
 from benchmarks.providers import PEERS, reason_against, serve
-from jaxgan.config import DTYPES, KERNELS, PRESETS, Config, replace, to_dict, unknown, validate
+from jaxgan.config import DTYPES, KERNELS, PRESETS, Config, replace, unknown, validate
 from jaxgan.errors import ConfigError
 
 COLUMNS = f"{'provider':19s} {'steps/s':>23s} {'images/s':>9s} {'s/kimg':>7s} {'compile s':>9s} {'peak MiB':>8s} {'used':>5s} {'waits':>5s}"
@@ -93,12 +93,12 @@ def records(config: Config, preset: str, found: dict[str, Any], about: dict[str,
     for name, facts in found.items():
         rate = statistics.median(facts["samples"])
         ratios = [ours / theirs for ours, theirs in zip(found["jaxgan"]["samples"], facts["samples"])] if "jaxgan" in found else []
-        record = {"benchmark": "train_step", "preset": preset, "provider": name, "dtype": config.dtype, "batch_size": config.batch_size}
-        record |= {"seed": config.seed, "steps_per_s": rate, "images_per_s": rate * config.batch_size}
+        record = output.subject("train_step", preset, config) | {"provider": name}
+        record |= {"steps_per_s": rate, "images_per_s": rate * config.batch_size}
         record |= {"s_per_kimg": 1e3 / (rate * config.batch_size), "ratios": ratios, **facts, "model_flops": flops}
         peak = sheet or matrix
         record |= {"peak_flops_per_s": peak, "peak_flops_source": "data sheet" if sheet else "measured matrix product"}
-        record |= {"utilisation": flops * rate / peak if flops and peak else None, "config": to_dict(config), **about}
+        record |= {"utilisation": flops * rate / peak if flops and peak else None, **about}
         made.append(record)
     return made
 
