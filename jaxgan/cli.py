@@ -62,10 +62,10 @@ def _run(argv: list[str]) -> int:
 
 # ------------------------------------------------------------------------------------------------------------------------ train
 _PROCESSES = (
-    ("--coordinator-address", "HOST:PORT", None, "where process 0 listens; the others get the same address and the same config"),
-    ("--num-processes", "N", None, "how many processes train this run, each on its own devices"),
-    ("--process-id", "N", None, "which of them this is, from 0; process 0 alone writes to its workdir"),
-    ("--initialization-timeout", "SECONDS", "300", "how long to wait for the other processes (default: 300)"),
+    ("--coordinator-address", "HOST:PORT", "where process 0 listens; the others get the same address and the same config"),
+    ("--num-processes", "N", "how many processes train this run, each on its own devices"),
+    ("--process-id", "N", "which of them this is, from 0; process 0 alone writes to its workdir"),
+    ("--initialization-timeout", "SECONDS", "how long to wait for the other processes (default: 300)"),
 )
 
 
@@ -81,11 +81,11 @@ def _add_train(commands: Any, chosen: str) -> None:
     parser.add_argument("preset", nargs="?", default="digits", metavar="PRESET", help=f"{', '.join(PRESETS)} (default: digits)")
     parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/PRESET)")
     parser.add_argument("--resume", action="store_true", help="refuse to begin anew where there is no checkpoint")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and exit")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config, checked but for its data, and exit")
     parser.add_argument("--profile", action="store_true", help="trace a few steps and print the time of each phase of the step")
     several = parser.add_argument_group("several processes")
-    for flag, value, default, help in _PROCESSES:
-        several.add_argument(flag, metavar=value, default=default, help=help)
+    for flag, value, help in _PROCESSES:
+        several.add_argument(flag, metavar=value, help=help)
     several.add_argument("--distributed", action="store_true", help="instead of the first three: let JAX ask the cluster (SLURM, Open MPI)")
     groups: dict[str, Any] = {"": parser.add_argument_group("run")}
     for name, field, value in fields(config):
@@ -123,8 +123,8 @@ def _place(given: argparse.Namespace) -> Any:
     from jaxgan import processes
 
     whole = lambda name, low: None if (text := getattr(given, name)) is None else _whole(name, text, low, 2**16)
-    timeout = _whole("initialization_timeout", given.initialization_timeout, 1, 2**16)
-    return processes.place(given.coordinator_address, whole("num_processes", 1), whole("process_id", 0), given.distributed, timeout)
+    numbers = whole("num_processes", 1), whole("process_id", 0)
+    return processes.place(given.coordinator_address, *numbers, given.distributed, whole("initialization_timeout", 1))
 
 
 def _show(config: Config, workdir: pathlib.Path) -> None:

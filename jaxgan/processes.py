@@ -24,6 +24,7 @@ from jaxgan.errors import ConfigError, RunError
 
 _MESSAGE_BYTES = 1024  # of what a process tells the others at once
 _LEAVE_SECONDS = 10
+_THREE = "--coordinator-address, --num-processes and --process-id"
 # May differ between the processes of a run: where data lie and how they are read.
 _OWN = ("data.dir", "data.manual_dir", "data.read_threads")
 
@@ -45,19 +46,22 @@ class Place(NamedTuple):
     timeout: int = 300
 
 
-def place(address: str | None, count: int | None, number: int | None, detected: bool, timeout: int) -> Place | None:
-    """The place that the command line names; None for a run of one process.
+def place(address: str | None, count: int | None, number: int | None, detected: bool, timeout: int | None = None) -> Place | None:
+    """The place that the command line names; None for a run of one process. Without a timeout that of `Place`.
 
     Raises:
       ConfigError: flags that do not go together.
     """
+    seconds = Place().timeout if timeout is None else timeout
     flags = {"--coordinator-address": address, "--num-processes": count, "--process-id": number}
     given = [name for name, value in flags.items() if value is not None]
     if detected:
         if given:
             raise ConfigError(f"--distributed asks the cluster for what {', '.join(given)} would say; leave out one or the other")
-        return Place(timeout=timeout)
+        return Place(timeout=seconds)
     if not given:
+        if timeout is not None:
+            raise ConfigError(f"--initialization-timeout {timeout} but there are no other processes to wait for; give {_THREE}")
         return None
     if len(given) < len(flags):
         missing = [name for name in flags if name not in given]
@@ -68,7 +72,7 @@ def place(address: str | None, count: int | None, number: int | None, detected: 
         raise ConfigError(f"--coordinator-address {address!r} is not HOST:PORT; use one such as localhost:12345")
     if number >= count:
         raise ConfigError(f"--process-id {number} but --num-processes {count}; the processes are numbered from 0 to {count - 1}")
-    return Place(address, count, number, timeout)
+    return Place(address, count, number, seconds)
 
 
 @contextlib.contextmanager
@@ -106,9 +110,6 @@ def joined(here: Place | None) -> Iterator[None]:
         if isinstance(error, ValueError | RuntimeError) and re.search("gloo|nccl|coordination service", str(error), re.I):
             raise RunError(f"another process was lost ({_line(error)}); start all processes again, with the same commands") from None
         raise
-
-
-_THREE = "--coordinator-address, --num-processes and --process-id"
 
 
 def _why_alone(here: Place) -> str:

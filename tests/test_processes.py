@@ -199,12 +199,18 @@ def test_processes_that_do_not_come_are_one_line(tmp_path):
 )
 def test_options_that_do_not_go_together_are_refused(address, count, number, detected, text):
     with pytest.raises(ConfigError) as error:
-        processes.place(address, count, number, detected, 300)
+        processes.place(address, count, number, detected)
     assert str(error.value).startswith(text)
 
 
+def test_waiting_for_nobody_is_refused():
+    with pytest.raises(ConfigError, match=r"^--initialization-timeout 5 but there are no other processes to wait for; give"):
+        processes.place(None, None, None, False, 5)
+    assert processes.place(None, None, None, True, 5) == processes.Place(timeout=5)
+
+
 def test_with_one_process_nothing_is_changed(small):
-    assert processes.place(None, None, None, False, 300) is None
+    assert processes.place(None, None, None, False) is None
     state, signals = train._first_state(train.make_game(small), small, None)[0], ["SIGINT"]
     assert processes.from_first(state) is state and processes.agreed_stops(signals) is signals
     with pytest.raises(KeyError, match="as it was"), processes.together():
