@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import pytest
-from conftest import SMALL, command, run, small_flags
+from conftest import FASTER_TO_COMPILE, SMALL, command, run, small_flags
 
 from jaxgan import checkpoint, processes, train
 from jaxgan.config import preset, replace
@@ -46,7 +46,7 @@ def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subpro
 def two(words: list[str], devices: int = 1) -> list[tuple[list[str], dict[str, str]]]:
     """Two processes of one `jaxgan train`; the first alone gets the workdir."""
     where = ["--coordinator-address", f"localhost:{free_port()}", "--num-processes", "2", "--process-id"]
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} {FASTER_TO_COMPILE}"
     return [command("train", *words, *where, str(i), XLA_FLAGS=flags) for i in range(2)]
 
 
@@ -135,7 +135,7 @@ AGREEING = """
 
 def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_for_bit():
     address = f"localhost:{free_port()}"
-    environment = command(XLA_FLAGS="")[1]
+    environment = command()[1]
     program = textwrap.dedent(AGREEING)
     with several(*[([sys.executable, "-c", program, address, str(i)], environment) for i in range(2)]) as started:
         (first, first_err), (second, second_err) = (said(process) for process in started)

@@ -239,7 +239,7 @@ def test_training_goes_on_when_nobody_reads_its_lines(tmp_path):
 
 
 KILLS = 20
-KILLED = {"steps": 60, "log.every": 1, "log.checkpoint_every": 2, "log.keep": 2}
+KILLED = {"data.name": "shapes", "steps": 60, "log.every": 1, "log.checkpoint_every": 2, "log.keep": 2}
 
 
 def killed_until_done(workdir: pathlib.Path, seed: int, kills: int) -> int:

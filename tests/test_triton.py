@@ -1,6 +1,6 @@
 """The Triton kernels where there is no GPU: interpreted, compiled for two GPUs, lowered from JAX, and inside whole steps.
 
-On two cores these take about 70, 90, 8 and 30 seconds.
+On two cores these take about 80, 80, 8 and 30 seconds.
 """
 
 import collections
@@ -120,7 +120,7 @@ def machine_code(item: Launch, capability: int) -> tuple[dict[str, int], collect
     return use, accesses, re.search(r"\.version (\S+)", compiled.asm["ptx"])[1]
 
 
-@pytest.mark.parametrize(("dtype", "capability"), [*((dtype, 90) for dtype in TYPES), ("bfloat16", 80)])
+@pytest.mark.parametrize(("dtype", "capability"), [("float32", 90), ("bfloat16", 90), ("float16", 80)])
 def test_every_kernel_compiles_without_spills_and_with_wide_accesses(monkeypatch, dtype, capability):
     items = launches(monkeypatch, dtype)
     assert len({item.kernel.__name__ for item in items}) == 13
