@@ -6,6 +6,10 @@ often. They run in turn, in one process, and both with the settings of `jaxgan t
 state, from the end of an interval in which everything had been done and compiled once to the return of `train`, so that the last
 checkpoint is waited for and the files are closed. To get there soon, a round resumes at the last log step before such an interval.
 
+"Between steps" is the part of the loop's time in which the host held the devices up: between the end of an interval's last step and the
+next dispatch. It is measured inside the loop, so a machine whose speed changes from minute to minute does not blur it; what the loop's
+threads take from the step while they write is in the comparison with the bare step alone.
+
 Input alone: images a second that the feed gives to the device, from the device's memory and streamed by Grain.
 """
 
@@ -47,18 +51,20 @@ def missing(*modules: str) -> str | None:
 
 
 class Spent(NamedTuple):
-    """Seconds by the clock, and seconds of processors, which other work on the machine disturbs less."""
+    """Seconds by the clock, seconds of processors, which other work on the machine disturbs less, and seconds between steps."""
 
     wall: float
     processor: float
+    between: float = 0.0
 
 
 def now() -> Spent:
     return Spent(time.perf_counter(), time.process_time())
 
 
-def since(start: Spent) -> Spent:
-    return Spent(*(b - a for a, b in zip(start, now())))
+def since(start: Spent, between: float = 0.0) -> Spent:
+    wall, processor, _ = now()
+    return Spent(wall - start.wall, processor - start.processor, between)
 
 
 def loop_seconds(config: Any, steps: int, folder: pathlib.Path) -> Spent:
@@ -79,16 +85,17 @@ def loop_seconds(config: Any, steps: int, folder: pathlib.Path) -> Spent:
         saver.save(state.replace(step=jax.numpy.int32(begin)), None)
         saver.wait()
         saver.close()
-    started = now()
+    started, between = now(), 0.0
 
-    def note(step: int) -> None:
-        nonlocal started
+    def note(step: int, seconds: float) -> None:
+        nonlocal started, between
+        between += seconds
         if step == timed_from:
-            started = now()
+            started, between = now(), 0.0
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         train.train(config, folder, at_interval=note)
-    return since(started)
+    return since(started, between)
 
 
 def bare_run(config: Any) -> Any:
@@ -203,6 +210,7 @@ def overhead_record(took: dict[str, list[Spent]], config: Any, steps: int) -> di
         "ms_per_step": {which: [1e3 * spent.wall / steps for spent in all_spent] for which, all_spent in took.items()},
         "samples": percent("wall"),
         "samples_processor_time": percent("processor"),
+        "samples_between_steps": [100 * spent.between / spent.wall for spent in took["loop"]],
         "overhead_percent": output.spread(percent("wall"))["median"],
         "target_percent": TARGET,
     }
@@ -222,6 +230,7 @@ def print_overhead(record: dict[str, Any], quick: bool) -> None:
         return
     print(f"{'the loop adds':30s} {output.shown(record['samples'], 2)} percent; {target}")
     print(f"{'  in processor time':30s} {output.shown(record['samples_processor_time'], 2)} percent")
+    print(f"{'between steps':30s} {output.shown(record['samples_between_steps'], 2)} percent of the loop's time")
 
 
 def input_record(what: str, config: Any, rounds: int, quick: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pathlib
 import platform
 import statistics
 import subprocess
+import time
 from typing import Any
 
 
@@ -55,7 +56,7 @@ def machine(quick: bool = False) -> dict[str, Any]:
     return {
         "device": _processor() if device.platform == "cpu" else device.device_kind,
         "device_count": jax.device_count(),
-        "load_average": os.getloadavg()[0],  # of the last minute, processes that wanted to run
+        "busy_cores": _busy_cores(),
         **({"quick": True} if quick else {}),
         "cores": len(os.sched_getaffinity(0)),
         "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if device.platform == "gpu" else None,
@@ -78,8 +79,8 @@ def print_machine(record: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     print(f"{record['device']}, {record['cores']} cores, Python {record['python']}, commit {record['commit'] or 'unknown'}")
     print(versions)
-    if (load := record.get("load_average", 0.0)) > 0.25 * record["cores"]:
-        print(f"OTHER WORK RUNS HERE: {load:.1f} processes wanted the {record['cores']} cores in the last minute; times and ratios mislead")
+    if (busy := record.get("busy_cores") or 0.0) > 0.25 * record["cores"]:
+        print(f"OTHER WORK RUNS HERE: it kept {busy:.1f} of the {record['cores']} cores busy just now; times and ratios mislead")
     if record.get("quick"):
         print("--quick only tries the command: too short for any of its times and ratios to mean something")
 
@@ -100,6 +101,22 @@ def append(path: str | None, record: dict[str, Any]) -> None:
     if path:
         with pathlib.Path(path).open("a") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def _busy_cores(seconds: float = 0.3) -> float | None:
+    """How many cores others keep busy while this process waits; None where the system does not tell."""
+
+    def ticks() -> tuple[int, int]:
+        values = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        return sum(values), values[3] + values[4]  # all, and those idle or waiting for a disk
+
+    try:
+        all_before, idle_before = ticks()
+        time.sleep(seconds)
+        all_after, idle_after = ticks()
+        return (os.cpu_count() or 1) * (1 - (idle_after - idle_before) / (all_after - all_before))
+    except (OSError, ValueError, IndexError, ZeroDivisionError):
+        return None
 
 
 def _version(name: str) -> str | None:

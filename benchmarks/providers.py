@@ -95,7 +95,7 @@ def jaxgan_provider(config: Config) -> Provider:
     steady = _seconds(lambda: run(per_call))
     batch = {"image": jax.ShapeDtypeStruct((config.batch_size, size, size, config.model.channels), np.uint8)}
     known = {
-        "compile_s": first - steady,
+        "compile_s": max(0.0, first - steady),
         "steps_per_call": per_call,
         "model_flops": model_flops(make_step(game), jax.eval_shape(lambda: init(game, jax.random.key(0))), batch),
         "matrix_flops_per_s": _matrix_rate_of_jax(config.dtype, devices[0].platform),
@@ -165,7 +165,7 @@ def torch_provider(config: Config, peer: str) -> Provider:
 
     def facts() -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-        return {"compile_s": first - steady, "steps_per_call": 1, **_memory(peak), "host_gap": host_gap()}
+        return {"compile_s": max(0.0, first - steady), "steps_per_call": 1, **_memory(peak), "host_gap": host_gap()}
 
     return Provider(run, facts)
 

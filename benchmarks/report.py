@@ -98,9 +98,10 @@ def loop(records: list[Record]) -> str:
         cost = last.get("overhead", {})
         times = cost.get("ms_per_step", {})
         inputs = [_spread(last.get(f"input_{kind}", {}), 0) for kind in ("resident", "streamed")]
-        adds = f"{_shown(cost['samples'], 2)} %" if cost.get("samples") else MISSING
-        rows.append([f"{device}, `{preset}`", *[_shown(times.get(kind), 3) for kind in ("bare", "loop")], adds, *inputs])
-    return _table(["device, preset", "bare step, ms", "in the loop, ms", "the loop adds", "input, resident: images/s", "streamed"], rows)
+        adds, between = (f"{_shown(cost[name], 2)} %" if cost.get(name) else MISSING for name in ("samples", "samples_between_steps"))
+        rows.append([f"{device}, `{preset}`", *[_shown(times.get(kind), 3) for kind in ("bare", "loop")], adds, between, *inputs])
+    head = ["device, preset", "bare step, ms", "in the loop, ms", "the loop adds", "between steps, of the loop's time"]
+    return _table([*head, "input, resident: images/s", "streamed"], rows)
 
 
 def compiled(counts: dict[str, Any]) -> str:

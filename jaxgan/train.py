@@ -29,7 +29,7 @@ def train(
     must_resume: bool = False,
     progress: bool = False,
     profiled: bool = False,
-    at_interval: Callable[[int], None] = lambda step: None,
+    at_interval: Callable[[int, float], None] = lambda step, seconds: None,
 ) -> GANState:
     """Trains to `config.steps`, from the workdir's newest checkpoint where there is one.
 
@@ -45,7 +45,8 @@ def train(
       must_resume: refuse to begin anew.
       progress: show bars while loading data.
       profiled: trace a few steps into `profile/`, and end with a table of the time of each phase; trains the same bits.
-      at_interval: called with the step after the records, the checkpoint and the samples of each interval.
+      at_interval: called with the step after the records, the checkpoint and the samples of each interval, and with the
+        seconds that these took, in which the devices had no step to compute.
 
     Returns:
       The last state.
@@ -128,6 +129,7 @@ def train(
                 if profiler:
                     timer += profiler.at_interval(state)
                 last, pending = _checked(pending, step, saved), []
+                computed = time.perf_counter()
                 with processes.together(signals, stopped):
                     if step % config.log.every == 0 or step == config.steps:
                         elapsed = time.perf_counter() - timer
@@ -140,7 +142,7 @@ def train(
                     if step % config.log.sample_every == 0 or step == config.steps:
                         images = sampling.sample(game, parallel.local(state), jax.random.key(config.seed), config.log.samples)
                         log.samples(step, images)
-                at_interval(step)
+                at_interval(step, time.perf_counter() - computed)
 
             # ------------------------------------------------------------------------------------------------------------- finish
             _checked(pending, step, saved)  # none where all was saved

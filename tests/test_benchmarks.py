@@ -20,6 +20,14 @@ def test_spread_is_the_median_and_both_ends():
     assert output.shown([3.0, 1.0, 2.0]) == "2.0 (1.0 to 3.0)"
 
 
+def test_a_machine_that_does_other_work_is_told(capsys):
+    record = {"device": "CPU", "cores": 2, "python": "3.11", "commit": None, "versions": {}}
+    output.print_machine(record | {"busy_cores": 0.4})
+    assert "OTHER WORK" not in capsys.readouterr().out
+    output.print_machine(record | {"busy_cores": 1.04})
+    assert "OTHER WORK RUNS HERE: it kept 1.0 of the 2 cores busy just now" in capsys.readouterr().out
+
+
 def test_train_step_times_a_preset_beside_its_peers_and_writes_a_line_each(tmp_path):
     peers = ["torch-eager"] if importlib.util.find_spec("torch") is not None else []
     out, picture = tmp_path / "out.jsonl", tmp_path / "out.png"
@@ -165,6 +173,7 @@ def test_the_loop_benchmark_compares_loop_and_bare_step_and_names_what_it_skips(
     assert all(r["benchmark"] == "loop" and r["preset"] == "digits" and r["seed"] == 0 and r["device"] for r in (whole, resident, streamed))
     (bare,), (in_loop,) = whole["ms_per_step"]["bare"], whole["ms_per_step"]["loop"]
     np.testing.assert_allclose(whole["samples"], [100 * (in_loop / bare - 1)])
+    assert 0 < whole["samples_between_steps"][0] < 100
     assert bare > 0 and whole["steps"] == 8 and len(resident["samples"]) == 1 and resident["images_per_s"] > 0
     assert streamed["data"] == "digits" and "grain cannot be imported" in streamed["skipped"]
     said = capsys.readouterr().out
