@@ -191,12 +191,12 @@ def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, Any]:
 
 def overhead(config: Any, steps: int, rounds: int) -> dict[str, list[Spent]]:
     """What rounds of `steps` steps of the loop and of the bare step took, in turn; who is first changes from round to round."""
-    bare = bare_run(config)
     took: dict[str, list[Spent]] = {"loop": [], "bare": []}
     for i in range(rounds):
         for which in ("loop", "bare") if i % 2 == 0 else ("bare", "loop"):
             with tempfile.TemporaryDirectory() as folder:
-                took[which].append(bare(steps) if which == "bare" else loop_seconds(config, steps, pathlib.Path(folder)))
+                # Each begins anew: which memory a state and a program happened to get lasts as long as they do.
+                took[which].append(bare_run(config)(steps) if which == "bare" else loop_seconds(config, steps, pathlib.Path(folder)))
     return took
 
 
