@@ -260,7 +260,7 @@ def plots(folder: pathlib.Path) -> list[pathlib.Path]:
 
         def ratios(axes: list[Any]) -> None:
             for axis, device in zip(axes, devices):
-                names = lambda r: f"{r['preset']} {r['batch_size']} {r.get('dtype', 'float32')}\nagainst {r['provider']}"
+                names = lambda r: f"{r['preset']} {r['batch_size']} {r.get('dtype', 'float32')} / {r['provider']}"
                 last = {names(r): r["ratios"] for r in steps if _device(r) == device}
                 for at, samples in enumerate(last.values()):
                     axis.plot(samples, [at] * len(samples), "o", color="tab:blue")
@@ -270,7 +270,8 @@ def plots(folder: pathlib.Path) -> list[pathlib.Path]:
                 axis.invert_yaxis()
 
         made.append(folder / "train_step.png")
-        output.figure(str(made[-1]), ratios, columns=len(devices), width=5.5)
+        rows = max(len({(r["preset"], r["batch_size"], r.get("dtype"), r["provider"]) for r in steps if _device(r) == d}) for d in devices)
+        output.figure(str(made[-1]), ratios, columns=len(devices), width=6.5, height=1.2 + 0.22 * rows)
     path = folder / "compiled.json"
     counts = _counts(path)
     if counts.get("now"):
