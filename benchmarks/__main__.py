@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     known = commands()
     if words and words[0] not in ("--help", "-h"):
         hint = f"use python -m benchmarks.{words[0]}" if words[0] in known else f"use {', '.join(known)}"
-        sys.exit(f"benchmarks: {words[0]!r} is no option; {hint}")
+        sys.exit(f"benchmarks: {words[0]!r} is not taken here; {hint}")
     width = max(map(len, known))
     for name, line in known.items():
         print(f"python -m benchmarks.{name:{width}s}  {line}")

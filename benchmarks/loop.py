@@ -10,6 +10,8 @@ checkpoint is waited for and the files are closed. To get there soon, a round re
 next dispatch. It is measured inside the loop, so a machine whose speed changes from minute to minute does not blur it; what the loop's
 threads take from the step while they write is in the comparison with the bare step alone.
 
+"The loop adds" is the median of the rounds' ratios. `samples` in JSON are percent for `what: overhead`, and images a second for input.
+
 Input alone: images a second that the feed gives to the device, from the device's memory and streamed by Grain.
 """
 
@@ -226,7 +228,7 @@ def print_overhead(record: dict[str, Any], quick: bool) -> None:
     print(f"{'training loop':30s} {output.shown(record['ms_per_step']['loop'], 3)} ms a step")
     target = f"target: under {TARGET:g} on resident data, {verdict}"
     if quick:
-        print(f"{'the loop adds':30s} too short to tell")
+        print(f"{'the loop adds':30s} too short to tell, with networks that are not the preset's but tiny")
         return
     print(f"{'the loop adds':30s} {output.shown(record['samples'], 2)} percent; {target}")
     print(f"{'  in processor time':30s} {output.shown(record['samples_processor_time'], 2)} percent")
@@ -252,7 +254,8 @@ def draw(axes: list[Any], records: list[dict[str, Any]]) -> None:
         for which, each in record.get("ms_per_step", {}).items():
             axes[0].plot(range(1, len(each) + 1), each, "o", label=which)
             axes[0].set_xticks(range(1, len(each) + 1))
-            axes[0].legend(loc="lower right")
+            axes[0].margins(y=0.2)
+            axes[0].legend(loc="best")
     axes[0].set(xlabel="round", ylabel="ms a step", ylim=(0, None), title=f"{records[0]['preset']}, batch {records[0]['batch_size']}")
     rates = {
         f"{record['what'].removeprefix('input_')}\n{record['data']}": record["images_per_s"]
@@ -272,11 +275,10 @@ def main(argv: list[str] | None = None) -> None:
     runtime.keep_freed_memory()
     about = output.machine(given.quick)
     output.print_machine(about)
-    common = output.subject("loop", given.preset, config) | {"data": given.data}
     records: list[dict[str, Any]] = []
 
-    def keep(record: dict[str, Any]) -> dict[str, Any]:
-        records.append({**common, **record})
+    def keep(record: dict[str, Any], config: Any = config) -> dict[str, Any]:
+        records.append({**output.subject("loop", given.preset, config), "data": given.data, **record})
         output.append(given.json, {**records[-1], **about})
         return records[-1]
 
@@ -288,12 +290,13 @@ def main(argv: list[str] | None = None) -> None:
         print_overhead(keep(overhead_record(took, config, given.steps)), given.quick)
     streamed = {"data.resident_limit_mb": 0, "data.name": "digits" if given.data == "shapes" else given.data}
     for what, changes in (("resident", {}), ("streamed", streamed)):
-        record = keep(input_record(what, replace(config, changes), given.rounds, given.quick))
+        changed = replace(config, changes)
+        record = keep(input_record(what, changed, given.rounds, given.quick), changed)
         rate = f"not measured, {record['skipped']}" if "skipped" in record else f"{output.shown(record['samples'], 0)} images/s"
         label = f"input, {what} ({record['data']})"
         print(f"{label:30s} {rate}")
     if given.plot:
-        output.figure(given.plot, lambda axes: draw(axes, records), columns=2)
+        output.figure(given.plot, lambda axes: draw(axes, records), columns=2, quick=given.quick)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pathlib
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from typing import Any
 
@@ -18,7 +19,9 @@ def parser(command: str, description: str | None, records: str = "result") -> ar
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{command}", description=description, allow_abbrev=False)
     made.add_argument("--json", metavar="FILE", help=f"append a JSON line for each {records}")
     made.add_argument("--plot", metavar="FILE", help="draw what was measured, as a PNG")
-    made.add_argument("--quick", action="store_true", help="the smallest form, in seconds, to try the command")
+    made.add_argument(
+        "--quick", action="store_true", help="the smallest form, in seconds, to try the command: small batches or networks, few rounds"
+    )
     return made
 
 
@@ -29,12 +32,14 @@ def check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
             parser.error(f"--{name} {path}: its folder does not exist; make it first")
         if path and (os.path.isdir(path) or not os.access(path if os.path.exists(path) else pathlib.Path(path).absolute().parent, os.W_OK)):
             parser.error(f"--{name} {path} cannot be written; name a file in a folder that can be")
+    if given.plot and not given.plot.endswith(".png"):
+        parser.error(f"--plot {given.plot} does not end in .png; a PNG is what it makes")
     if given.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib; install jaxgan with the extra bench")
 
 
-def figure(path: str, draw: Any, columns: int = 1, width: float = 4.5, height: float = 3.2) -> None:
-    """A PNG of `columns` panels side by side, drawn by draw(axes)."""
+def figure(path: str, draw: Any, columns: int = 1, width: float = 4.5, height: float = 3.2, quick: bool = False) -> None:
+    """A PNG of `columns` panels side by side, drawn by draw(axes); marked where --quick made its numbers meaningless."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -42,6 +47,8 @@ def figure(path: str, draw: Any, columns: int = 1, width: float = 4.5, height: f
 
     made, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False)
     draw(list(axes[0]))
+    if quick:
+        made.suptitle("--quick: only tries the command", color="tab:red")
     made.tight_layout()
     made.savefig(path, dpi=110)
     plt.close(made)
@@ -51,7 +58,10 @@ def machine(quick: bool = False) -> dict[str, Any]:
     """Processor or GPU, driver, versions and commit, as a record; and whether --quick makes it one that only tried the command."""
     import jax
 
-    device = jax.devices()[0]
+    try:
+        device = jax.devices()[0]
+    except RuntimeError as error:
+        sys.exit(f"JAX does not start here: {' '.join(str(error).split())}")
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "torch", "triton")
     return {
         "device": _processor() if device.platform == "cpu" else device.device_kind,
@@ -99,8 +109,12 @@ def shown(samples: list[float], digits: int = 1) -> str:
 def append(path: str | None, record: dict[str, Any]) -> None:
     """Adds a JSON line to a file, where one is asked for."""
     if path:
-        with pathlib.Path(path).open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        line = json.dumps(record)
+        try:
+            with pathlib.Path(path).open("a") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            sys.exit(f"--json {path} cannot be written ({error.strerror}); make room or name another file. The record was:\n{line}")
 
 
 def _busy_cores(seconds: float = 0.3) -> float | None:

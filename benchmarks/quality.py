@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
             axes[0].set(ylabel="Frechet distance, a seed each", ylim=(0, None), title="only to try the command" if given.quick else "")
             axes[0].legend()
 
-        output.figure(given.plot, draw)
+        output.figure(given.plot, draw, quick=given.quick)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ operations, scaling, and the compiled program's counts; each a command of its ow
 its last lines, and the others go on. The exit status says whether any part failed.
 
 DIR gets a file of JSON lines for each benchmark, `training.png`, `trace.tar.gz`, `record.json` with what became of every part, and what
-each printed in `logs/`. A folder that already holds a record is refused, unless --add says to append to it.
+each printed in `logs/`. A folder that already holds something is refused, unless --add says to append to the JSON; the pictures and the
+trace of a second run are `training-2.png` and so on.
 
 Runs under any Python that has JAX: jaxgan need not be installed, `PYTHONPATH=. python -m benchmarks.record` in its source tree is enough.
 """
@@ -59,11 +60,17 @@ class Part(NamedTuple):
     platforms: str | None = None
 
 
-def parts(out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool) -> list[Part]:
-    """What there is to bring back, the most valuable first."""
+def numbered(name: str, number: int) -> str:
+    """The name of a file of the number-th run that a folder records."""
+    stem, dot, ending = name.partition(".")
+    return name if number == 1 else f"{stem}-{number}{dot}{ending}"
+
+
+def parts(out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool, number: int = 1) -> list[Part]:
+    """What there is to bring back, the most valuable first; pictures are named after the run, so that --add replaces none."""
 
     def benchmark(name: str, *words: str, label: str = "", plot: bool = False, **options: Any) -> Part:
-        words += ("--json", str(out / f"{name}.jsonl")) + (("--plot", str(out / f"{name}.png")) if plot and plots else ())
+        words += ("--json", str(out / f"{name}.jsonl")) + (("--plot", str(out / numbered(f"{name}.png", number))) if plot and plots else ())
         return Part(label or name, [["-m", f"benchmarks.{name}", *words, *(["--quick"] if quick else [])]], **options)
 
     def step(preset: str, dtype: str = "float32", on_gpu: bool = False) -> Part:
@@ -77,7 +84,7 @@ def parts(out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool) -> li
         run = ["-m", "jaxgan", "train", preset, "--workdir", str(workdir), "--steps", str(12 if quick else steps)]
         return [*run, "--data.name", "shapes", "--log.tensorboard", "false", *(small if quick else []), *words]
 
-    grid = ["-m", "jaxgan", "sample", "--workdir", str(work / "run"), "--out", str(out / "training.png")]
+    grid = ["-m", "jaxgan", "sample", "--workdir", str(work / "run"), "--out", str(out / numbered("training.png", number))]
     preset, needs = ("digits" if quick else "dcgan-64"), ("orbax.checkpoint", "PIL", "tqdm")
     tests = [str(path) for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text()]
     alone = ["-c", str(ROOT / "pyproject.toml"), "-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider", "-ra", "-q"]
@@ -224,20 +231,23 @@ def main(argv: list[str] | None = None) -> None:
     out = pathlib.Path(given.out).absolute()
     if not 0.0 < given.minutes < 10_000:
         parser.error(f"--minutes {given.minutes} must be above 0; 8 is the default")
-    if out.exists() and not out.is_dir():
-        parser.error(f"--out {out} is a file; name a folder")
-    earlier = out / "record.json"
-    held = earlier.exists() or (out.is_dir() and any(out.glob("*.jsonl")))
-    if held and not given.add:
-        parser.error(f"--out {out} already holds records; name another folder, or append to them with --add")
-    try:
-        runs = json.loads(earlier.read_text())["runs"] if earlier.exists() else []
-    except (ValueError, KeyError, TypeError) as error:
-        parser.error(f"{earlier} cannot be read ({error}); restore it, or name another folder")
     names = [part.name for part in parts(out, out, given.quick, plots=False)]
     if given.only and not any(name.startswith(tuple(given.only.split(","))) for name in names):
         parser.error(f"--only {given.only} names no part; they are {', '.join(names)}")
-    (out / "logs").mkdir(parents=True, exist_ok=True)
+    earlier = out / "record.json"
+    try:
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+        held = {path.name for path in out.iterdir()} - {"logs"}
+    except OSError as error:
+        parser.error(f"--out {out} cannot be written: {error.strerror}; name another folder")
+    if held and not given.add:
+        parser.error(f"--out {out} already holds records or other files; name another folder, or add to them with --add")
+    try:
+        runs = json.loads(earlier.read_text())["runs"] if earlier.exists() else []
+        if not isinstance(runs, list):
+            raise ValueError("runs is no list")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        parser.error(f"{earlier} cannot be read ({error}); restore it, or name another folder")
 
     with source_tree() as tree, tempfile.TemporaryDirectory(prefix="jaxgan-record-") as temporary:
         work, variables = pathlib.Path(temporary), environment(tree)
@@ -250,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
         output.print_machine(about)
         found: list[dict[str, Any]] = []
         runs.append({"benchmark": "record", "quick": given.quick, "minutes": given.minutes, "parts": found, **about})
-        chosen = parts(out, work, given.quick, plots=_installed("matplotlib"))
+        chosen, trace = parts(out, work, given.quick, _installed("matplotlib"), len(runs)), numbered("trace.tar.gz", len(runs))
         if given.only:
             chosen = [part for part in chosen if part.name.startswith(tuple(given.only.split(",")))]
 
@@ -268,8 +278,8 @@ def main(argv: list[str] | None = None) -> None:
             log = out / "logs" / f"{len(runs)}-{part.name.replace(' ', '-')}.txt"
             result = run(part, log, variables, remaining)
             note(part.name, **result, command=part.commands)
-            if part.name == "profile" and (reason := archive(work / "profiled" / "profile", out / "trace.tar.gz")):
-                note("trace.tar.gz", "skipped" if result["status"] == "failed" else "failed", reason)
+            if part.name == "profile" and (reason := archive(work / "profiled" / "profile", out / trace)):
+                note(trace, "skipped" if result["status"] == "failed" else "failed", reason)
         for name, module in (("peers of train_step", "torch"), ("Triton's kernels", "jax_triton"), ("plots", "matplotlib")):
             if not _installed(module):
                 note(name, "skipped", f"{module} is not installed")

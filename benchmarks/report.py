@@ -99,9 +99,10 @@ def loop(records: list[Record]) -> str:
         times = cost.get("ms_per_step", {})
         inputs = [_spread(last.get(f"input_{kind}", {}), 0) for kind in ("resident", "streamed")]
         adds, between = (f"{_shown(cost[name], 2)} %" if cost.get(name) else MISSING for name in ("samples", "samples_between_steps"))
-        rows.append([f"{device}, `{preset}`", *[_shown(times.get(kind), 3) for kind in ("bare", "loop")], adds, between, *inputs])
+        rounds = f", {len(cost['samples'])} rounds" if cost.get("samples") else ""
+        rows.append([f"{device}, `{preset}`{rounds}", *[_shown(times.get(kind), 3) for kind in ("bare", "loop")], adds, between, *inputs])
     head = ["device, preset", "bare step, ms", "in the loop, ms", "the loop adds", "between steps, of the loop's time"]
-    return _table([*head, "input, resident: images/s", "streamed"], rows)
+    return _table([*head, "input, resident: images/s", "streamed"], rows) + _measured_at(mine)
 
 
 def compiled(counts: dict[str, Any]) -> str:
@@ -174,7 +175,7 @@ def quality(records: list[Record]) -> str:
         rows.append([f"`{preset}`", str(len(last)), _shown(distances, 1), f"{100 * min(rarest):.1f} %"])
     if mine:
         rows.append(["training images instead of samples", "", f"{mine[-1]['real_frechet_distance']:.1f}", ""])
-    return _table(["preset", "seeds", "Frechet distance", "rarest digit, least of the seeds"], rows)
+    return _table(["preset", "seeds", "Frechet distance", "rarest digit, least of the seeds"], rows) + _measured_at(mine)
 
 
 def startup(records: list[Record]) -> str:
@@ -186,7 +187,7 @@ def startup(records: list[Record]) -> str:
         times = last["seconds"]
         added = [ours - base for base, ours in zip(times["base"], times["jaxgan"])]
         rows.append([device, f"`{preset}`", _shown(added, 2), _shown(times["cold"], 1), _shown(times["warm"], 1)])
-    return _table(["device", "preset", "`import jaxgan` adds, s", "first step, cold cache, s", "warm cache, s"], rows)
+    return _table(["device", "preset", "`import jaxgan` adds, s", "first step, cold cache, s", "warm cache, s"], rows) + _measured_at(mine)
 
 
 def all_tables(folder: pathlib.Path) -> dict[str, Callable[[], str]]:
@@ -194,7 +195,17 @@ def all_tables(folder: pathlib.Path) -> dict[str, Callable[[], str]]:
     records, path = load(folder), folder / "compiled.json"
     counts = _counts(path)
     made: dict[str, Callable[[], str]] = {"compiled": lambda: compiled(counts)}
-    return made | {t.__name__: lambda t=t: t(records) for t in (train_step, loop, scaling, kernels, quality, startup)}
+    made |= {t.__name__: lambda t=t: t(records) for t in (train_step, loop, scaling, kernels, quality, startup)}
+    return {name: lambda name=name, make=make: _told(f"the table {name!r}", folder, make) for name, make in made.items()}
+
+
+def _told(what: str, folder: pathlib.Path, make: Callable[[], Any]) -> Any:
+    """What `make` gives; whatever a damaged record makes of it becomes a `ValueError` of one line."""
+    try:
+        return make()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{what} cannot be made from the records in {folder} ({reason}); mend or remove the damaged record") from None
 
 
 def _counts(path: pathlib.Path) -> dict[str, Any]:
@@ -218,8 +229,17 @@ def _caption(device: str, records: list[Record]) -> str:
     last = records[-1]
     versions = ", ".join(f"{n} {last['versions'][n]}" for n in ("jax", "torch") if n in last.get("versions", {}))
     driver = f", driver {last['driver']}" if last.get("driver") else f", {last.get('cores', 'unknown')} cores"
-    commits = ", ".join(_unique(r.get("commit") or "unknown" for r in records))
-    return f"{device}{driver}; {versions}; measured at {commits}"
+    return f"{device}{driver}; {versions}; {_commits(records)}"
+
+
+def _commits(records: list[Record]) -> str:
+    return f"measured at {', '.join(_unique(r.get('commit') or 'unknown' for r in records))}"
+
+
+def _measured_at(records: list[Record]) -> str:
+    """A paragraph below a table; of the last record of each preset, as in the table."""
+    last = {(_device(r), r["preset"], r.get("what"), r.get("seed")): r for r in records}
+    return f"\n\n{_commits(list(last.values()))}" if last else ""
 
 
 def _device(record: Record) -> str:
@@ -307,22 +327,25 @@ def main(argv: list[str] | None = None) -> None:
             for name, made in tables.items():
                 print(f"<!-- results: {name} -->\n{made()}\n<!-- end -->\n")
             return
-        text = readme.read_text()
+        with readme.open(encoding="utf-8", newline="") as file:  # its line endings stay as they are
+            text = file.read()
         new = fill(text, tables)
-    except (ValueError, KeyError, TypeError) as error:
-        missing = f"a record of {folder} lacks the field or table {error}" if isinstance(error, KeyError) else str(error)
-        sys.exit(f"benchmarks.report: {missing}")
+        with_plots = not given.check and importlib.util.find_spec("matplotlib") is not None
+        drawn = _told("a plot", folder, lambda: plots(folder)) if with_plots else []
+    except UnicodeDecodeError as error:
+        sys.exit(f"benchmarks.report: {readme} is no UTF-8 text ({error.reason} at byte {error.start}); mend it, or name another --readme")
+    except (ValueError, OSError) as error:
+        sys.exit(f"benchmarks.report: {error}")
     if given.check:
         if new != text:
             sys.exit(f"{readme} is not what the records in {folder} say; run python -m benchmarks.report")
         print(f"{readme}: {len(re.findall('<!-- results:', text))} tables are what the records in {folder} say")
         return
-    readme.write_text(new)
+    if new != text:
+        with readme.open("w", encoding="utf-8", newline="") as file:
+            file.write(new)
     print(f"{readme}: {len(re.findall('<!-- results:', new))} tables")
-    if importlib.util.find_spec("matplotlib") is None:
-        print("plots are left out: matplotlib is not installed (extra bench)")
-    else:
-        print(*plots(folder), sep="\n")
+    print(*drawn if with_plots else ["plots are left out: matplotlib is not installed (extra bench)"], sep="\n")
 
 
 if __name__ == "__main__":

@@ -195,7 +195,9 @@ def draw(rows: list[dict[str, Any]], rates: dict[int, list[float]], fake: bool, 
     else:
         bounds = [[100 * row[f"efficiency_{name}"] for row in rows] for name in ("no_overlap", "full_overlap")]
         predicted_.fill_between(gpus, *bounds, alpha=0.4)
-        predicted_.set(ylabel="efficiency %", ylim=(0, 105), title="predicted")
+        for bound, text in zip(bounds, ("no overlap", "full overlap")):
+            predicted_.annotate(text, (gpus[0], bound[0]), fontsize="small")
+        predicted_.set(ylabel="efficiency %", ylim=(0, 110), title="predicted")
     predicted_.set(xlabel="GPUs", xscale="log")
     predicted_.set_xticks(gpus, [str(count) for count in gpus])
     predicted_.minorticks_off()
@@ -283,26 +285,27 @@ def main(argv: list[str] | None = None) -> None:
     rows = predicted(step_s, given.batch_per_device, size, count, links)
     show_prediction(rows, source)
 
-    shared = output.subject("scaling", given.preset, config) | {"batch_per_device": given.batch_per_device, **about}
+    shared = {"batch_per_device": given.batch_per_device, **about}
     parts: list[dict[str, Any]] = [
-        {"part": "weak", "devices": n, "batch_size": n * given.batch_per_device, "fake_devices": fake}
+        {"part": "weak", "devices": n, "fake_devices": fake}
         | {"samples": samples, "steps_per_round": given.steps, "steps_per_s": output.spread(samples)["median"]}
         for n, samples in found["rates"].items()
     ]
     parts.append({"part": "collectives", "devices": max(found["rates"]), "bytes": size, "count": count, "parameter_bytes": parameters})
     parts[-1]["collectives"] = found["collectives"]
-    parts.append({"part": "prediction", "step_s": step_s, "source": source, "links": links._asdict(), "rows": rows})
+    parts.append({"part": "prediction", "devices": 1, "step_s": step_s, "source": source, "links": links._asdict(), "rows": rows})
     if given.processes:
         two = compare_processes(given.preset, config, given)
         print(f"processes on localhost, batch {two['batch_size']}, on this machine's cores: images/s")
         for n, samples in two["samples"].items():
             print(f"  {n} process{'es' * (n > 1):2s} {output.shown(samples, 0):>26s}")
         print(f"  their losses differ by at most {two['largest_difference']:.1e} of their size")
-        parts.append({"part": "processes", **two})
+        parts.append({"part": "processes", "devices": 2, **two})
     for part in parts:
-        output.append(given.json, {**shared, **part})
+        batch = dataclasses.replace(config, batch_size=part["devices"] * given.batch_per_device)
+        output.append(given.json, {**output.subject("scaling", given.preset, batch), **shared, **part})
     if given.plot:
-        output.figure(given.plot, lambda axes: draw(rows, found["rates"], fake, axes), columns=2)
+        output.figure(given.plot, lambda axes: draw(rows, found["rates"], fake, axes), columns=2, quick=given.quick)
 
 
 if __name__ == "__main__":

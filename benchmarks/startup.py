@@ -45,9 +45,10 @@ def main(argv: list[str] | None = None) -> None:
     output.check(parser, given)
     if given.preset not in PRESETS:
         parser.error(f"unknown preset {given.preset!r}; use {', '.join(PRESETS)}")
+    if given.rounds < 1:
+        parser.error(f"--rounds {given.rounds} is too small; use 1 or more")
     rounds = 1 if given.quick else given.rounds
-    if rounds < 1:
-        parser.error(f"--rounds {rounds} is too small; use 1 or more")
+    about = output.machine(given.quick)
     times: dict[str, list[float]] = {"base": [], "jaxgan": [], "cold": [], "warm": []}
     for _ in range(rounds):
         times["base"].append(seconds("-c", IMPORTS))
@@ -55,7 +56,6 @@ def main(argv: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name in ("cold", "warm"):
                 times[name].append(seconds("-c", FIRST_STEP, given.preset, JAX_COMPILATION_CACHE_DIR=folder))
-    about = output.machine(given.quick)
     output.print_machine(about)
     added = [ours - base for base, ours in zip(times["base"], times["jaxgan"])]
     print(f"seconds, median (least to greatest) of {rounds} processes")
@@ -66,15 +66,17 @@ def main(argv: list[str] | None = None) -> None:
     record = output.subject("startup", given.preset, PRESETS[given.preset][1]) | {"seconds": times, "added": added}
     output.append(given.json, record | about)
     if given.plot:
-        bars = {"import jax, flax, optax": times["base"], "jaxgan adds": added, "first step, cold": times["cold"], "warm": times["warm"]}
+        bars = {"import jax, flax, optax": times["base"], "import jaxgan adds": added}
+        bars |= {"first step, cold cache": times["cold"], "first step, warm cache": times["warm"]}
 
         def draw(axes: list[Any]) -> None:
             for at, values in enumerate(bars.values()):
                 axes[0].plot(values, [at] * len(values), "o")
             axes[0].set_yticks(range(len(bars)), list(bars))
-            axes[0].set(xlabel="seconds from the start of Python", title=about["device"], xlim=(0, None))
+            axes[0].set(xlabel="seconds", title=f"{given.preset}, {about['device']}")
+            axes[0].invert_yaxis()
 
-        output.figure(given.plot, draw, width=6.0)
+        output.figure(given.plot, draw, width=6.0, quick=given.quick)
 
 
 if __name__ == "__main__":

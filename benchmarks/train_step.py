@@ -5,11 +5,13 @@ process of its own, started once; rounds go from one to the other, so that a cha
 keeps freed memory, as `jaxgan train` does; `torch-eager+malloc` is PyTorch with that very setting of the C library, which no PyTorch
 script has by default.
 
+All train on the same kind of input, random pixels that lie on the device: this times steps, `benchmarks.loop` times input.
+
 Columns: steps and images a second; seconds for a thousand images; seconds that the first steps took longer than later ones (compile);
 the most memory in use, of the device, or on a CPU of the whole process with its libraries and data; the share of the device's arithmetic
-that the model's products and convolutions use, of the data sheet's rate where `benchmarks.flops` knows the device, else of a large
-matrix product measured in the same run; the share of time in which the device waits for Python; jaxgan's rate over the provider's,
-round by round.
+that the model's products and convolutions use (used, in JSON `utilisation`), of the data sheet's rate where `benchmarks.flops` knows the
+device, else of a large matrix product measured in the same run; the share of time in which the device waits for Python (waits, in JSON
+`host_gap`); jaxgan's rate over the provider's: the median of the rounds' ratios. `samples` in JSON are steps a second.
 """
 
 import argparse
@@ -194,7 +196,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{provider} could not be measured: {error}", flush=True)
         failed, made = failed or bool(errors), made + new
     if given.plot and made:
-        output.figure(given.plot, lambda axes: draw(made, axes), columns=len(chosen))
+        output.figure(given.plot, lambda axes: draw(made, axes), columns=len(chosen), quick=given.quick)
     if failed:
         sys.exit(1)
 

@@ -250,8 +250,7 @@ class Recorder:
             self._stop(state)
         if self._state == "waiting":
             most = max(self._seen.values(), default=0)
-            begins = f"after {WARM_UP} dispatches of equally many steps, {TRACED} before an interval ends or with the next one"
-            self._lines = [f"no profile: it begins {begins}; this run had {most} dispatches; use more --steps"]
+            self._lines = [f"no profile: this run had {most} dispatches of equally many steps, {WARM_UP + TRACED} are enough"]
         if self._state == "traced":
             try:
                 self._lines = self._summary()

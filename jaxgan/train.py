@@ -67,6 +67,8 @@ def train(
             folder = held.enter_context(_owned(workdir)) if first else None
             if folder:
                 _check_workdir(workdir, config, must_resume)
+                if profiled and not (workdir / "profile").is_dir() and os.path.lexists(workdir / "profile"):
+                    raise ConfigError(f"{workdir / 'profile'} is no folder, where --profile writes; move it away or leave out --profile")
             feed = data.load(config, progress and first, parallel.own_share(config.batch_size))
             if folder and (max(checkpoint.steps_in(folder), default=0) < config.steps or not (workdir / "config.json").exists()):
                 records.write_json(workdir / "config.json", to_dict(config))

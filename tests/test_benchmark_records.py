@@ -196,7 +196,7 @@ def test_a_part_that_fails_or_never_ends_is_told_with_its_last_lines(tmp_path):
 
 
 def test_record_brings_back_a_file_for_each_benchmark_and_says_what_became_of_all(tmp_path, monkeypatch, capsys):
-    def parts(out, work, quick, plots):
+    def parts(out, work, quick, plots, number=1):
         write = f"open({str(out / 'good.jsonl')!r}, 'a').write('{{}}' + chr(10))"
         return [part("bad", "raise SystemExit(1)"), part("good", write), part("for a GPU", "", on_gpu=True)]
 
@@ -216,6 +216,29 @@ def test_record_brings_back_a_file_for_each_benchmark_and_says_what_became_of_al
     assert ended.value.code == 0
     assert len(json.loads((tmp_path / "out" / "record.json").read_text())["runs"]) == 2
     assert (tmp_path / "out" / "good.jsonl").read_text() == "{}\n{}\n"  # the earlier line is still there
+
+
+def test_a_second_run_in_a_folder_replaces_no_picture_and_no_trace(tmp_path):
+    written = lambda number: {
+        word for part in record.parts(tmp_path, tmp_path, True, True, number) for words in part.commands for word in words if ".png" in word
+    }
+    assert len(written(1)) >= 2 and not written(1) & written(2)
+    assert record.numbered("trace.tar.gz", 1) == "trace.tar.gz" and record.numbered("trace.tar.gz", 2) == "trace-2.tar.gz"
+
+
+@pytest.mark.parametrize("name", ["trace.tar.gz", "training.png", "record.json"])
+def test_a_folder_with_anything_in_it_is_no_place_for_a_record(tmp_path, capsys, name):
+    (tmp_path / name).write_text('{"runs": 5}')
+    with pytest.raises(SystemExit):
+        record.main(["--out", str(tmp_path)])
+    assert "already holds records or other files" in capsys.readouterr().err
+    if name == "record.json":
+        with pytest.raises(SystemExit):
+            record.main(["--out", str(tmp_path), "--add"])
+        assert "cannot be read (runs is no list)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        record.main(["--out", "/dev/null/out"])
+    assert "--out /dev/null/out cannot be written: Not a directory; name another folder" in capsys.readouterr().err
 
 
 def test_the_parts_of_a_record_are_commands_that_exist(tmp_path):
@@ -305,7 +328,7 @@ def test_only_what_stands_between_markers_changes():
     [
         ("a.jsonl", '{"benchmark": "train_step", "preset": "mni', "a.jsonl line 1 is no record"),
         ("a.jsonl", '{"benchmark": "startup", "quick": true}\n[1]\n', "a.jsonl line 2 is no record"),
-        ("a.jsonl", '{"benchmark": "train_step"}\n', "lacks the field or table 'preset'"),
+        ("a.jsonl", '{"benchmark": "train_step"}\n', "the table 'train_step' cannot be made from the records in"),
         ("compiled.json", "{", "compiled.json cannot be read"),
     ],
 )

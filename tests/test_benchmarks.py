@@ -61,6 +61,7 @@ def test_train_step_times_a_preset_beside_its_peers_and_writes_a_line_each(tmp_p
         (["--dtype", "float8"], "dtype: unknown dtype 'float8'"),
         (["--rounds", "0"], "--rounds 0 is too small; use 1 or more"),
         (["--json", "/nowhere/out.jsonl"], "its folder does not exist; make it first"),
+        (["--plot", "out.jpg"], "--plot out.jpg does not end in .png"),
     ],
 )
 def test_train_step_refuses_what_it_cannot_time_in_one_line(words, text, capsys, monkeypatch):

@@ -9,6 +9,7 @@ from conftest import assert_equal_trees
 
 from jaxgan import profile, train
 from jaxgan.config import replace
+from jaxgan.errors import ConfigError
 from jaxgan.profile import Operation
 from jaxgan.records import read_metrics
 
@@ -142,10 +143,15 @@ def test_a_profile_that_cannot_be_is_one_line_and_costs_no_run(tmp_path, small, 
     state = train.train(replace(small, {"steps": 3}), tmp_path / "short", profiled=True)
     said = capsys.readouterr().out.splitlines()
     assert int(state.step) == 3 and sum("no profile: " in line for line in said) == 1
-    begins = "after 3 dispatches of equally many steps, 5 before an interval ends or with the next one"
-    assert f"no profile: it begins {begins}; this run had 3 dispatches; use more --steps" in said
-    (tmp_path / "file").mkdir()
-    (tmp_path / "file" / "profile").write_text("")
+    assert "no profile: this run had 3 dispatches of equally many steps, 8 are enough" in said
+    (tmp_path / "file" / "profile").mkdir(parents=True)
+    (tmp_path / "file" / "profile" / "plugins").write_text("")
     state = train.train(replace(small, {"steps": 8}), tmp_path / "file", profiled=True)
     said = capsys.readouterr().out.splitlines()
-    assert int(state.step) == 8 and sum("no profile: " in line and "File exists" in line for line in said) == 1
+    assert int(state.step) == 8 and sum("no profile: " in line and "is not a directory" in line for line in said) == 1
+
+
+def test_a_profile_that_has_no_place_is_refused_before_anything_is_compiled(tmp_path, small):
+    (tmp_path / "profile").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="profile is no folder, where --profile writes; move it away or leave out --profile"):
+        train.train(small, tmp_path, profiled=True)
