@@ -100,8 +100,8 @@ def loop_seconds(config: Any, steps: int, folder: pathlib.Path) -> Spent:
     return since(started, between)
 
 
-def bare_run(config: Any) -> Any:
-    """A function (steps) -> `Spent` of the bare step, which has been compiled."""
+def bare_seconds(config: Any, steps: int) -> Spent:
+    """Of `steps` bare steps, after an interval in which the step was compiled."""
     import jax
 
     from jaxgan import data, game, parallel
@@ -128,7 +128,7 @@ def bare_run(config: Any) -> Any:
         return since(start)
 
     run(config.log.every)
-    return run
+    return run(steps)
 
 
 def input_rate(config: Any, batches: int) -> float:
@@ -198,7 +198,7 @@ def overhead(config: Any, steps: int, rounds: int) -> dict[str, list[Spent]]:
         for which in ("loop", "bare") if i % 2 == 0 else ("bare", "loop"):
             with tempfile.TemporaryDirectory() as folder:
                 # Each begins anew: which memory a state and a program happened to get lasts as long as they do.
-                took[which].append(bare_run(config)(steps) if which == "bare" else loop_seconds(config, steps, pathlib.Path(folder)))
+                took[which].append(bare_seconds(config, steps) if which == "bare" else loop_seconds(config, steps, pathlib.Path(folder)))
     return took
 
 

@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
                 axes[0].plot([at] * len(distances), distances, "o")
             axes[0].axhline(floor, color="grey", linewidth=0.5, label="training images")
             axes[0].set_xticks(range(len(found)), list(found))
-            axes[0].set(ylabel="Frechet distance, a seed each", ylim=(0, None), title="only to try the command" if given.quick else "")
+            axes[0].set(ylabel="Frechet distance, a seed each", ylim=(0, None))
             axes[0].legend()
 
         output.figure(given.plot, draw, quick=given.quick)

@@ -236,8 +236,9 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--only {given.only} names no part; they are {', '.join(names)}")
     earlier = out / "record.json"
     try:
-        (out / "logs").mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in out.iterdir()} - {"logs"}
+        held = out.is_dir() and any(path.name != "logs" for path in out.iterdir())
+        if given.add or not held:
+            (out / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out {out} cannot be written: {error.strerror}; name another folder")
     if held and not given.add:

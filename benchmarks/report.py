@@ -86,15 +86,16 @@ def _steps_of(device: str, records: list[Record]) -> str:
             cells += [_number(ours.get("s_per_kimg"), 3), _number(ours.get("compile_s"), 1), _number(ours.get("peak_bytes"), 0, 2**20)]
             rows.append([what, *cells, _percent(ours.get("utilisation")), _percent(ours.get("host_gap"))])
     head = ["preset, batch, dtype", "jaxgan, steps/s", *[f"{p}; jaxgan is" for p in peers], "s/kimg", "compile s", "peak MiB"]
-    return f"{_caption(device, records)}\n\n" + _table([*head, "of peak FLOP/s", "device waits"], rows)
+    return f"{_caption(device, list(last.values()))}\n\n" + _table([*head, "of peak FLOP/s", "device waits"], rows)
 
 
 def loop(records: list[Record]) -> str:
     """What the training loop adds to its step."""
     mine = [r for r in records if r["benchmark"] == "loop"]
-    rows = []
+    rows, used = [], []
     for device, preset in _unique((_device(r), r["preset"]) for r in mine):
         last = {r.get("what"): r for r in mine if (_device(r), r["preset"]) == (device, preset)}
+        used += last.values()
         cost = last.get("overhead", {})
         times = cost.get("ms_per_step", {})
         inputs = [_spread(last.get(f"input_{kind}", {}), 0) for kind in ("resident", "streamed")]
@@ -102,7 +103,7 @@ def loop(records: list[Record]) -> str:
         rounds = f", {len(cost['samples'])} rounds" if cost.get("samples") else ""
         rows.append([f"{device}, `{preset}`{rounds}", *[_shown(times.get(kind), 3) for kind in ("bare", "loop")], adds, between, *inputs])
     head = ["device, preset", "bare step, ms", "in the loop, ms", "the loop adds", "between steps, of the loop's time"]
-    return _table([*head, "input, resident: images/s", "streamed"], rows) + _measured_at(mine)
+    return _table([*head, "input, resident: images/s", "streamed"], rows) + _measured_at(used)
 
 
 def compiled(counts: dict[str, Any]) -> str:
@@ -168,26 +169,27 @@ def kernels(records: list[Record]) -> str:
 def quality(records: list[Record]) -> str:
     """Frechet distances over seeds."""
     mine = [r for r in records if r["benchmark"] == "quality"]
-    rows = []
+    rows, used = [], []
     for preset in _unique(r["preset"] for r in mine):
         last = {r["seed"]: r for r in mine if r["preset"] == preset}
+        used += last.values()
         distances, rarest = ([r[name] for r in last.values()] for name in ("frechet_distance", "rarest_class"))
         rows.append([f"`{preset}`", str(len(last)), _shown(distances, 1), f"{100 * min(rarest):.1f} %"])
     if mine:
         rows.append(["training images instead of samples", "", f"{mine[-1]['real_frechet_distance']:.1f}", ""])
-    return _table(["preset", "seeds", "Frechet distance", "rarest digit, least of the seeds"], rows) + _measured_at(mine)
+    return _table(["preset", "seeds", "Frechet distance", "rarest digit, least of the seeds"], rows) + _measured_at(used)
 
 
 def startup(records: list[Record]) -> str:
     """Seconds until something happens."""
     mine = [r for r in records if r["benchmark"] == "startup"]
-    rows = []
-    for device, preset in _unique((_device(r), r["preset"]) for r in mine):
-        last = [r for r in mine if (_device(r), r["preset"]) == (device, preset)][-1]
-        times = last["seconds"]
+    last, rows = {(_device(r), r["preset"]): r for r in mine}, []
+    for (device, preset), record in last.items():
+        times = record["seconds"]
         added = [ours - base for base, ours in zip(times["base"], times["jaxgan"])]
         rows.append([device, f"`{preset}`", _shown(added, 2), _shown(times["cold"], 1), _shown(times["warm"], 1)])
-    return _table(["device", "preset", "`import jaxgan` adds, s", "first step, cold cache, s", "warm cache, s"], rows) + _measured_at(mine)
+    head = ["device", "preset", "`import jaxgan` adds, s", "first step, cold cache, s", "warm cache, s"]
+    return _table(head, rows) + _measured_at(list(last.values()))
 
 
 def all_tables(folder: pathlib.Path) -> dict[str, Callable[[], str]]:
@@ -237,9 +239,8 @@ def _commits(records: list[Record]) -> str:
 
 
 def _measured_at(records: list[Record]) -> str:
-    """A paragraph below a table; of the last record of each preset, as in the table."""
-    last = {(_device(r), r["preset"], r.get("what"), r.get("seed")): r for r in records}
-    return f"\n\n{_commits(list(last.values()))}" if last else ""
+    """A paragraph below a table that is made of these records."""
+    return f"\n\n{_commits(records)}" if records else ""
 
 
 def _device(record: Record) -> str:
@@ -275,13 +276,13 @@ def _unique(values: Iterable[Any]) -> list[Any]:
 def plots(folder: pathlib.Path) -> list[pathlib.Path]:
     """Draws what the records of a folder support: how many times faster jaxgan is, for each device; kernels of a step before and now."""
     steps = [r for r in load(folder) if r["benchmark"] == "train_step" and r.get("ratios") and r["provider"] != "jaxgan"]
-    made, devices = [], _unique(map(_device, steps))
+    name = lambda r: f"{r['preset']} {r['batch_size']} {r.get('dtype', 'float32')} / {r['provider']}"
+    panels = {device: {name(r): r["ratios"] for r in steps if _device(r) == device} for device in _unique(map(_device, steps))}
+    made = []
     if steps:
 
         def ratios(axes: list[Any]) -> None:
-            for axis, device in zip(axes, devices):
-                names = lambda r: f"{r['preset']} {r['batch_size']} {r.get('dtype', 'float32')} / {r['provider']}"
-                last = {names(r): r["ratios"] for r in steps if _device(r) == device}
+            for axis, (device, last) in zip(axes, panels.items()):
                 for at, samples in enumerate(last.values()):
                     axis.plot(samples, [at] * len(samples), "o", color="tab:blue")
                 axis.axvline(1.0, color="grey", linewidth=0.5)
@@ -290,8 +291,7 @@ def plots(folder: pathlib.Path) -> list[pathlib.Path]:
                 axis.invert_yaxis()
 
         made.append(folder / "train_step.png")
-        rows = max(len({(r["preset"], r["batch_size"], r.get("dtype"), r["provider"]) for r in steps if _device(r) == d}) for d in devices)
-        output.figure(str(made[-1]), ratios, columns=len(devices), width=6.5, height=1.2 + 0.22 * rows)
+        output.figure(str(made[-1]), ratios, columns=len(panels), width=6.5, height=1.2 + 0.22 * max(map(len, panels.values())))
     path = folder / "compiled.json"
     counts = _counts(path)
     if counts.get("now"):

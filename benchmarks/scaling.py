@@ -151,7 +151,6 @@ def compare_processes(name: str, config: Config, given: argparse.Namespace) -> d
             found[count] = trained(count, name, changes, f"{folder}/{count}")
     losses = [[record[loss] for record in found[count] for loss in ("loss_discriminator", "loss_generator")] for count in (1, 2)]
     return {
-        "batch_size": changes["batch_size"],
         "samples": {count: [record["images_per_second"] for record in records[1:]] for count, records in found.items()},
         "largest_difference": max(abs(a - b) / abs(a) for a, b in zip(*losses)),
     }
@@ -296,7 +295,7 @@ def main(argv: list[str] | None = None) -> None:
     parts.append({"part": "prediction", "devices": 1, "step_s": step_s, "source": source, "links": links._asdict(), "rows": rows})
     if given.processes:
         two = compare_processes(given.preset, config, given)
-        print(f"processes on localhost, batch {two['batch_size']}, on this machine's cores: images/s")
+        print(f"processes on localhost, batch {2 * given.batch_per_device}, on this machine's cores: images/s")
         for n, samples in two["samples"].items():
             print(f"  {n} process{'es' * (n > 1):2s} {output.shown(samples, 0):>26s}")
         print(f"  their losses differ by at most {two['largest_difference']:.1e} of their size")

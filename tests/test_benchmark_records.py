@@ -231,7 +231,7 @@ def test_a_folder_with_anything_in_it_is_no_place_for_a_record(tmp_path, capsys,
     (tmp_path / name).write_text('{"runs": 5}')
     with pytest.raises(SystemExit):
         record.main(["--out", str(tmp_path)])
-    assert "already holds records or other files" in capsys.readouterr().err
+    assert "already holds records or other files" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
     if name == "record.json":
         with pytest.raises(SystemExit):
             record.main(["--out", str(tmp_path), "--add"])

@@ -283,7 +283,7 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_survives(tmp_path):
     flags = small_flags(steps=10, **{"model.latent_size": 1024})
     assert run("train", "--workdir", str(tmp_path), *flags).returncode == 0
     process = start("train", "--workdir", str(tmp_path), *flags, "--steps", "20")
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))  # a checkpoint has 280 kB, each log less than 20
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))  # a checkpoint has 300 kB, each log less than 20
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1, err
