@@ -11,7 +11,12 @@ def commands() -> dict[str, str]:
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         source = path.read_text()
         if path.stem != "__main__" and "\ndef main(" in source:
-            found[path.stem] = (ast.get_docstring(ast.parse(source)) or "").split("\n")[0].split(": `python")[0].rstrip(".")
+            found[path.stem] = (
+                (ast.get_docstring(ast.parse(source)) or "")
+                .split("\n")[0]
+                .split(": `python")[0]
+                .rstrip(".")
+            )
     return found
 
 
@@ -19,7 +24,11 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     known = commands()
     if words and words[0] not in ("--help", "-h"):
-        hint = f"use python -m benchmarks.{words[0]}" if words[0] in known else f"use {', '.join(known)}"
+        hint = (
+            f"use python -m benchmarks.{words[0]}"
+            if words[0] in known
+            else f"use {', '.join(known)}"
+        )
         sys.exit(f"benchmarks: {words[0]!r} is not taken here; {hint}")
     width = max(map(len, known))
     for name, line in known.items():

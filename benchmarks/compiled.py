@@ -62,7 +62,11 @@ NAMES = {"h100": "NVIDIA H100 80GB HBM3", "a100": "NVIDIA A100-SXM4-80GB"}
 LAUNCH_US = 2.5
 STEPS = 25  # in a dispatch, as on a GPU
 BASELINE = pathlib.Path(__file__).parent / "results" / "compiled.json"
-SLACK = {"scratch_bytes": (1.05, 0), "bytes": (1.02, 0), "kernels": (1.0, 1)}  # field -> (times, and so many more)
+SLACK = {
+    "scratch_bytes": (1.05, 0),
+    "bytes": (1.02, 0),
+    "kernels": (1.0, 1),
+}  # field -> (times, and so many more)
 NOT_IN_BASELINE = ("operations", "kinds", "launch_bound_us")
 
 
@@ -73,10 +77,14 @@ def compile_for(target: str, function: Any, *arguments: Any, donate: tuple[int, 
     import jax
     from jax.experimental import topologies
 
-    topology = topologies.get_topology_desc(platform="cuda", target_config=TARGETS[target], topology="1x1x1")
+    topology = topologies.get_topology_desc(
+        platform="cuda", target_config=TARGETS[target], topology="1x1x1"
+    )
     mesh = topologies.make_mesh(topo=topology, mesh_shape=(1,), axis_names=("x",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments)
+    shapes = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments
+    )
     return jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
 
 
@@ -84,7 +92,10 @@ def counted(found: list[Launch], target: str, dtype: str = "float32") -> dict[st
     """The counts of a program's kernels, and the bounds on its time on a target."""
     return {
         "kernels": len(found),
-        "cudnn_calls": {kind: sum(l.convolution == kind for l in found) for kind in ("forward", "backward_input", "backward_filter")},
+        "cudnn_calls": {
+            kind: sum(l.convolution == kind for l in found)
+            for kind in ("forward", "backward_input", "backward_filter")
+        },
         "triton_calls": sum(l.kind == "triton" for l in found),
         "zero_dilated": sum(l.zero_dilated for l in found),
         "transposes": sum(l.kind == "transpose" for l in found),
@@ -115,7 +126,9 @@ def compiled_step(preset_name: str, target: str = "h100", **changes: Any) -> tup
     validate(config, 1)
     game, data = make_game(config), config.data
     run = parallel.many_steps(make_step(game), lambda resident, item: {"image": resident[item]})
-    images = jax.ShapeDtypeStruct((60_000, data.image_size, data.image_size, config.model.channels), "uint8")
+    images = jax.ShapeDtypeStruct(
+        (60_000, data.image_size, data.image_size, config.model.channels), "uint8"
+    )
     items = jax.ShapeDtypeStruct((STEPS, config.batch_size), "int32")
     state = jax.eval_shape(lambda: init(game, jax.random.key(0)))
     program = compile_for(target, run, state, (images, items), donate=(0,))
@@ -139,7 +152,9 @@ def exceeded(name: str, found: dict[str, Any], allowed: dict[str, Any]) -> list[
             continue
         factor, more = SLACK.get(field, (1.0, 0))
         if field not in ("flops", "roofline_us") and found[field] > limit * factor + more:
-            lines.append(f"{name}: {field} is {found[field]}, the baseline {limit}; mend the step, or run with --update and say why")
+            lines.append(
+                f"{name}: {field} is {found[field]}, the baseline {limit}; mend the step, or run with --update and say why"
+            )
     return lines
 
 
@@ -147,9 +162,13 @@ def explain(found: list[Launch], target: str, dtype: str) -> None:
     """Prints the kernels, the slowest by the roofline first."""
     print(f"  {'us':>7s} {'KiB':>9s} {'MFLOP':>8s}  kind         from")
     for launch in sorted(found, key=lambda l: -roofline_us(l, target, dtype)):
-        kind = (launch.convolution or launch.kind) + (" zero-dilated" if launch.zero_dilated else "")
+        kind = (launch.convolution or launch.kind) + (
+            " zero-dilated" if launch.zero_dilated else ""
+        )
         where = launch.scope.removeprefix("jit(run)/while/body/closed_call/") or launch.name
-        print(f"  {roofline_us(launch, target, dtype):7.2f} {launch.bytes / 1024:9.1f} {launch.flops / 1e6:8.1f}  {kind:12s} {where}")
+        print(
+            f"  {roofline_us(launch, target, dtype):7.2f} {launch.bytes / 1024:9.1f} {launch.flops / 1e6:8.1f}  {kind:12s} {where}"
+        )
 
 
 def plot(records: list[dict[str, Any]], path: str) -> None:
@@ -162,15 +181,27 @@ def plot(records: list[dict[str, Any]], path: str) -> None:
             heights = [r["kinds"].get(kind, 0) for r in records]
             axes[0].bar(labels, heights, bottom=below, label=kind)
             below = [a + b for a, b in zip(below, heights)]
-        axes[0].set(ylabel="kernels in a step", title=f"{records[0]['target']}, batch {records[0]['batch_size']}")
+        axes[0].set(
+            ylabel="kernels in a step",
+            title=f"{records[0]['target']}, batch {records[0]['batch_size']}",
+        )
         axes[0].margins(y=0.3)
         axes[1].margins(y=0.25)
         axes[0].legend(fontsize="x-small")
         at = range(len(records))
-        axes[1].bar([i - 0.2 for i in at], [r["roofline_us"] for r in records], 0.4, label="roofline")
-        axes[1].bar([i + 0.2 for i in at], [r["launch_bound_us"] for r in records], 0.4, label=f"launches, assumed {LAUNCH_US} us each")
+        axes[1].bar(
+            [i - 0.2 for i in at], [r["roofline_us"] for r in records], 0.4, label="roofline"
+        )
+        axes[1].bar(
+            [i + 0.2 for i in at],
+            [r["launch_bound_us"] for r in records],
+            0.4,
+            label=f"launches, assumed {LAUNCH_US} us each",
+        )
         axes[1].set_xticks(list(at), labels)
-        axes[1].set(ylabel="us a step, computed", title="computed bounds, not measured", ylim=(0, None))
+        axes[1].set(
+            ylabel="us a step, computed", title="computed bounds, not measured", ylim=(0, None)
+        )
         axes[1].legend(fontsize="x-small")
 
     output.figure(path, draw, columns=2, width=max(4.5, 0.9 * len(records)))
@@ -178,14 +209,26 @@ def plot(records: list[dict[str, Any]], path: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = output.parser("compiled", __doc__, "step")
-    parser.add_argument("presets", nargs="+", metavar="PRESET", help="one or more presets, such as mnist")
-    parser.add_argument("--target", default="h100", choices=TARGETS, help="what to compile for (default: h100)")
-    parser.add_argument("--kernels", help="kinds of fused operations to compare (default: plain,xla,triton)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the networks (default: the preset's)")
+    parser.add_argument(
+        "presets", nargs="+", metavar="PRESET", help="one or more presets, such as mnist"
+    )
+    parser.add_argument(
+        "--target", default="h100", choices=TARGETS, help="what to compile for (default: h100)"
+    )
+    parser.add_argument(
+        "--kernels", help="kinds of fused operations to compare (default: plain,xla,triton)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of the networks (default: the preset's)"
+    )
     parser.add_argument("--batch-size", type=int, help="images per step (default: the preset's)")
     parser.add_argument("--explain", action="store_true", help="list the kernels of each step")
-    parser.add_argument("--check", action="store_true", help=f"fail where a count is larger than in {BASELINE.name}")
-    parser.add_argument("--update", action="store_true", help=f"write the counts to {BASELINE.name}")
+    parser.add_argument(
+        "--check", action="store_true", help=f"fail where a count is larger than in {BASELINE.name}"
+    )
+    parser.add_argument(
+        "--update", action="store_true", help=f"write the counts to {BASELINE.name}"
+    )
     given = parser.parse_args(argv)
     kinds = (given.kernels or ("xla" if given.quick else "plain,xla,triton")).split(",")
     if given.quick:
@@ -194,19 +237,34 @@ def main(argv: list[str] | None = None) -> None:
         if wrong := [name for name in names if name not in known]:
             parser.error(f"unknown {what} {wrong[0]!r}; use {', '.join(known)}")
     if (given.check or given.update) and (given.batch_size or given.target != "h100"):
-        parser.error("--check and --update are of the presets' own batch sizes and an H100; leave out --batch-size, --quick and --target")
+        parser.error(
+            "--check and --update are of the presets' own batch sizes and an H100; leave out --batch-size, --quick and --target"
+        )
     output.check(parser, given)
     if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
-        parser.error("compiling for a GPU needs the CUDA plugin of JAX; install jaxgan with the extra test, cuda12 or cuda13")
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # read when JAX first looks for devices: without a driver it would fail
+        parser.error(
+            "compiling for a GPU needs the CUDA plugin of JAX; install jaxgan with the extra test, cuda12 or cuda13"
+        )
+    os.environ.setdefault(
+        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1"
+    )  # read when JAX first looks for devices: without a driver it would fail
     about = output.machine(given.quick)
     output.print_machine(about)
-    print(f"compiled for an {NAMES[given.target]}, not run; launches are assumed to take {LAUNCH_US} us each")
-    print(f"{'preset':12s} {'operations':10s} kernels  +a dispatch  cudnn fwd/input/filter  triton  zero-dilated  transposes", end="")
+    print(
+        f"compiled for an {NAMES[given.target]}, not run; launches are assumed to take {LAUNCH_US} us each"
+    )
+    print(
+        f"{'preset':12s} {'operations':10s} kernels  +a dispatch  cudnn fwd/input/filter  triton  zero-dilated  transposes",
+        end="",
+    )
     print("  copies  scratch MiB  moved MB   GFLOP  roofline us  launches us")
     wrong, records = [], []
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-    options = {name: value for name, value in (("dtype", given.dtype), ("batch_size", given.batch_size)) if value}
+    options = {
+        name: value
+        for name, value in (("dtype", given.dtype), ("batch_size", given.batch_size))
+        if value
+    }
     for name in given.presets:
         for kind in kinds:
             try:
@@ -234,9 +292,15 @@ def main(argv: list[str] | None = None) -> None:
             known = baseline.get("now", {})
             if given.update:
                 kept = {field: value for field, value in c.items() if field not in NOT_IN_BASELINE}
-                baseline.setdefault("now", {})[key] = kept | {"roofline_us": round(c["roofline_us"], 1)}
+                baseline.setdefault("now", {})[key] = kept | {
+                    "roofline_us": round(c["roofline_us"], 1)
+                }
             elif given.check:
-                wrong += exceeded(key, c, known[key]) if key in known else [f"{key} is not in {BASELINE.name}; run with --update"]
+                wrong += (
+                    exceeded(key, c, known[key])
+                    if key in known
+                    else [f"{key} is not in {BASELINE.name}; run with --update"]
+                )
     if given.update:
         BASELINE.write_text(json.dumps(baseline, indent=1) + "\n")
     if given.plot:

@@ -65,7 +65,9 @@ def model_flops(function: Callable[..., Any], *arguments: Any) -> int:
 def _flops(jaxpr: Any, wanted: list[bool] | None) -> int:
     """Of what the wanted results of a jaxpr depend on; None for all of them."""
     wanted = wanted or [True] * len(jaxpr.outvars)
-    needed = {v for v, want in zip(jaxpr.outvars, wanted) if want and not isinstance(v, core.Literal)}
+    needed = {
+        v for v, want in zip(jaxpr.outvars, wanted) if want and not isinstance(v, core.Literal)
+    }
     total = 0
     for equation in reversed(jaxpr.eqns):
         live = [v in needed for v in equation.outvars]
@@ -78,18 +80,25 @@ def _flops(jaxpr: Any, wanted: list[bool] | None) -> int:
 def _of_equation(equation: Any, live: list[bool]) -> int:
     name, params = equation.primitive.name, equation.params
     if name in _COUNTS:
-        return 2 * _COUNTS[name](*[v.aval.shape for v in equation.invars], equation.outvars[0].aval.shape, params)
+        return 2 * _COUNTS[name](
+            *[v.aval.shape for v in equation.invars], equation.outvars[0].aval.shape, params
+        )
     if name == "cond":
         return max(_flops(branch.jaxpr, None) for branch in params["branches"])
     if name == "while":
         if any(_flops(inner, None) for inner in _inner(params)):
-            raise ValueError("products in a while loop cannot be counted, its rounds are not known; use lax.scan")
+            raise ValueError(
+                "products in a while loop cannot be counted, its rounds are not known; use lax.scan"
+            )
         return 0
     rounds = params["length"] if name == "scan" else 1
     if name == "shard_map":
         rounds = params["mesh"].size
     # A call gives what its body gives, so what nobody uses of it is not computed either; a loop's body feeds itself.
-    return rounds * sum(_flops(inner, live if rounds == 1 and len(inner.outvars) == len(live) else None) for inner in _inner(params))
+    return rounds * sum(
+        _flops(inner, live if rounds == 1 and len(inner.outvars) == len(live) else None)
+        for inner in _inner(params)
+    )
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:
@@ -111,7 +120,12 @@ def _of_product(left: tuple, right: tuple, out: tuple, params: dict[str, Any]) -
 def _of_convolution(images: tuple, kernel: tuple, out: tuple, params: dict[str, Any]) -> int:
     _, inputs, *window = params["dimension_numbers"].rhs_spec
     # Of the pixels of zero-dilated images, one in prod(lhs_dilation) is not zero.
-    return math.prod(out) * kernel[inputs] * math.prod(kernel[i] for i in window) // math.prod(params["lhs_dilation"])
+    return (
+        math.prod(out)
+        * kernel[inputs]
+        * math.prod(kernel[i] for i in window)
+        // math.prod(params["lhs_dilation"])
+    )
 
 
 def _of_maps(small: tuple, kernel: tuple) -> int:

@@ -11,11 +11,36 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _BITS = {"pred": 8, "token": 0, "s4": 4, "u4": 4, "c64": 64, "c128": 128}
-_NO_LAUNCH = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all", "domain"}
+_NO_LAUNCH = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "call",
+    "conditional",
+    "after-all",
+    "domain",
+}
 _NO_LAUNCH |= {"opt-barrier", "partition-id", "replica-id"}
-_CONVOLUTIONS = {"convForward": "forward", "convBiasActivationForward": "forward", "convBackwardInput": "backward_input"}
+_CONVOLUTIONS = {
+    "convForward": "forward",
+    "convBiasActivationForward": "forward",
+    "convBackwardInput": "backward_input",
+}
 _CONVOLUTIONS |= {"convBackwardFilter": "backward_filter"}
-_MOVES = ("transpose", "bitcast", "copy", "reshape", "convert", "pad", "parameter", "broadcast", "constant")
+_MOVES = (
+    "transpose",
+    "bitcast",
+    "copy",
+    "reshape",
+    "convert",
+    "pad",
+    "parameter",
+    "broadcast",
+    "constant",
+)
 
 
 class Launch(NamedTuple):
@@ -63,12 +88,23 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
     computations: dict[str, Computation] = {}
     entry, current = "", None
     for line in text.splitlines():
-        if header := re.match(r"(ENTRY )?%?([\w.-]+) \(.*\{$", line.strip() if not line.startswith("  ") else ""):
+        if header := re.match(
+            r"(ENTRY )?%?([\w.-]+) \(.*\{$", line.strip() if not line.startswith("  ") else ""
+        ):
             current = computations.setdefault(header[2], {})
             entry = header[2] if header[1] else entry
-        elif current is not None and (found := re.match(r"\s+(ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$", line)):
+        elif current is not None and (
+            found := re.match(r"\s+(ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$", line)
+        ):
             inside, rest = _closed(found[5])
-            current[found[2]] = Instruction(found[2], found[3], found[4], tuple(re.findall(r"%([\w.-]+)", inside)), rest, bool(found[1]))
+            current[found[2]] = Instruction(
+                found[2],
+                found[3],
+                found[4],
+                tuple(re.findall(r"%([\w.-]+)", inside)),
+                rest,
+                bool(found[1]),
+            )
             if found[4] in ("parameter", "constant"):
                 current[found[2]] = current[found[2]]._replace(operands=(inside,))
     return computations, entry
@@ -83,23 +119,35 @@ def launches(text: str) -> list[Launch]:
 def _launched(computations: dict[str, Computation], name: str, rounds: int) -> Iterator[Launch]:
     computation = computations[name]
     for i in computation.values():
-        for inner in re.findall(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)", i.rest):
+        for inner in re.findall(
+            r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)", i.rest
+        ):
             if i.operation in ("while", "call", "conditional"):
                 trips = re.search(r'known_trip_count"?[:=]\{"?n"?[:=]"?(\d+)', i.rest)
-                yield from _launched(computations, inner, rounds * int(trips[1]) if trips else rounds)
+                yield from _launched(
+                    computations, inner, rounds * int(trips[1]) if trips else rounds
+                )
         if branches := re.search(r"branch_computations=\{([^}]*)\}", i.rest):
-            yield from _launched(computations, branches[1].split(",")[0].strip().lstrip("%"), rounds)
+            yield from _launched(
+                computations, branches[1].split(",")[0].strip().lstrip("%"), rounds
+            )
         if i.operation not in _NO_LAUNCH and not i.operation.endswith("-done"):
             yield from [_launch(computations, computation, i)] * rounds
 
 
-def _launch(computations: dict[str, Computation], computation: Computation, i: Instruction) -> Launch:
+def _launch(
+    computations: dict[str, Computation], computation: Computation, i: Instruction
+) -> Launch:
     target = _value("custom_call_target", i.rest)
     convolution = _CONVOLUTIONS.get(target.removeprefix("__cudnn$"), "")
     body = computations.get(_called(i), {}) if i.operation == "fusion" else {}
     flops = sum(_flops(body, inner) for inner in body.values()) if body else _flops(computation, i)
-    windows = [part.rest for part in (i, *body.values()) if convolution or part.operation == "convolution"]
-    zero_dilated = bool(windows) and any(_filled(computations, computation, operand) for operand in i.operands[:2])
+    windows = [
+        part.rest for part in (i, *body.values()) if convolution or part.operation == "convolution"
+    ]
+    zero_dilated = bool(windows) and any(
+        _filled(computations, computation, operand) for operand in i.operands[:2]
+    )
     zero_dilated |= any(re.search(r"window=\{[^}]*[lr]hs_dilate=", window) for window in windows)
     if windows:
         kind = "convolution"
@@ -115,7 +163,17 @@ def _launch(computations: dict[str, Computation], computation: Computation, i: I
         kind = "reduce" if "reduce" in i.name else "elementwise"
     scope = re.search(r'op_name="((?:[^"\\]|\\.)*)"', i.rest)
     moved = _moved(computation, i, body, target)
-    return Launch(i.name, kind, convolution, scope[1] if scope else "", i.operands, moved, flops, zero_dilated, target or i.operation)
+    return Launch(
+        i.name,
+        kind,
+        convolution,
+        scope[1] if scope else "",
+        i.operands,
+        moved,
+        flops,
+        zero_dilated,
+        target or i.operation,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ bytes, FLOPs
@@ -124,13 +182,25 @@ def _moved(computation: Computation, i: Instruction, body: Computation, target: 
     if i.operation in ("slice", "dynamic-slice", "gather"):
         return 2 * size(i.type)
     results = _parts(i.type)
-    written = sum(map(size, results[:-1] if target.startswith("__") and len(results) > 1 else results))
+    written = sum(
+        map(size, results[:-1] if target.startswith("__") and len(results) > 1 else results)
+    )
     read = 0
     for position, operand in enumerate(dict.fromkeys(i.operands)):
         whole = size(computation[operand].type) if operand in computation else 0
-        parameter = next((p.name for p in body.values() if p.operation == "parameter" and p.operands == (str(position),)), None)
+        parameter = next(
+            (
+                p.name
+                for p in body.values()
+                if p.operation == "parameter" and p.operands == (str(position),)
+            ),
+            None,
+        )
         users = [u for u in body.values() if parameter in u.operands]
-        if users and all(u.operation in ("slice", "dynamic-slice", "gather") and u.operands[0] == parameter for u in users):
+        if users and all(
+            u.operation in ("slice", "dynamic-slice", "gather") and u.operands[0] == parameter
+            for u in users
+        ):
             whole = min(whole, sum(size(u.type) for u in users))
         read += whole
     return read + written
@@ -141,14 +211,24 @@ def _flops(computation: Computation, i: Instruction) -> int:
     if i.operation == "dot" or "__cublas$" in i.rest:
         digits = re.search(r'lhs_contracting_dim(?:ension)?s"?[=:][{\[]([\d," ]*)', i.rest)
         contracted = [int(d) for d in re.findall(r"\d+", digits[1])] if digits else []
-        return 2 * math.prod(_dimensions(_parts(i.type)[0])) * math.prod(shape(i.operands[0])[d] for d in contracted)
+        return (
+            2
+            * math.prod(_dimensions(_parts(i.type)[0]))
+            * math.prod(shape(i.operands[0])[d] for d in contracted)
+        )
     target = _CONVOLUTIONS.get(_value("custom_call_target", i.rest).removeprefix("__cudnn$"))
     labels = re.search(r"dim_labels=\w+_(\w+)->\w+", i.rest)
     if not labels or not (target or i.operation == "convolution"):
         return 0
-    first, second, result = shape(i.operands[0]), shape(i.operands[1]), _dimensions(_parts(i.type)[0])
+    first, second, result = (
+        shape(i.operands[0]),
+        shape(i.operands[1]),
+        _dimensions(_parts(i.type)[0]),
+    )
     # Each place and channel of the smaller map joins k * k * I pixels; which of the three arrays the map and the kernel are depends.
-    small, kernel = {"backward_input": (first, second), "backward_filter": (second, result)}.get(target or "", (result, second))
+    small, kernel = {"backward_input": (first, second), "backward_filter": (second, result)}.get(
+        target or "", (result, second)
+    )
     return 2 * math.prod(small) * math.prod(kernel) // kernel[labels[1].index("o")]
 
 
@@ -171,7 +251,12 @@ def _dimensions(type: str) -> list[int]:
 
 
 # -------------------------------------------------------------------------------------------------------------- zeros put between
-def _filled(computations: dict[str, Computation], computation: Computation, name: str, element: int | None = None) -> bool:
+def _filled(
+    computations: dict[str, Computation],
+    computation: Computation,
+    name: str,
+    element: int | None = None,
+) -> bool:
     """Whether an array is, but for its layout and margins, another with zeros put between its pixels."""
     i = computation.get(name)
     if i is None:
@@ -189,7 +274,11 @@ def _filled(computations: dict[str, Computation], computation: Computation, name
             return True
         moves = all(inner.operation in (*_MOVES, "tuple") for inner in body.values())
         return moves and any(_filled(computations, computation, operand) for operand in i.operands)
-    return i.operation in _MOVES and i.operation not in ("parameter", "constant") and _filled(computations, computation, i.operands[0])
+    return (
+        i.operation in _MOVES
+        and i.operation not in ("parameter", "constant")
+        and _filled(computations, computation, i.operands[0])
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------------- text

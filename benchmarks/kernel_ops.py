@@ -43,12 +43,16 @@ class Op(NamedTuple):
 
 def _passes(forward: float, backward: float) -> Callable[[Shape, int], tuple[float, ...]]:
     """Passes over the first operand."""
-    return lambda shape, size: tuple(p * math.prod(shape) * size for p in (forward, backward, forward + backward))
+    return lambda shape, size: tuple(
+        p * math.prod(shape) * size for p in (forward, backward, forward + backward)
+    )
 
 
 def _resampled(factor: float) -> Callable[[Shape, int], tuple[float, ...]]:
     """`factor` results to an operand; backward reads the gradient and the sign of each result."""
-    return lambda shape, size: tuple(p * math.prod(shape) * size for p in (1 + factor, 1 + 2 * factor, 2 + 3 * factor))
+    return lambda shape, size: tuple(
+        p * math.prod(shape) * size for p in (1 + factor, 1 + 2 * factor, 2 + 3 * factor)
+    )
 
 
 def _with_channels(shape: Shape) -> list[Shape]:
@@ -66,7 +70,9 @@ def _natural_norm(x: Any, scale: Any, bias: Any) -> Any:
 def _natural_blur(x: Any, b: Any, *, up: int, down: int) -> Any:
     """As ported from PyTorch: a depthwise convolution of the zero-filled images."""
     taps = np.array(TAPS) * up / sum(TAPS)
-    filters = jnp.broadcast_to(jnp.asarray(np.outer(taps, taps), x.dtype)[:, :, None, None], (4, 4, 1, x.shape[-1]))
+    filters = jnp.broadcast_to(
+        jnp.asarray(np.outer(taps, taps), x.dtype)[:, :, None, None], (4, 4, 1, x.shape[-1])
+    )
     spare = len(TAPS) - down
     pads = [((spare + 1) // 2, spare // 2 + up - 1)] * 2
     y = jax.lax.conv_general_dilated(
@@ -82,17 +88,30 @@ def _natural_blur(x: Any, b: Any, *, up: int, down: int) -> Any:
 
 
 def _fused_blur(implementation: str, *, up: int, down: int) -> Callable[..., Any]:
-    return lambda x, b: kernels.blur_resample(x, TAPS, up=up, down=down, bias=b, slope=0.2, implementation=implementation)
+    return lambda x, b: kernels.blur_resample(
+        x, TAPS, up=up, down=down, bias=b, slope=0.2, implementation=implementation
+    )
 
 
-_DCGAN = [(64, 32, 32, 64), (64, 16, 16, 128), (64, 8, 8, 256), (64, 64, 64, 64)]  # of images of 64 pixels; the last of 128
+_DCGAN = [
+    (64, 32, 32, 64),
+    (64, 16, 16, 128),
+    (64, 8, 8, 256),
+    (64, 64, 64, 64),
+]  # of images of 64 pixels; the last of 128
 _STYLEGAN = [(16, 128, 128, 64), (16, 64, 64, 128), (16, 32, 32, 256)]
-_LOGITS = [(64, 1, 1, 1), (64, 30, 30, 1), (64, 256, 256, 1)]  # one an image; PatchGAN of 70 pixels; one a pixel
+_LOGITS = [
+    (64, 1, 1, 1),
+    (64, 30, 30, 1),
+    (64, 256, 256, 1),
+]  # one an image; PatchGAN of 70 pixels; one a pixel
 
 OPS: dict[str, Op] = {
     "bias_leaky_relu": Op(
         _natural_act,
-        lambda implementation: lambda x, b: kernels.bias_leaky_relu(x, b, implementation=implementation),
+        lambda implementation: (
+            lambda x, b: kernels.bias_leaky_relu(x, b, implementation=implementation)
+        ),
         "bias_leaky_relu",
         _with_channels,
         _passes(2, 3),
@@ -100,7 +119,9 @@ OPS: dict[str, Op] = {
     ),
     "sigmoid_bce": Op(
         lambda l, t: objectives.binary_cross_entropy(l, t),
-        lambda implementation: lambda l, t: kernels.sigmoid_bce(l, t, implementation=implementation),
+        lambda implementation: (
+            lambda l, t: kernels.sigmoid_bce(l, t, implementation=implementation)
+        ),
         "sigmoid_bce",
         lambda shape: [shape, shape],
         _passes(2, 2),  # slopes of logits and targets; backward writes both
@@ -111,13 +132,17 @@ OPS: dict[str, Op] = {
         lambda implementation: objectives.fused("nonsaturating", 0.0, implementation).discriminator,
         "gan_loss",
         lambda shape: [shape, shape],
-        lambda shape, size: tuple(p * math.prod(shape) * size for p in (2, 4, 4)),  # one pass makes losses and gradients
+        lambda shape, size: tuple(
+            p * math.prod(shape) * size for p in (2, 4, 4)
+        ),  # one pass makes losses and gradients
         _LOGITS,
     ),
     "batch_norm_leaky_relu": Op(
         _natural_norm,
         lambda implementation: (
-            lambda x, scale, bias: kernels.batch_norm_leaky_relu(x, scale, bias, bias, bias, implementation=implementation)[0]
+            lambda x, scale, bias: kernels.batch_norm_leaky_relu(
+                x, scale, bias, bias, bias, implementation=implementation
+            )[0]
         ),
         "batch_norm_leaky_relu",
         lambda shape: [shape, shape[-1:], shape[-1:]],

@@ -22,7 +22,15 @@ import numpy as np
 
 from benchmarks import output
 from benchmarks.kernel_ops import CHOICE, MODES, OPS, Op, Shape
-from benchmarks.timing import copy_bandwidth, jax_cell, jax_operands, kernel_seconds, percentiles, seconds_per_call, torch_cell
+from benchmarks.timing import (
+    copy_bandwidth,
+    jax_cell,
+    jax_operands,
+    kernel_seconds,
+    percentiles,
+    seconds_per_call,
+    torch_cell,
+)
 
 PROVIDERS = ("natural", "xla", "triton", "torch-eager", "torch-compile")
 CACHE_BYTES = 120 << 20  # more than twice the second-level cache of an H100
@@ -52,9 +60,13 @@ def steps_cell(kind: str, batch_size: int, steps: int, repeats: int) -> list[flo
 def faster_from(records: list[dict[str, Any]]) -> dict[str, int]:
     """Operation -> fewest elements from which, at every measured size, Triton was at least as fast as `xla` and `natural` in each
     mode and dtype; nothing at all where the step with Triton's kernels was slower than with the references."""
-    times = {(r["op"], tuple(r["shape"]), r["dtype"], r["mode"], r["provider"]): r["us"] for r in records}
+    times = {
+        (r["op"], tuple(r["shape"]), r["dtype"], r["mode"], r["provider"]): r["us"] for r in records
+    }
     step = {provider: us for (op, _, _, _, provider), us in times.items() if op == "step"}
-    if "triton" not in step or step["triton"] > min(us for provider, us in step.items() if provider != "triton"):
+    if "triton" not in step or step["triton"] > min(
+        us for provider, us in step.items() if provider != "triton"
+    ):
         return {}
     verdicts: dict[str, dict[int, bool]] = {}
     for (op, shape, dtype, mode, provider), us in times.items():
@@ -83,13 +95,16 @@ def plot(records: list[dict[str, Any]], path: str) -> None:
     import matplotlib.pyplot as plt
 
     names = [name for name in OPS if any(r["op"] == name for r in records)]
-    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.2), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(3.2 * len(names), 3.2), squeeze=False, sharey=True
+    )
     for axis, name in zip(axes[0], names):
         for provider in PROVIDERS:
             points = sorted(
                 (math.prod(r["shape"]), r["share_of_copy"])
                 for r in records
-                if (r["op"], r["provider"], r["mode"]) == (name, provider, "both") and r["dtype"] == records[0]["dtype"]
+                if (r["op"], r["provider"], r["mode"]) == (name, provider, "both")
+                and r["dtype"] == records[0]["dtype"]
             )
             if points:
                 axis.plot(*zip(*points), marker="o", label=provider)
@@ -107,16 +122,30 @@ def plot(records: list[dict[str, Any]], path: str) -> None:
 # -------------------------------------------------------------------------------------------------------------------- command
 def main(argv: list[str] | None = None) -> None:
     parser = output.parser("kernels", __doc__, "cell")
-    parser.add_argument("--ops", default=",".join([*OPS, "step"]), help="which, with commas between (default: all)")
-    parser.add_argument("--modes", default=",".join(MODES), help="forward, backward, both (default: all)")
+    parser.add_argument(
+        "--ops", default=",".join([*OPS, "step"]), help="which, with commas between (default: all)"
+    )
+    parser.add_argument(
+        "--modes", default=",".join(MODES), help="forward, backward, both (default: all)"
+    )
     parser.add_argument("--dtypes", default="bfloat16,float32", help="(default: bfloat16,float32)")
     parser.add_argument("--providers", default=None, help="(default: all that can run here)")
-    parser.add_argument("--repeats", type=int, default=20, help="rounds of calls that are counted (default: 20)")
-    parser.add_argument("--table", action="store_true", help="print the table for kernels/launch.py that the records of --json support")
+    parser.add_argument(
+        "--repeats", type=int, default=20, help="rounds of calls that are counted (default: 20)"
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the table for kernels/launch.py that the records of --json support",
+    )
     given = parser.parse_args(argv)
     on_gpu = jax.devices()[0].platform == "gpu"
     reasons = _cannot_run(on_gpu)
-    providers = given.providers.split(",") if given.providers else [p for p in PROVIDERS if p not in reasons]
+    providers = (
+        given.providers.split(",")
+        if given.providers
+        else [p for p in PROVIDERS if p not in reasons]
+    )
     for kind, names, known in (
         ("operation", given.ops, [*OPS, "step"]),
         ("mode", given.modes, MODES),
@@ -141,10 +170,14 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{provider} is left out: {reason}")
     repeats = 2 if given.quick else given.repeats
     if given.quick or not on_gpu:
-        print("these figures show that the command runs: tiny shapes or no GPU say nothing about kernels")
+        print(
+            "these figures show that the command runs: tiny shapes or no GPU say nothing about kernels"
+        )
     bandwidth = copy_bandwidth(1 << (16 if given.quick else 27 if on_gpu else 24), repeats)
     print(f"copy: {bandwidth / 1e9:.1f} GB/s")
-    print(f"{'operation, shape, dtype, mode':66s} {'floor us':>9s}   provider: us (20 to 80 %), share of the copy's bandwidth, launches")
+    print(
+        f"{'operation, shape, dtype, mode':66s} {'floor us':>9s}   provider: us (20 to 80 %), share of the copy's bandwidth, launches"
+    )
     for name in [n for n in given.ops.split(",") if n != "step"]:
         op = OPS[name]
         for shape in [(2, 8, 8, 4)] if given.quick else op.shapes:
@@ -155,7 +188,9 @@ def main(argv: list[str] | None = None) -> None:
         for kind in ["plain", "xla", *(["triton"] if "triton" in providers else [])]:
             batch, steps = (8, 1) if given.quick else (128, 25 if on_gpu else 1)
             times = percentiles(steps_cell(kind, batch, steps, repeats))
-            print(f"step of mnist, batch {batch}, {kind}: {times['us']:.0f} us ({times['us_20']:.0f} to {times['us_80']:.0f})")
+            print(
+                f"step of mnist, batch {batch}, {kind}: {times['us']:.0f} us ({times['us_20']:.0f} to {times['us_80']:.0f})"
+            )
             provider = "natural" if kind == "plain" else kind
             cell = {
                 "benchmark": "kernels",
@@ -183,32 +218,56 @@ def _cannot_run(on_gpu: bool) -> dict[str, str]:
     elif missing := [m for m in ("triton", "jax_triton") if importlib.util.find_spec(m) is None]:
         reasons["triton"] = f"{missing[0]} is not installed"
     if importlib.util.find_spec("torch") is None:
-        reasons |= {"torch-eager": "PyTorch is not installed (extra bench)", "torch-compile": "PyTorch is not installed (extra bench)"}
+        reasons |= {
+            "torch-eager": "PyTorch is not installed (extra bench)",
+            "torch-compile": "PyTorch is not installed (extra bench)",
+        }
     return reasons
 
 
 def _cell(
-    given: Any, op: Op, name: str, shape: Shape, dtype: str, mode: str, providers: list[str], bandwidth: float, repeats: int, about: Any
+    given: Any,
+    op: Op,
+    name: str,
+    shape: Shape,
+    dtype: str,
+    mode: str,
+    providers: list[str],
+    bandwidth: float,
+    repeats: int,
+    about: Any,
 ) -> None:
     """Times one operation in one mode with all providers, in turn."""
     minimal = op.traffic(shape, jnp.dtype(dtype).itemsize)[MODES.index(mode)]
     floor = minimal / bandwidth
-    print(f"{name + ' ' + 'x'.join(map(str, shape)) + ' ' + dtype + ' ' + mode:66s} {floor * 1e6:9.2f}", flush=True)
+    print(
+        f"{name + ' ' + 'x'.join(map(str, shape)) + ' ' + dtype + ' ' + mode:66s} {floor * 1e6:9.2f}",
+        flush=True,
+    )
     count = 2 if given.quick else min(64, max(4, math.ceil(CACHE_BYTES / minimal)))
     for provider in providers:
         cell = {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider}
         try:
             if provider.startswith("torch"):
-                run, facts = torch_cell(op, name, shape, dtype, mode, count, provider == "torch-compile")
+                run, facts = torch_cell(
+                    op, name, shape, dtype, mode, count, provider == "torch-compile"
+                )
             else:
                 function = op.natural if provider == "natural" else op.fused(provider)
                 sets = [jax_operands(op, name, shape, dtype, i) for i in range(count)]
                 run, facts = jax_cell(function, mode, sets)
-                if jax.devices()[0].platform == "gpu" and (inside := kernel_seconds(run)) is not None:
+                if (
+                    jax.devices()[0].platform == "gpu"
+                    and (inside := kernel_seconds(run)) is not None
+                ):
                     facts["kernel_us"] = inside / count * 1e6
             samples = seconds_per_call(run, count, repeats)
-        except Exception as error:  # one provider that fails must not take the others' figures with it
-            print(f"    {provider:13s} failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
+        except (
+            Exception
+        ) as error:  # one provider that fails must not take the others' figures with it
+            print(
+                f"    {provider:13s} failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+            )
             output.append(
                 given.json,
                 about | {"benchmark": "kernels", "error": repr(error)[:500]} | cell,
@@ -223,7 +282,14 @@ def _cell(
             flush=True,
         )
         record = {"benchmark": "kernels", **cell, "minimal_bytes": minimal}
-        record |= {"copy_bytes_per_s": bandwidth, "floor_us": floor * 1e6, "share_of_copy": share, "calls": count, **times, **facts}
+        record |= {
+            "copy_bytes_per_s": bandwidth,
+            "floor_us": floor * 1e6,
+            "share_of_copy": share,
+            "calls": count,
+            **times,
+            **facts,
+        }
         record["gb_per_s"] = share * bandwidth / 1e9
         output.append(given.json, record | {"samples_us": [s * 1e6 for s in samples], **about})
 

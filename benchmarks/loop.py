@@ -120,7 +120,9 @@ def bare_seconds(config: Any, steps: int) -> Spent:
         while at < end:
             until = min(end, at - at % config.log.every + config.log.every)
             count = per_call if until - at >= per_call else 1
-            state, metrics = program(state, (resident, parallel.split(feed.items(at, count), len(devices))))
+            state, metrics = program(
+                state, (resident, parallel.split(feed.items(at, count), len(devices)))
+            )
             at += count
             if at == until:
                 jax.block_until_ready(metrics)
@@ -141,7 +143,9 @@ def input_rate(config: Any, batches: int) -> float:
     feed = data.load(config)
     resident = jax.device_put(feed.resident, devices[0])
     per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
-    gather = jax.jit(lambda resident, items: jax.lax.map(functools.partial(feed.fetch, resident), items))
+    gather = jax.jit(
+        lambda resident, items: jax.lax.map(functools.partial(feed.fetch, resident), items)
+    )
     calls = math.ceil(batches / per_call)
     at, start = 0, 0.0
     for call in range(calls + 2):
@@ -161,14 +165,34 @@ def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, Any]:
     from jaxgan.errors import ConfigError
 
     parser = output.parser("loop", __doc__, "figure")
-    parser.add_argument("preset", nargs="?", default="mnist", metavar="PRESET", help=f"{', '.join(PRESETS)} (default: mnist)")
-    parser.add_argument("--steps", type=int, help="steps in a round, whole intervals (default: 500 on a CPU, 5000 on a GPU)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of loop and bare step (default: 3)")
-    parser.add_argument("--data", default="shapes", metavar="NAME", help="data set, at the preset's image size (default: shapes)")
+    parser.add_argument(
+        "preset",
+        nargs="?",
+        default="mnist",
+        metavar="PRESET",
+        help=f"{', '.join(PRESETS)} (default: mnist)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="steps in a round, whole intervals (default: 500 on a CPU, 5000 on a GPU)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of loop and bare step (default: 3)"
+    )
+    parser.add_argument(
+        "--data",
+        default="shapes",
+        metavar="NAME",
+        help="data set, at the preset's image size (default: shapes)",
+    )
     given = parser.parse_args(argv)
     output.check(parser, given)
     try:
-        config = replace(preset(given.preset), {"data.name": given.data, "devices": 1, **(_QUICK if given.quick else {})})
+        config = replace(
+            preset(given.preset),
+            {"data.name": given.data, "devices": 1, **(_QUICK if given.quick else {})},
+        )
         validate(config, 1)
     except ConfigError as error:
         parser.error(str(error))
@@ -198,18 +222,30 @@ def overhead(config: Any, steps: int, rounds: int) -> dict[str, list[Spent]]:
         for which in ("loop", "bare") if i % 2 == 0 else ("bare", "loop"):
             with tempfile.TemporaryDirectory() as folder:
                 # Each begins anew: which memory a state and a program happened to get lasts as long as they do.
-                took[which].append(bare_seconds(config, steps) if which == "bare" else loop_seconds(config, steps, pathlib.Path(folder)))
+                took[which].append(
+                    bare_seconds(config, steps)
+                    if which == "bare"
+                    else loop_seconds(config, steps, pathlib.Path(folder))
+                )
     return took
 
 
 def overhead_record(took: dict[str, list[Spent]], config: Any, steps: int) -> dict[str, Any]:
     log = config.log
-    percent = lambda part: [100 * (getattr(a, part) / getattr(b, part) - 1) for a, b in zip(took["loop"], took["bare"])]
+    percent = lambda part: [
+        100 * (getattr(a, part) / getattr(b, part) - 1) for a, b in zip(took["loop"], took["bare"])
+    ]
     return {
         "what": "overhead",
         "steps": steps,
-        **{name: getattr(log, name) for name in ("every", "sample_every", "checkpoint_every", "tensorboard")},
-        "ms_per_step": {which: [1e3 * spent.wall / steps for spent in all_spent] for which, all_spent in took.items()},
+        **{
+            name: getattr(log, name)
+            for name in ("every", "sample_every", "checkpoint_every", "tensorboard")
+        },
+        "ms_per_step": {
+            which: [1e3 * spent.wall / steps for spent in all_spent]
+            for which, all_spent in took.items()
+        },
         "samples": percent("wall"),
         "samples_processor_time": percent("processor"),
         "samples_between_steps": [100 * spent.between / spent.wall for spent in took["loop"]],
@@ -224,15 +260,23 @@ def print_overhead(record: dict[str, Any], quick: bool) -> None:
         f"{record['preset']} on {record['data']}, batch {record['batch_size']}: {len(record['samples'])} rounds of {record['steps']} steps,"
         f" losses every {record['every']}, samples every {record['sample_every']}, checkpoints every {record['checkpoint_every']}"
     )
-    print(f"{'bare step':30s} {output.shown(record['ms_per_step']['bare'], 3)} ms, median (least to greatest)")
+    print(
+        f"{'bare step':30s} {output.shown(record['ms_per_step']['bare'], 3)} ms, median (least to greatest)"
+    )
     print(f"{'training loop':30s} {output.shown(record['ms_per_step']['loop'], 3)} ms a step")
     target = f"target: under {TARGET:g} on resident data, {verdict}"
     if quick:
-        print(f"{'the loop adds':30s} too short to tell, with networks that are not the preset's but tiny")
+        print(
+            f"{'the loop adds':30s} too short to tell, with networks that are not the preset's but tiny"
+        )
         return
     print(f"{'the loop adds':30s} {output.shown(record['samples'], 2)} percent; {target}")
-    print(f"{'  in processor time':30s} {output.shown(record['samples_processor_time'], 2)} percent")
-    print(f"{'between steps':30s} {output.shown(record['samples_between_steps'], 2)} percent of the loop's time")
+    print(
+        f"{'  in processor time':30s} {output.shown(record['samples_processor_time'], 2)} percent"
+    )
+    print(
+        f"{'between steps':30s} {output.shown(record['samples_between_steps'], 2)} percent of the loop's time"
+    )
 
 
 def input_record(what: str, config: Any, rounds: int, quick: bool) -> dict[str, Any]:
@@ -243,7 +287,10 @@ def input_record(what: str, config: Any, rounds: int, quick: bool) -> dict[str, 
     if reason := missing("tensorflow_datasets", "grain") if what == "streamed" else None:
         return {**record, "skipped": reason}
     try:
-        rates = [input_rate(config, 20 if quick else 2000 if what == "resident" else 200) for _ in range(rounds)]
+        rates = [
+            input_rate(config, 20 if quick else 2000 if what == "resident" else 200)
+            for _ in range(rounds)
+        ]
     except ConfigError as error:
         return {**record, "skipped": str(error)}
     return {**record, "samples": rates, "images_per_s": output.spread(rates)["median"]}
@@ -256,7 +303,12 @@ def draw(axes: list[Any], records: list[dict[str, Any]]) -> None:
             axes[0].set_xticks(range(1, len(each) + 1))
             axes[0].margins(y=0.2)
             axes[0].legend(loc="best")
-    axes[0].set(xlabel="round", ylabel="ms a step", ylim=(0, None), title=f"{records[0]['preset']}, batch {records[0]['batch_size']}")
+    axes[0].set(
+        xlabel="round",
+        ylabel="ms a step",
+        ylim=(0, None),
+        title=f"{records[0]['preset']}, batch {records[0]['batch_size']}",
+    )
     rates = {
         f"{record['what'].removeprefix('input_')}\n{record['data']}": record["images_per_s"]
         for record in records
@@ -278,7 +330,9 @@ def main(argv: list[str] | None = None) -> None:
     records: list[dict[str, Any]] = []
 
     def keep(record: dict[str, Any], config: Any = config) -> dict[str, Any]:
-        records.append({**output.subject("loop", given.preset, config), "data": given.data, **record})
+        records.append(
+            {**output.subject("loop", given.preset, config), "data": given.data, **record}
+        )
         output.append(given.json, {**records[-1], **about})
         return records[-1]
 
@@ -288,11 +342,18 @@ def main(argv: list[str] | None = None) -> None:
     else:
         took = overhead(config, given.steps, given.rounds)
         print_overhead(keep(overhead_record(took, config, given.steps)), given.quick)
-    streamed = {"data.resident_limit_mb": 0, "data.name": "digits" if given.data == "shapes" else given.data}
+    streamed = {
+        "data.resident_limit_mb": 0,
+        "data.name": "digits" if given.data == "shapes" else given.data,
+    }
     for what, changes in (("resident", {}), ("streamed", streamed)):
         changed = replace(config, changes)
         record = keep(input_record(what, changed, given.rounds, given.quick), changed)
-        rate = f"not measured, {record['skipped']}" if "skipped" in record else f"{output.shown(record['samples'], 0)} images/s"
+        rate = (
+            f"not measured, {record['skipped']}"
+            if "skipped" in record
+            else f"{output.shown(record['samples'], 0)} images/s"
+        )
         label = f"input, {what} ({record['data']})"
         print(f"{label:30s} {rate}")
     if given.plot:

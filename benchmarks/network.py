@@ -36,18 +36,24 @@ def communication_seconds(gpus: int, size: float, collectives: int, links: Links
     g = min(gpus, links.gpus_per_node)
     m = -(-gpus // g)
     within, over = 2 * (g - 1), 2 * (m - 1)
-    carried = within / g * size / links.node_bytes_per_s + over / m * size / g / links.network_bytes_per_s
+    carried = (
+        within / g * size / links.node_bytes_per_s + over / m * size / g / links.network_bytes_per_s
+    )
     return carried + collectives * (within * links.node_latency_s + over * links.network_latency_s)
 
 
-def predicted(step_s: float | None, batch: int, size: float, collectives: int, links: Links) -> list[dict[str, Any]]:
+def predicted(
+    step_s: float | None, batch: int, size: float, collectives: int, links: Links
+) -> list[dict[str, Any]]:
     """A row for each number of GPUs; rates and efficiencies are None where no step time is known."""
     rows = []
     for gpus in GPUS:
         t = communication_seconds(gpus, size, collectives, links)
         row: dict[str, Any] = {"gpus": gpus, "communication_ms": 1e3 * t}
         for name in ("no_overlap", "full_overlap"):
-            seconds = None if step_s is None else step_s + t if name == "no_overlap" else max(step_s, t)
+            seconds = (
+                None if step_s is None else step_s + t if name == "no_overlap" else max(step_s, t)
+            )
             row[f"efficiency_{name}"] = step_s / seconds if step_s and seconds else None
             row[f"images_per_s_{name}"] = gpus * batch / seconds if seconds else None
         rows.append(row)
@@ -59,6 +65,8 @@ def collectives(hlo: str) -> list[dict[str, Any]]:
     found = []
     hlo = re.sub(r"/\*.*?\*/", "", hlo)  # long tuples number their parts
     for shapes, kind in re.findall(rf"= ([^=\n]*?) ({_COLLECTIVES})(?:-start)?\(", hlo):
-        dims = [[int(n) for n in dims.split(",") if n] for dims in re.findall(r"\w\[([\d,]*)\]", shapes)]
+        dims = [
+            [int(n) for n in dims.split(",") if n] for dims in re.findall(r"\w\[([\d,]*)\]", shapes)
+        ]
         found.append({"kind": kind, "bytes": bytes_of(shapes), "shapes": dims})
     return found

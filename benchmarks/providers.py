@@ -62,15 +62,23 @@ def jaxgan_provider(config: Config) -> Provider:
     devices = jax.devices()[:1]
     count, size = examples(config), config.data.image_size
     game = make_game(config)
-    program = parallel.make_program(game, lambda arrays, item: jax.tree.map(lambda x: x[item], arrays), devices)
-    images = np.random.default_rng(config.seed).integers(0, 256, (count, size, size, config.model.channels), np.uint8)
-    state, resident = parallel.replicate((init(game, jax.random.key(config.seed)), {"image": images}), devices)
+    program = parallel.make_program(
+        game, lambda arrays, item: jax.tree.map(lambda x: x[item], arrays), devices
+    )
+    images = np.random.default_rng(config.seed).integers(
+        0, 256, (count, size, size, config.model.channels), np.uint8
+    )
+    state, resident = parallel.replicate(
+        (init(game, jax.random.key(config.seed)), {"image": images}), devices
+    )
     per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
     at = 0
 
     def next_items() -> Any:
         steps = range(at, at + per_call)
-        return parallel.split(np.stack([batch_indices(config.seed, t, config.batch_size, count) for t in steps]), 1)
+        return parallel.split(
+            np.stack([batch_indices(config.seed, t, config.batch_size, count) for t in steps]), 1
+        )
 
     def run(steps: int) -> int:
         nonlocal state, at
@@ -93,11 +101,17 @@ def jaxgan_provider(config: Config) -> Provider:
 
     first = _seconds(lambda: run(per_call))
     steady = _seconds(lambda: run(per_call))
-    batch = {"image": jax.ShapeDtypeStruct((config.batch_size, size, size, config.model.channels), np.uint8)}
+    batch = {
+        "image": jax.ShapeDtypeStruct(
+            (config.batch_size, size, size, config.model.channels), np.uint8
+        )
+    }
     known = {
         "compile_s": max(0.0, first - steady),
         "steps_per_call": per_call,
-        "model_flops": model_flops(make_step(game), jax.eval_shape(lambda: init(game, jax.random.key(0))), batch),
+        "model_flops": model_flops(
+            make_step(game), jax.eval_shape(lambda: init(game, jax.random.key(0))), batch
+        ),
         "matrix_flops_per_s": _matrix_rate_of_jax(config.dtype, devices[0].platform),
     }
 
@@ -134,7 +148,9 @@ def torch_provider(config: Config, peer: str) -> Provider:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = Trainer(config, device, config.dtype, tuned=peer == "torch-compile")
     count, size, batch = examples(config), config.data.image_size, config.batch_size
-    images = torch.randint(0, 256, (count, config.model.channels, size, size), dtype=torch.uint8, device=device)
+    images = torch.randint(
+        0, 256, (count, config.model.channels, size, size), dtype=torch.uint8, device=device
+    )
     images = images.contiguous(memory_format=trainer.layout)
     at = 0
 
@@ -165,7 +181,12 @@ def torch_provider(config: Config, peer: str) -> Provider:
 
     def facts() -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-        return {"compile_s": max(0.0, first - steady), "steps_per_call": 1, **_memory(peak), "host_gap": host_gap()}
+        return {
+            "compile_s": max(0.0, first - steady),
+            "steps_per_call": 1,
+            **_memory(peak),
+            "host_gap": host_gap(),
+        }
 
     return Provider(run, facts)
 
@@ -184,7 +205,10 @@ def _memory(on_device: int | None) -> dict[str, Any]:
     """The most memory that was in use: of the device, or of the whole process where the device is the host."""
     if on_device is not None:
         return {"peak_bytes": on_device, "peak_bytes_of": "device"}
-    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, "peak_bytes_of": "process"}
+    return {
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
+        "peak_bytes_of": "process",
+    }
 
 
 def _seconds(function: Callable[[], Any]) -> float:

@@ -45,11 +45,18 @@ class Classifier(nn.Module):
         return nn.Dense(10)(features), features
 
 
-def load_digits(name: str, data_dir: str | None, manual_dir: str | None, split: str) -> dict[str, np.ndarray]:
+def load_digits(
+    name: str, data_dir: str | None, manual_dir: str | None, split: str
+) -> dict[str, np.ndarray]:
     """`image` uint8 [N,28,28,1] and `label` [N] of mnist or digits."""
     from jaxgan import data
 
-    changes = {"data.name": name, "data.split": split, "data.dir": data_dir, "data.manual_dir": manual_dir}
+    changes = {
+        "data.name": name,
+        "data.split": split,
+        "data.dir": data_dir,
+        "data.manual_dir": manual_dir,
+    }
     return data.load(replace(Config(), changes)).resident
 
 
@@ -79,23 +86,42 @@ def train_classifier(train: dict[str, np.ndarray], epochs: int) -> Any:
 
 def judged(params: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Predicted classes [N] and features [N,128] of uint8 images."""
-    apply = jax.jit(lambda images: Classifier().apply(params, images.astype(jnp.float32) / 127.5 - 1.0))
+    apply = jax.jit(
+        lambda images: Classifier().apply(params, images.astype(jnp.float32) / 127.5 - 1.0)
+    )
     parts = [apply(images[i : i + 1000]) for i in range(0, len(images), 1000)]
-    return np.concatenate([np.argmax(p[0], 1) for p in parts]), np.concatenate([np.asarray(p[1]) for p in parts])
+    return np.concatenate([np.argmax(p[0], 1) for p in parts]), np.concatenate(
+        [np.asarray(p[1]) for p in parts]
+    )
 
 
-def train_jaxgan(preset: str, seed: int, workdir: pathlib.Path, given: argparse.Namespace) -> tuple[np.ndarray, float | None]:
+def train_jaxgan(
+    preset: str, seed: int, workdir: pathlib.Path, given: argparse.Namespace
+) -> tuple[np.ndarray, float | None]:
     """Samples of a run of `jaxgan train`, and the seconds that the whole command took."""
     words = [sys.executable, "-m", "jaxgan"]
     options = ["--workdir", str(workdir), "--seed", str(seed)]
-    for name, value in [("data.dir", given.data_dir), ("data.manual-dir", given.manual_dir), ("steps", given.steps)]:
+    for name, value in [
+        ("data.dir", given.data_dir),
+        ("data.manual-dir", given.manual_dir),
+        ("steps", given.steps),
+    ]:
         options += [f"--{name}", str(value)] if value else []
     options += ["--data.name", "digits", "--batch-size", "16"] if given.quick else []
     out, start = workdir / "samples.npz", time.perf_counter()
     subprocess.run([*words, "train", preset, *options], check=True, stdout=subprocess.DEVNULL)
     seconds = None if out.exists() else time.perf_counter() - start
     subprocess.run(
-        [*words, "sample", "--workdir", str(workdir), "--out", str(out), "--num", str(given.samples)],
+        [
+            *words,
+            "sample",
+            "--workdir",
+            str(workdir),
+            "--out",
+            str(out),
+            "--num",
+            str(given.samples),
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -109,7 +135,9 @@ def config_of(workdir: pathlib.Path) -> Config | None:
     return replace(Config(), json.loads(path.read_text())) if path.exists() else None
 
 
-def train_torch(seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path, samples: int) -> tuple[np.ndarray, float | None]:
+def train_torch(
+    seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path, samples: int
+) -> tuple[np.ndarray, float | None]:
     """The same of the founding algorithm in PyTorch eager."""
     import torch
 
@@ -133,8 +161,13 @@ def train_torch(seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path
         trainer.step(batch, torch.randn(128, 100))
     seconds = time.perf_counter() - start
     with torch.no_grad():
-        made = [trainer.generator(torch.randn(min(500, samples - i), 100)) for i in range(0, samples, 500)]
-    drawn = ((torch.cat(made) + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
+        made = [
+            trainer.generator(torch.randn(min(500, samples - i), 100))
+            for i in range(0, samples, 500)
+        ]
+    drawn = (
+        ((torch.cat(made) + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
+    )
     sampling.save(workdir / "samples.png", drawn[:64])
     sampling.save(out, drawn)
     return drawn, seconds
@@ -142,7 +175,9 @@ def train_torch(seed: int, images: np.ndarray, steps: int, workdir: pathlib.Path
 
 def main(argv: list[str] | None = None) -> None:
     parser = output.parser("quality", __doc__, "run")
-    parser.add_argument("presets", nargs="+", metavar="PRESET", help="mnist, seed-mnist or torch-seed")
+    parser.add_argument(
+        "presets", nargs="+", metavar="PRESET", help="mnist, seed-mnist or torch-seed"
+    )
     parser.add_argument("--seeds", default="0,1,2", help="with commas between (default: 0,1,2)")
     parser.add_argument("--steps", type=int, help="other than the preset's")
     parser.add_argument("--data-dir", metavar="DIR", help="where prepared data sets live")
@@ -154,7 +189,9 @@ def main(argv: list[str] | None = None) -> None:
         if preset not in (*PRESETS, "torch-seed"):
             parser.error(f"unknown preset {preset!r}; use {', '.join(PRESETS)} or torch-seed")
     if not all(seed.isdecimal() for seed in given.seeds.split(",")):
-        parser.error(f"--seeds {given.seeds} are not whole numbers with commas between; use for example 0,1,2")
+        parser.error(
+            f"--seeds {given.seeds} are not whole numbers with commas between; use for example 0,1,2"
+        )
     given.samples = SAMPLES
     if given.quick:
         given.steps, given.samples, given.seeds = 4, 256, given.seeds.split(",")[0]
@@ -163,9 +200,15 @@ def main(argv: list[str] | None = None) -> None:
 
     if given.quick:
         digits = load_digits("digits", None, None, "train")
-        train, test = ({name: values[part] for name, values in digits.items()} for part in (np.s_[:1024], np.s_[1024:]))
+        train, test = (
+            {name: values[part] for name, values in digits.items()}
+            for part in (np.s_[:1024], np.s_[1024:])
+        )
     else:
-        train, test = (load_digits("mnist", given.data_dir, given.manual_dir, split) for split in ("train", "test"))
+        train, test = (
+            load_digits("mnist", given.data_dir, given.manual_dir, split)
+            for split in ("train", "test")
+        )
     classifier = train_classifier(train, epochs=1 if given.quick else 4)
     predicted, of_test = judged(classifier, test["image"])
     accuracy = float((predicted == test["label"]).mean())
@@ -184,7 +227,9 @@ def main(argv: list[str] | None = None) -> None:
             for seed in map(int, given.seeds.split(",")):
                 workdir = root / f"{preset}-{seed}"
                 if preset == "torch-seed":
-                    samples, seconds = train_torch(seed, train["image"], given.steps or 4680, workdir, given.samples)
+                    samples, seconds = train_torch(
+                        seed, train["image"], given.steps or 4680, workdir, given.samples
+                    )
                 else:
                     samples, seconds = train_jaxgan(preset, seed, workdir, given)
                 classes, features = judged(classifier, samples)
@@ -193,9 +238,21 @@ def main(argv: list[str] | None = None) -> None:
                 took = f"{seconds:.0f} s" if seconds else "trained before"
                 line = f"{preset} seed {seed}: Frechet distance {distances[-1]:.1f}, rarest digit {100 * share:.1f} percent, {took}"
                 print(line, flush=True)
-                record = output.subject("quality", preset, config_of(workdir) or replace(PRESETS["seed-mnist"][1], {"seed": seed}))
-                record |= {"frechet_distance": distances[-1], "rarest_class": float(share), "seconds": seconds}
-                output.append(given.json, record | {"real_frechet_distance": floor, "classifier_accuracy": accuracy, **about})
+                record = output.subject(
+                    "quality",
+                    preset,
+                    config_of(workdir) or replace(PRESETS["seed-mnist"][1], {"seed": seed}),
+                )
+                record |= {
+                    "frechet_distance": distances[-1],
+                    "rarest_class": float(share),
+                    "seconds": seconds,
+                }
+                output.append(
+                    given.json,
+                    record
+                    | {"real_frechet_distance": floor, "classifier_accuracy": accuracy, **about},
+                )
             print(f"{preset}: {output.shown(distances)} over {len(distances)} seeds", flush=True)
             found[preset] = distances
     if given.plot:

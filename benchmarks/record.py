@@ -66,29 +66,99 @@ def numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{stem}-{number}{dot}{ending}"
 
 
-def parts(out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool, number: int = 1) -> list[Part]:
+def parts(
+    out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool, number: int = 1
+) -> list[Part]:
     """What there is to bring back, the most valuable first; pictures are named after the run, so that --add replaces none."""
 
-    def benchmark(name: str, *words: str, label: str = "", plot: bool = False, **options: Any) -> Part:
-        words += ("--json", str(out / f"{name}.jsonl")) + (("--plot", str(out / numbered(f"{name}.png", number))) if plot and plots else ())
-        return Part(label or name, [["-m", f"benchmarks.{name}", *words, *(["--quick"] if quick else [])]], **options)
+    def benchmark(
+        name: str, *words: str, label: str = "", plot: bool = False, **options: Any
+    ) -> Part:
+        words += ("--json", str(out / f"{name}.jsonl")) + (
+            ("--plot", str(out / numbered(f"{name}.png", number))) if plot and plots else ()
+        )
+        return Part(
+            label or name,
+            [["-m", f"benchmarks.{name}", *words, *(["--quick"] if quick else [])]],
+            **options,
+        )
 
     def step(preset: str, dtype: str = "float32", on_gpu: bool = False) -> Part:
-        words = [preset, "--dtype", dtype] + ([] if quick else ["--rounds", "5", "--round-seconds", "1"])
+        words = [preset, "--dtype", dtype] + (
+            [] if quick else ["--rounds", "5", "--round-seconds", "1"]
+        )
         words += ["--batch-size", "256"] if dtype == "bfloat16" and not quick else []
-        return benchmark("train_step", *words, label=f"train_step {preset} {dtype}", seconds=120, on_gpu=on_gpu)
+        return benchmark(
+            "train_step", *words, label=f"train_step {preset} {dtype}", seconds=120, on_gpu=on_gpu
+        )
 
     def train(workdir: pathlib.Path, preset: str, steps: int, *words: str) -> list[str]:
-        small = ["--batch-size", "8", "--data.image-size", "16", "--model.generator-width", "8", "--model.discriminator-width", "4"]
+        small = [
+            "--batch-size",
+            "8",
+            "--data.image-size",
+            "16",
+            "--model.generator-width",
+            "8",
+            "--model.discriminator-width",
+            "4",
+        ]
         small += ["--model.doublings", "2", "--devices", "1", "--kernels", "xla"]
-        run = ["-m", "jaxgan", "train", preset, "--workdir", str(workdir), "--steps", str(12 if quick else steps)]
-        return [*run, "--data.name", "shapes", "--log.tensorboard", "false", *(small if quick else []), *words]
+        run = [
+            "-m",
+            "jaxgan",
+            "train",
+            preset,
+            "--workdir",
+            str(workdir),
+            "--steps",
+            str(12 if quick else steps),
+        ]
+        return [
+            *run,
+            "--data.name",
+            "shapes",
+            "--log.tensorboard",
+            "false",
+            *(small if quick else []),
+            *words,
+        ]
 
-    grid = ["-m", "jaxgan", "sample", "--workdir", str(work / "run"), "--out", str(out / numbered("training.png", number))]
+    grid = [
+        "-m",
+        "jaxgan",
+        "sample",
+        "--workdir",
+        str(work / "run"),
+        "--out",
+        str(out / numbered("training.png", number)),
+    ]
     preset, needs = ("digits" if quick else "dcgan-64"), ("orbax.checkpoint", "PIL", "tqdm")
-    tests = [str(path) for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text()]
-    alone = ["-c", str(ROOT / "pyproject.toml"), "-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider", "-ra", "-q"]
-    subset = ["--ops", "step,bias_leaky_relu,batch_norm_leaky_relu,gan_loss,blur_halve", "--dtypes", "bfloat16", "--repeats", "5"]
+    tests = [
+        str(path)
+        for path in sorted((ROOT / "tests").glob("test_*.py"))
+        if "mark.gpu" in path.read_text()
+    ]
+    alone = [
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "-o",
+        "addopts=",
+        "-o",
+        "filterwarnings=default",
+        "-p",
+        "no:cacheprovider",
+        "-ra",
+        "-q",
+    ]
+    subset = [
+        "--ops",
+        "step,bias_leaky_relu,batch_norm_leaky_relu,gan_loss,blur_halve",
+        "--dtypes",
+        "bfloat16",
+        "--repeats",
+        "5",
+    ]
     if quick:
         subset = ["--ops", "gan_loss", "--dtypes", "float32", "--providers", "natural,xla"]
     kinds = "plain,xla,triton" if _installed("jax_triton") else "plain,xla"
@@ -97,7 +167,11 @@ def parts(out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool, numbe
         step("dcgan-64", "bfloat16", on_gpu=True),
         step("mnist"),
         Part(
-            "tests that need a GPU", [["-m", "pytest", *alone, "-m", "gpu", *tests]], 120, ("pytest", "triton", "jax_triton"), on_gpu=True
+            "tests that need a GPU",
+            [["-m", "pytest", *alone, "-m", "gpu", *tests]],
+            120,
+            ("pytest", "triton", "jax_triton"),
+            on_gpu=True,
         ),
         Part("training", [train(work / "run", preset, 10**6), grid], 100, needs, stop_after=60),
         Part("profile", [train(work / "profiled", preset, 400, "--profile")], 75, needs),
@@ -135,7 +209,9 @@ def source_tree() -> Iterator[pathlib.Path]:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         about = folder / f"{project['name']}-{project['version']}.dist-info"
         about.mkdir()
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+        (about / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
         yield folder
 
 
@@ -157,7 +233,9 @@ def why_not(part: Part, platform: str, remaining: float) -> str | None:
     return None
 
 
-def run(part: Part, log: pathlib.Path, variables: dict[str, str], remaining: float) -> dict[str, Any]:
+def run(
+    part: Part, log: pathlib.Path, variables: dict[str, str], remaining: float
+) -> dict[str, Any]:
     """Runs a part's commands and says what became of it: `status` passed or failed, `reason`, `seconds` and its last lines."""
     start, limit = time.monotonic(), min(part.seconds, remaining)
     variables = variables | ({"JAX_PLATFORMS": part.platforms} if part.platforms else {})
@@ -168,17 +246,31 @@ def run(part: Part, log: pathlib.Path, variables: dict[str, str], remaining: flo
             left = limit - (time.monotonic() - start)
             status = _run(words, file, variables, left, part.stop_after if i == 0 else None)
             if status != 0:
-                reason = f"ended after its {limit:.0f} s" if status is None else f"exit status {status}"
+                reason = (
+                    f"ended after its {limit:.0f} s" if status is None else f"exit status {status}"
+                )
                 break
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     took = round(time.monotonic() - start, 1)
-    return {"status": "failed" if reason else "passed", "reason": reason, "seconds": took, "last_lines": lines[-12:]}
+    return {
+        "status": "failed" if reason else "passed",
+        "reason": reason,
+        "seconds": took,
+        "last_lines": lines[-12:],
+    }
 
 
-def _run(words: list[str], file: Any, variables: dict[str, str], limit: float, stop_after: float | None) -> int | None:
+def _run(
+    words: list[str], file: Any, variables: dict[str, str], limit: float, stop_after: float | None
+) -> int | None:
     """The exit status of one command; None where it had to be ended. It and all that it started are gone afterwards."""
     process = subprocess.Popen(
-        [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=variables, start_new_session=True
+        [sys.executable, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+        env=variables,
+        start_new_session=True,
     )
     start = time.monotonic()
     try:
@@ -221,12 +313,27 @@ def _installed(module: str) -> bool:
 # -------------------------------------------------------------------------------------------------------------------- command
 def main(argv: list[str] | None = None) -> None:
     started = time.monotonic()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.record", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--out", metavar="DIR", required=True, help="where the records go; made where it does not exist")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.record", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="where the records go; made where it does not exist",
+    )
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything (default: 8)")
-    parser.add_argument("--only", metavar="WORDS", help="the parts whose names begin with one of these words, with commas between")
+    parser.add_argument(
+        "--only",
+        metavar="WORDS",
+        help="the parts whose names begin with one of these words, with commas between",
+    )
     parser.add_argument("--add", action="store_true", help="append to the records that DIR holds")
-    parser.add_argument("--quick", action="store_true", help="everything in its smallest form, to try the command, on a CPU too")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="everything in its smallest form, to try the command, on a CPU too",
+    )
     given = parser.parse_args(argv)
     out = pathlib.Path(given.out).absolute()
     if not 0.0 < given.minutes < 10_000:
@@ -242,7 +349,9 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         parser.error(f"--out {out} cannot be written: {error.strerror}; name another folder")
     if held and not given.add:
-        parser.error(f"--out {out} already holds records or other files; name another folder, or add to them with --add")
+        parser.error(
+            f"--out {out} already holds records or other files; name another folder, or add to them with --add"
+        )
     try:
         runs = json.loads(earlier.read_text())["runs"] if earlier.exists() else []
         if not isinstance(runs, list):
@@ -252,16 +361,32 @@ def main(argv: list[str] | None = None) -> None:
 
     with source_tree() as tree, tempfile.TemporaryDirectory(prefix="jaxgan-record-") as temporary:
         work, variables = pathlib.Path(temporary), environment(tree)
-        probe = subprocess.run([sys.executable, "-c", PROBE], env=variables, capture_output=True, text=True)
+        probe = subprocess.run(
+            [sys.executable, "-c", PROBE], env=variables, capture_output=True, text=True
+        )
         if probe.returncode:
-            parser.exit(2, f"benchmarks.record: JAX does not start here: {(probe.stderr.strip() or 'no output').splitlines()[-1]}\n")
+            parser.exit(
+                2,
+                f"benchmarks.record: JAX does not start here: {(probe.stderr.strip() or 'no output').splitlines()[-1]}\n",
+            )
         about = json.loads(probe.stdout.splitlines()[-1])
         # The tests on a GPU compute in float64 on its host.
         variables["JAX_PLATFORMS"] = "cuda,cpu" if about["platform"] == "gpu" else about["platform"]
         output.print_machine(about)
         found: list[dict[str, Any]] = []
-        runs.append({"benchmark": "record", "quick": given.quick, "minutes": given.minutes, "parts": found, **about})
-        chosen, trace = parts(out, work, given.quick, _installed("matplotlib"), len(runs)), numbered("trace.tar.gz", len(runs))
+        runs.append(
+            {
+                "benchmark": "record",
+                "quick": given.quick,
+                "minutes": given.minutes,
+                "parts": found,
+                **about,
+            }
+        )
+        chosen, trace = (
+            parts(out, work, given.quick, _installed("matplotlib"), len(runs)),
+            numbered("trace.tar.gz", len(runs)),
+        )
         if given.only:
             chosen = [part for part in chosen if part.name.startswith(tuple(given.only.split(",")))]
 
@@ -269,7 +394,9 @@ def main(argv: list[str] | None = None) -> None:
             found.append({"name": name, "status": status, "reason": reason, **more})
             took = f" in {more['seconds']:.0f} s" if "seconds" in more else ""
             print(f"{name:28s} {status}{took}{': ' + reason if reason else ''}", flush=True)
-            earlier.write_text(json.dumps({"runs": runs}, indent=1) + "\n")  # after each part: a machine may be taken away
+            earlier.write_text(
+                json.dumps({"runs": runs}, indent=1) + "\n"
+            )  # after each part: a machine may be taken away
 
         for part in chosen:
             remaining = 60 * given.minutes - (time.monotonic() - started)
@@ -279,18 +406,31 @@ def main(argv: list[str] | None = None) -> None:
             log = out / "logs" / f"{len(runs)}-{part.name.replace(' ', '-')}.txt"
             result = run(part, log, variables, remaining)
             note(part.name, **result, command=part.commands)
-            if part.name == "profile" and (reason := archive(work / "profiled" / "profile", out / trace)):
+            if part.name == "profile" and (
+                reason := archive(work / "profiled" / "profile", out / trace)
+            ):
                 note(trace, "skipped" if result["status"] == "failed" else "failed", reason)
-        for name, module in (("peers of train_step", "torch"), ("Triton's kernels", "jax_triton"), ("plots", "matplotlib")):
+        for name, module in (
+            ("peers of train_step", "torch"),
+            ("Triton's kernels", "jax_triton"),
+            ("plots", "matplotlib"),
+        ):
             if not _installed(module):
                 note(name, "skipped", f"{module} is not installed")
-    counts = {status: sum(p["status"] == status for p in found) for status in ("passed", "failed", "skipped")}
+    counts = {
+        status: sum(p["status"] == status for p in found)
+        for status in ("passed", "failed", "skipped")
+    }
     print(
         f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped, {time.monotonic() - started:.0f} s: {earlier}"
     )
     for part in found:
         if part["status"] == "failed":
-            print(f"\n{part['name']} failed: {part['reason']}", *part.get("last_lines", []), sep="\n    ")
+            print(
+                f"\n{part['name']} failed: {part['reason']}",
+                *part.get("last_lines", []),
+                sep="\n    ",
+            )
     sys.exit(1 if counts["failed"] else 0)
 
 

@@ -39,8 +39,12 @@ def seconds(*words: str, **environment: str) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     parser = output.parser("startup", __doc__)
-    parser.add_argument("--preset", default="mnist", help="whose first step is timed (default: mnist)")
-    parser.add_argument("--rounds", type=int, default=5, help="processes for each figure (default: 5)")
+    parser.add_argument(
+        "--preset", default="mnist", help="whose first step is timed (default: mnist)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="processes for each figure (default: 5)"
+    )
     given = parser.parse_args(argv)
     output.check(parser, given)
     if given.preset not in PRESETS:
@@ -55,15 +59,22 @@ def main(argv: list[str] | None = None) -> None:
         times["jaxgan"].append(seconds("-c", f"{IMPORTS}; import jaxgan"))
         with tempfile.TemporaryDirectory() as folder:
             for name in ("cold", "warm"):
-                times[name].append(seconds("-c", FIRST_STEP, given.preset, JAX_COMPILATION_CACHE_DIR=folder))
+                times[name].append(
+                    seconds("-c", FIRST_STEP, given.preset, JAX_COMPILATION_CACHE_DIR=folder)
+                )
     output.print_machine(about)
     added = [ours - base for base, ours in zip(times["base"], times["jaxgan"])]
     print(f"seconds, median (least to greatest) of {rounds} processes")
     print(f"import jax, flax, optax     {output.shown(times['base'], 2)}")
     print(f"import jaxgan adds          {output.shown(added, 2)}")
-    print(f"first step, cold cache      {output.shown(times['cold'], 1)}   preset {given.preset}, from the start of Python")
+    print(
+        f"first step, cold cache      {output.shown(times['cold'], 1)}   preset {given.preset}, from the start of Python"
+    )
     print(f"first step, warm cache      {output.shown(times['warm'], 1)}")
-    record = output.subject("startup", given.preset, PRESETS[given.preset][1]) | {"seconds": times, "added": added}
+    record = output.subject("startup", given.preset, PRESETS[given.preset][1]) | {
+        "seconds": times,
+        "added": added,
+    }
     output.append(given.json, record | about)
     if given.plot:
         bars = {"import jax, flax, optax": times["base"], "import jaxgan adds": added}

@@ -17,8 +17,14 @@ from benchmarks.kernel_ops import Op, Shape
 # --------------------------------------------------------------------------------------------------------------------- in JAX
 def jax_operands(op: Op, name: str, shape: Shape, dtype: str, seed: int) -> tuple[Any, ...]:
     keys = jax.random.split(jax.random.key(seed), len(op.operands(shape)))
-    random = [jax.random.uniform if name == "sigmoid_bce" and i else jax.random.normal for i in range(len(keys))]
-    return tuple(r(k, s).astype(dtype if len(s) == 4 else "float32") for r, k, s in zip(random, keys, op.operands(shape)))
+    random = [
+        jax.random.uniform if name == "sigmoid_bce" and i else jax.random.normal
+        for i in range(len(keys))
+    ]
+    return tuple(
+        r(k, s).astype(dtype if len(s) == 4 else "float32")
+        for r, k, s in zip(random, keys, op.operands(shape))
+    )
 
 
 def round_of_calls(function: Callable, sets: list[Any]) -> Any:
@@ -35,7 +41,9 @@ def round_of_calls(function: Callable, sets: list[Any]) -> Any:
     return jax.jit(lambda sets: run(list(sets))).lower(sets).compile()
 
 
-def jax_cell(function: Callable, mode: str, sets: list[Any]) -> tuple[Callable[[], None], dict[str, Any]]:
+def jax_cell(
+    function: Callable, mode: str, sets: list[Any]
+) -> tuple[Callable[[], None], dict[str, Any]]:
     """(one round of calls, facts about the compiled round)."""
     if mode == "forward":
         called = function
@@ -64,13 +72,20 @@ def kernel_seconds(run: Callable[[], None]) -> float | None:
 
         _, found = profiler.Cupti(finalize=False).measure(lambda: run(), aggregate=False)()
         return sum(milliseconds for _, milliseconds in found) / 1e3 if found else None
-    except Exception as error:  # an experimental interface: without it the column is empty, and says why
-        print(f"  kernel time not measured: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
+    except (
+        Exception
+    ) as error:  # an experimental interface: without it the column is empty, and says why
+        print(
+            f"  kernel time not measured: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            file=sys.stderr,
+        )
         return None
 
 
 # ----------------------------------------------------------------------------------------------------------------- in PyTorch
-def torch_cell(op: Op, name: str, shape: Shape, dtype: str, mode: str, count: int, compiled: bool) -> tuple[Callable[[], None], dict]:
+def torch_cell(
+    op: Op, name: str, shape: Shape, dtype: str, mode: str, count: int, compiled: bool
+) -> tuple[Callable[[], None], dict]:
     import torch
 
     from benchmarks import torch_ops
@@ -79,7 +94,10 @@ def torch_cell(op: Op, name: str, shape: Shape, dtype: str, mode: str, count: in
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     function = getattr(torch_ops, op.torch)
     function = torch.compile(function) if compiled else function
-    sets = [torch_ops.operands(op.operands(shape), dtype, device, i, name == "sigmoid_bce") for i in range(count)]
+    sets = [
+        torch_ops.operands(op.operands(shape), dtype, device, i, name == "sigmoid_bce")
+        for i in range(count)
+    ]
     kept = [function(*operands) for operands in sets] if mode == "backward" else []
     gradients = [torch.ones_like(result) for result in kept]
 
@@ -126,7 +144,11 @@ def copy_bandwidth(size: int, repeats: int) -> float:
     """Bytes a second that a copy of `size` float32 numbers reads and writes, by its median."""
     x = jnp.ones(size, jnp.float32)
     copy = jax.jit(lambda x: x * 1.5).lower(x).compile()
-    return 8 * size / statistics.median(seconds_per_call(lambda: jax.block_until_ready(copy(x)), 1, repeats))
+    return (
+        8
+        * size
+        / statistics.median(seconds_per_call(lambda: jax.block_until_ready(copy(x)), 1, repeats))
+    )
 
 
 def percentiles(samples: list[float]) -> dict[str, float]:

@@ -31,12 +31,18 @@ class Generator(nn.Module):
         self.width, self.start = model.generator_width, config.data.image_size // 2**doublings
         self.linear = nn.Linear(model.latent_size, self.start**2 * self.width, bias=False)
         widths = [self.width // 2**i for i in range(doublings)]
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width, eps=1e-5, momentum=0.1) for width in widths)
-        self.spreads = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in itertools.pairwise(widths))
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(width, eps=1e-5, momentum=0.1) for width in widths
+        )
+        self.spreads = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in itertools.pairwise(widths)
+        )
         self.last = nn.ConvTranspose2d(widths[-1], model.channels, 4, 2, 1)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        x = F.leaky_relu(self.norms[0](self.linear(z).view(-1, self.width, self.start, self.start)), 0.2)
+        x = F.leaky_relu(
+            self.norms[0](self.linear(z).view(-1, self.width, self.start, self.start)), 0.2
+        )
         for spread, norm in zip(self.spreads, list(self.norms)[1:]):
             x = F.leaky_relu(norm(spread(x)), 0.2)
         return torch.tanh(self.last(x))
@@ -65,9 +71,16 @@ class Trainer:
       ValueError: for a config that these networks and losses do not cover.
     """
 
-    def __init__(self, config: Config, device: str = "cpu", dtype: str = "float32", tuned: bool = False) -> None:
+    def __init__(
+        self, config: Config, device: str = "cpu", dtype: str = "float32", tuned: bool = False
+    ) -> None:
         objective, optimizer = config.objective, config.optimizer
-        if config.model.name not in MODELS or objective.name not in OBJECTIVES or objective.instance_noise or optimizer.clip_norm:
+        if (
+            config.model.name not in MODELS
+            or objective.name not in OBJECTIVES
+            or objective.instance_noise
+            or optimizer.clip_norm
+        ):
             raise ValueError(
                 f"the PyTorch peer has the models {', '.join(MODELS)} and the objective {', '.join(OBJECTIVES)}, without instance noise "
                 f"and clipping; this config has {config.model.name}, {objective.name}"
@@ -77,15 +90,23 @@ class Trainer:
         layout: Any = torch.channels_last if tuned else torch.contiguous_format
         self.layout = layout
         self.generator: nn.Module = torch_peer.Generator() if seed else Generator(config)
-        self.discriminator: nn.Module = torch_peer.Discriminator() if seed else Discriminator(config)
+        self.discriminator: nn.Module = (
+            torch_peer.Discriminator() if seed else Discriminator(config)
+        )
         for network in (self.generator, self.discriminator):
             network.to(device=device)
             network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-        self.average = {name: value.detach().clone() for name, value in self.generator.named_parameters()}
+        self.average = {
+            name: value.detach().clone() for name, value in self.generator.named_parameters()
+        }
         self.parameters = list(self.generator.parameters())
-        adam: dict[str, Any] = dict(betas=(optimizer.beta1, optimizer.beta2), **({"fused": True} if tuned else {}))
+        adam: dict[str, Any] = dict(
+            betas=(optimizer.beta1, optimizer.beta2), **({"fused": True} if tuned else {})
+        )
         self.for_generator = torch.optim.Adam(self.parameters, lr=optimizer.generator_rate, **adam)
-        self.for_discriminator = torch.optim.Adam(self.discriminator.parameters(), lr=optimizer.discriminator_rate, **adam)
+        self.for_discriminator = torch.optim.Adam(
+            self.discriminator.parameters(), lr=optimizer.discriminator_rate, **adam
+        )
         self.generate: Any = self.generator
         self.judge: Any = self.discriminator
         if tuned:
@@ -108,12 +129,18 @@ class Trainer:
         self.for_discriminator.zero_grad(set_to_none=True)
         with self.precision:
             if self.tuned:
-                both = self.judge(torch.cat([real, fake.detach().to(real.dtype)]).contiguous(memory_format=self.layout)).float()
+                both = self.judge(
+                    torch.cat([real, fake.detach().to(real.dtype)]).contiguous(
+                        memory_format=self.layout
+                    )
+                ).float()
                 on_real, on_fake = both.chunk(2)
             else:
                 on_real, on_fake = self.judge(real).float(), self.judge(fake.detach()).float()
             on_truth = F.binary_cross_entropy_with_logits(on_real, torch.full_like(on_real, smooth))
-            loss_discriminator = on_truth + F.binary_cross_entropy_with_logits(on_fake, torch.zeros_like(on_fake))
+            loss_discriminator = on_truth + F.binary_cross_entropy_with_logits(
+                on_fake, torch.zeros_like(on_fake)
+            )
         penalty = self._r1(real) if self.config.objective.r1_weight else 0.0
         (loss_discriminator + penalty).backward()
         self.for_discriminator.step()
@@ -142,7 +169,10 @@ class Trainer:
         if optimizer.decay_steps is None:
             return
         done = min(max(self.at - optimizer.decay_from, 0) / optimizer.decay_steps, 1.0)
-        for adam, rate in ((self.for_generator, optimizer.generator_rate), (self.for_discriminator, optimizer.discriminator_rate)):
+        for adam, rate in (
+            (self.for_generator, optimizer.generator_rate),
+            (self.for_discriminator, optimizer.discriminator_rate),
+        ):
             for group in adam.param_groups:
                 group["lr"] = rate * (1.0 - 0.99 * done)
 
@@ -159,21 +189,35 @@ class Trainer:
             self.average[name].mul_(decay).add_(value, alpha=1.0 - decay)
 
 
-def to_torch(config: Config, generator: Any, discriminator: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def to_torch(
+    config: Config, generator: Any, discriminator: Any
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Parameters of `jaxgan`'s networks as state dicts of the networks above, without the running statistics."""
     if config.model.name == "seed":
         return torch_peer.to_torch(generator, discriminator)
     tensor = lambda x: torch.from_numpy(np.array(x, np.float32, order="C"))
-    turned = lambda kernel: tensor(np.transpose(kernel, (3, 2, 0, 1)))  # [k,k,O,I] -> [I,O,k,k]; [k,k,I,O] -> [O,I,k,k]
+    turned = lambda kernel: tensor(
+        np.transpose(kernel, (3, 2, 0, 1))
+    )  # [k,k,O,I] -> [I,O,k,k]; [k,k,I,O] -> [O,I,k,k]
     doublings, width = config.model.doublings, config.model.generator_width
     start = config.data.image_size // 2**doublings
     # Images are [row, column, channel] there and [channel, row, column] here.
-    first = np.reshape(generator["Dense_0"]["kernel"], (-1, start, start, width)).transpose(3, 1, 2, 0).reshape(start * start * width, -1)
-    of_generator = {"linear.weight": tensor(first), "last.bias": tensor(generator[f"ConvTranspose_{doublings - 1}"]["bias"])}
+    first = (
+        np.reshape(generator["Dense_0"]["kernel"], (-1, start, start, width))
+        .transpose(3, 1, 2, 0)
+        .reshape(start * start * width, -1)
+    )
+    of_generator = {
+        "linear.weight": tensor(first),
+        "last.bias": tensor(generator[f"ConvTranspose_{doublings - 1}"]["bias"]),
+    }
     of_generator["last.weight"] = turned(generator[f"ConvTranspose_{doublings - 1}"]["kernel"])
     for i in range(doublings):
         norm = generator[f"BatchNorm_{i}"]
-        of_generator |= {f"norms.{i}.weight": tensor(norm["scale"]), f"norms.{i}.bias": tensor(norm["bias"])}
+        of_generator |= {
+            f"norms.{i}.weight": tensor(norm["scale"]),
+            f"norms.{i}.bias": tensor(norm["bias"]),
+        }
         if i < doublings - 1:
             of_generator[f"spreads.{i}.weight"] = turned(generator[f"ConvTranspose_{i}"]["kernel"])
     head = discriminator["Dense_0"]
@@ -181,5 +225,8 @@ def to_torch(config: Config, generator: Any, discriminator: Any) -> tuple[dict[s
     of_discriminator = {"last.weight": tensor(last), "last.bias": tensor(head["bias"])}
     for i in range(doublings):
         layer = discriminator[f"Conv_{i}"]
-        of_discriminator |= {f"layers.{i}.weight": turned(layer["kernel"]), f"layers.{i}.bias": tensor(layer["bias"])}
+        of_discriminator |= {
+            f"layers.{i}.weight": turned(layer["kernel"]),
+            f"layers.{i}.bias": tensor(layer["bias"]),
+        }
     return of_generator, of_discriminator

@@ -35,20 +35,28 @@ def blur_same(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def blur_halve(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return bias_leaky_relu(F.conv2d(F.pad(x, (1, 1, 1, 1)), _filters(x, 1), stride=2, groups=x.shape[1]), b)
+    return bias_leaky_relu(
+        F.conv2d(F.pad(x, (1, 1, 1, 1)), _filters(x, 1), stride=2, groups=x.shape[1]), b
+    )
 
 
 def blur_double(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     # The transposed convolution of symmetric taps is the zero-filled convolution; one pixel is cut from each side.
-    return bias_leaky_relu(F.conv_transpose2d(x, _filters(x, 2), stride=2, padding=1, groups=x.shape[1]), b)
+    return bias_leaky_relu(
+        F.conv_transpose2d(x, _filters(x, 2), stride=2, padding=1, groups=x.shape[1]), b
+    )
 
 
-def operands(shapes: list[tuple[int, ...]], dtype: str, device: str, seed: int, positive: bool) -> list[Any]:
+def operands(
+    shapes: list[tuple[int, ...]], dtype: str, device: str, seed: int, positive: bool
+) -> list[Any]:
     """Leaves that want gradients: [B,H,W,C] as channels-last [B,C,H,W]; vectors in float32; the last one in (0, 1) where `positive`."""
     generator = torch.Generator(device).manual_seed(seed)
     made = []
     for i, shape in enumerate(shapes):
         random = torch.rand if positive and i else torch.randn
-        x = random(shape, generator=generator, device=device).to(getattr(torch, dtype) if len(shape) == 4 else torch.float32)
+        x = random(shape, generator=generator, device=device).to(
+            getattr(torch, dtype) if len(shape) == 4 else torch.float32
+        )
         made.append((x.permute(0, 3, 1, 2) if len(shape) == 4 else x).requires_grad_())
     return made

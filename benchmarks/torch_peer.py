@@ -56,7 +56,9 @@ class Trainer:
         fake = self.generator(z)
         self.for_discriminator.zero_grad()
         on_real, on_fake = self.discriminator(real), self.discriminator(fake.detach())
-        loss_discriminator = self.loss(on_real, torch.ones_like(on_real)) + self.loss(on_fake, torch.zeros_like(on_fake))
+        loss_discriminator = self.loss(on_real, torch.ones_like(on_real)) + self.loss(
+            on_fake, torch.zeros_like(on_fake)
+        )
         loss_discriminator.backward()
         self.for_discriminator.step()
 
@@ -68,13 +70,19 @@ class Trainer:
         return loss_discriminator.detach(), loss_generator.detach()
 
 
-def to_torch(generator: Any, discriminator: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def to_torch(
+    generator: Any, discriminator: Any
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Parameters of the seed networks of `jaxgan` as state dicts of the networks above."""
     tensor = lambda x: torch.from_numpy(np.array(x, np.float32, order="C"))
-    spread = lambda kernel: tensor(np.transpose(kernel, (3, 2, 0, 1)))  # [k,k,O,I] -> [I,O,k,k]; [k,k,I,O] -> [O,I,k,k]
+    spread = lambda kernel: tensor(
+        np.transpose(kernel, (3, 2, 0, 1))
+    )  # [k,k,O,I] -> [I,O,k,k]; [k,k,I,O] -> [O,I,k,k]
     dense = generator["Dense_0"]
     # jaxgan's Linear puts out [7,7,64], PyTorch's [64,7,7].
-    weight = np.transpose(np.reshape(dense["kernel"], (100, 7, 7, 64)), (3, 1, 2, 0)).reshape(3136, 100)
+    weight = np.transpose(np.reshape(dense["kernel"], (100, 7, 7, 64)), (3, 1, 2, 0)).reshape(
+        3136, 100
+    )
     bias = np.transpose(np.reshape(dense["bias"], (7, 7, 64)), (2, 0, 1)).reshape(3136)
     return (
         {

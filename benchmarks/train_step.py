@@ -65,12 +65,18 @@ class Worker:
         self._process.kill()
 
 
-def measured(config: Config, providers: list[str], rounds: int, steps: int | None, seconds: float) -> tuple[dict[str, Any], dict[str, str]]:
+def measured(
+    config: Config, providers: list[str], rounds: int, steps: int | None, seconds: float
+) -> tuple[dict[str, Any], dict[str, str]]:
     """(provider -> its samples in steps/s and its facts, provider -> why it could not be measured)."""
     workers = {name: Worker(name, config) for name in providers}  # one builds after the other
     rates: dict[str, list[float]] = {name: [] for name in providers}
     if steps is None:  # as many as the slowest runs in `seconds`
-        paces = [pace for worker in workers.values() if worker.error is None and (pace := worker.ask(1)) is not None]
+        paces = [
+            pace
+            for worker in workers.values()
+            if worker.error is None and (pace := worker.ask(1)) is not None
+        ]
         steps = max(1, round(seconds * min(paces))) if paces else 1
     for i in range(rounds + 1):  # the first is not counted
         for name, worker in workers.items():
@@ -82,24 +88,42 @@ def measured(config: Config, providers: list[str], rounds: int, steps: int | Non
         if facts is not None:
             found[name] = {"samples": rates[name], "steps_per_round": steps, **facts}
         worker.close()
-    return found, {name: worker.error for name, worker in workers.items() if worker.error is not None}
+    return found, {
+        name: worker.error for name, worker in workers.items() if worker.error is not None
+    }
 
 
-def records(config: Config, preset: str, found: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any]]:
+def records(
+    config: Config, preset: str, found: dict[str, Any], about: dict[str, Any]
+) -> list[dict[str, Any]]:
     """One record a provider."""
     from benchmarks.flops import peak_flops
 
-    flops, matrix = (found.get("jaxgan", {}).get(name) for name in ("model_flops", "matrix_flops_per_s"))
+    flops, matrix = (
+        found.get("jaxgan", {}).get(name) for name in ("model_flops", "matrix_flops_per_s")
+    )
     sheet = peak_flops(about["device"], config.dtype)
     made = []
     for name, facts in found.items():
         rate = statistics.median(facts["samples"])
-        ratios = [ours / theirs for ours, theirs in zip(found["jaxgan"]["samples"], facts["samples"])] if "jaxgan" in found else []
+        ratios = (
+            [ours / theirs for ours, theirs in zip(found["jaxgan"]["samples"], facts["samples"])]
+            if "jaxgan" in found
+            else []
+        )
         record = output.subject("train_step", preset, config) | {"provider": name}
         record |= {"steps_per_s": rate, "images_per_s": rate * config.batch_size}
-        record |= {"s_per_kimg": 1e3 / (rate * config.batch_size), "ratios": ratios, **facts, "model_flops": flops}
+        record |= {
+            "s_per_kimg": 1e3 / (rate * config.batch_size),
+            "ratios": ratios,
+            **facts,
+            "model_flops": flops,
+        }
         peak = sheet or matrix
-        record |= {"peak_flops_per_s": peak, "peak_flops_source": "data sheet" if sheet else "measured matrix product"}
+        record |= {
+            "peak_flops_per_s": peak,
+            "peak_flops_source": "data sheet" if sheet else "measured matrix product",
+        }
         record |= {"utilisation": flops * rate / peak if flops and peak else None, **about}
         made.append(record)
     return made
@@ -108,7 +132,11 @@ def records(config: Config, preset: str, found: dict[str, Any], about: dict[str,
 def line(record: dict[str, Any]) -> str:
     """A record as a line of the table."""
     share = lambda value: "-" if value is None else f"{100 * value:.0f} %"
-    beside = f"   jaxgan is {output.shown(record['ratios'], 2)} x" if record["ratios"] and record["provider"] != "jaxgan" else ""
+    beside = (
+        f"   jaxgan is {output.shown(record['ratios'], 2)} x"
+        if record["ratios"] and record["provider"] != "jaxgan"
+        else ""
+    )
     return (
         f"{record['provider']:19s} {output.shown(record['samples'], 2):>23s} {record['images_per_s']:9.0f} {record['s_per_kimg']:7.3f} "
         f"{record['compile_s']:9.1f} {record['peak_bytes'] / 2**20:8.0f} {share(record['utilisation']):>5s} {share(record['host_gap']):>5s}"
@@ -121,27 +149,47 @@ def draw(made: list[dict[str, Any]], axes: list[Any]) -> None:
     for axis, preset in zip(axes, dict.fromkeys(r["preset"] for r in made)):
         rows = [r for r in made if r["preset"] == preset]
         for i, r in enumerate(rows):
-            low, high = (abs(limit(r["samples"]) - r["steps_per_s"]) * r["batch_size"] for limit in (min, max))
-            axis.barh(i, r["images_per_s"], xerr=[[low], [high]], color="tab:blue" if r["provider"] == "jaxgan" else "tab:gray", capsize=3)
+            low, high = (
+                abs(limit(r["samples"]) - r["steps_per_s"]) * r["batch_size"]
+                for limit in (min, max)
+            )
+            axis.barh(
+                i,
+                r["images_per_s"],
+                xerr=[[low], [high]],
+                color="tab:blue" if r["provider"] == "jaxgan" else "tab:gray",
+                capsize=3,
+            )
         axis.set_yticks(range(len(rows)), [r["provider"] for r in rows])
         axis.invert_yaxis()
-        axis.set(title=f"{preset}, batch {rows[0]['batch_size']}, {rows[0]['dtype']}", xlabel="images/s")
+        axis.set(
+            title=f"{preset}, batch {rows[0]['batch_size']}, {rows[0]['dtype']}", xlabel="images/s"
+        )
 
 
 def configs(parser: argparse.ArgumentParser, given: argparse.Namespace) -> dict[str, Config]:
     """preset -> the config to time; ends the command where something does not fit."""
-    changes = {"batch_size": given.batch_size, "dtype": given.dtype, "log.steps_per_call": given.steps_per_call, "kernels": given.kernels}
+    changes = {
+        "batch_size": given.batch_size,
+        "dtype": given.dtype,
+        "log.steps_per_call": given.steps_per_call,
+        "kernels": given.kernels,
+    }
     made = {}
     try:
         for name in given.presets:
             if name not in PRESETS:
                 raise ConfigError(unknown("preset", name, PRESETS))
-            made[name] = replace(PRESETS[name][1], {k: v for k, v in changes.items() if v is not None})
+            made[name] = replace(
+                PRESETS[name][1], {k: v for k, v in changes.items() if v is not None}
+            )
             validate(dataclasses.replace(made[name], devices=None), 1)
     except ConfigError as error:
         parser.error(str(error))
     if given.round_seconds is not None and not 0 < given.round_seconds < 3600:
-        parser.error(f"--round-seconds {given.round_seconds} is out of bounds; use a number above 0 and below 3600")
+        parser.error(
+            f"--round-seconds {given.round_seconds} is out of bounds; use a number above 0 and below 3600"
+        )
     for name in ("rounds", "steps"):
         if (value := getattr(given, name)) is not None and value < 1:
             parser.error(f"--{name} {value} is too small; use 1 or more")
@@ -150,27 +198,55 @@ def configs(parser: argparse.ArgumentParser, given: argparse.Namespace) -> dict[
 
 def main(argv: list[str] | None = None) -> None:
     parser = output.parser("train_step", __doc__, "preset and provider")
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"of {', '.join(PRESETS)} (default: seed-mnist)")
+    parser.add_argument(
+        "presets",
+        nargs="*",
+        metavar="PRESET",
+        help=f"of {', '.join(PRESETS)} (default: seed-mnist)",
+    )
     parser.add_argument("--batch-size", help="images per step (default: the preset's)")
     parser.add_argument("--dtype", help=f"{' or '.join(DTYPES)} (default: the preset's)")
-    parser.add_argument("--kernels", help=f"jaxgan's fused operations: {', '.join(KERNELS)} (default: the preset's)")
-    parser.add_argument("--steps-per-call", metavar="K", help="jaxgan's steps in one dispatch (default: 25 on a GPU, 1 on a CPU)")
-    parser.add_argument("--peers", help=f"which of {', '.join(PEERS)}, with commas between, or none (default: all that can run here)")
-    parser.add_argument("--steps", type=int, help="steps in a round (default: what the slowest does in --round-seconds)")
-    parser.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="(default: 2)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds counted, after one that is not (default: 7)")
+    parser.add_argument(
+        "--kernels", help=f"jaxgan's fused operations: {', '.join(KERNELS)} (default: the preset's)"
+    )
+    parser.add_argument(
+        "--steps-per-call",
+        metavar="K",
+        help="jaxgan's steps in one dispatch (default: 25 on a GPU, 1 on a CPU)",
+    )
+    parser.add_argument(
+        "--peers",
+        help=f"which of {', '.join(PEERS)}, with commas between, or none (default: all that can run here)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="steps in a round (default: what the slowest does in --round-seconds)",
+    )
+    parser.add_argument(
+        "--round-seconds", type=float, default=2.0, metavar="S", help="(default: 2)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds counted, after one that is not (default: 7)"
+    )
     given = parser.parse_args(argv)
     given.presets = list(dict.fromkeys(given.presets)) or ["seed-mnist"]
     if given.quick:
         given.steps, given.rounds, given.batch_size = given.steps or 2, 2, given.batch_size or "8"
     chosen = configs(parser, given)
     output.check(parser, given)
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share the GPU
+    os.environ.setdefault(
+        "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
+    )  # several processes share the GPU
     about = output.machine(given.quick)
     on_gpu = about["driver"] is not None
     reasons = {peer: reason for peer in PEERS if (reason := reason_against(peer, on_gpu))}
     default = [p for p in PEERS if p not in reasons and not (given.quick and p != "torch-eager")]
-    peers = default if given.peers is None else [p for p in dict.fromkeys(given.peers.split(",")) if p != "none"]
+    peers = (
+        default
+        if given.peers is None
+        else [p for p in dict.fromkeys(given.peers.split(",")) if p != "none"]
+    )
     for peer in peers:
         if peer not in PEERS:
             parser.error(f"unknown peer {peer!r}; use {', '.join(PEERS)} or none")
@@ -184,10 +260,14 @@ def main(argv: list[str] | None = None) -> None:
     made: list[dict[str, Any]] = []
     failed = False
     for preset, config in chosen.items():
-        found, errors = measured(config, ["jaxgan", *peers], given.rounds, given.steps, given.round_seconds)
+        found, errors = measured(
+            config, ["jaxgan", *peers], given.rounds, given.steps, given.round_seconds
+        )
         new = records(config, preset, found, about)
         steps = new[0]["steps_per_round"] if new else 0
-        print(f"{preset}, batch {config.batch_size}, {config.dtype}: {given.rounds} rounds of {steps} steps; median (least to greatest)")
+        print(
+            f"{preset}, batch {config.batch_size}, {config.dtype}: {given.rounds} rounds of {steps} steps; median (least to greatest)"
+        )
         print(COLUMNS)
         for record in new:
             print(line(record), flush=True)
@@ -196,7 +276,9 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{provider} could not be measured: {error}", flush=True)
         failed, made = failed or bool(errors), made + new
     if given.plot and made:
-        output.figure(given.plot, lambda axes: draw(made, axes), columns=len(chosen), quick=given.quick)
+        output.figure(
+            given.plot, lambda axes: draw(made, axes), columns=len(chosen), quick=given.quick
+        )
     if failed:
         sys.exit(1)
 

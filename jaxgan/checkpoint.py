@@ -42,7 +42,9 @@ class Checkpoints(NamedTuple):
     close: Callable[[], None]
 
 
-NOWHERE = Checkpoints(save=lambda state, position: None, wait=lambda: None, close=lambda: None)  # for a process that does not write
+NOWHERE = Checkpoints(
+    save=lambda state, position: None, wait=lambda: None, close=lambda: None
+)  # for a process that does not write
 
 
 class Restored(NamedTuple):
@@ -55,7 +57,11 @@ class Restored(NamedTuple):
 
 def steps_in(folder: pathlib.Path) -> list[int]:
     """The steps of the complete checkpoints, oldest first."""
-    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit() and p.is_dir()) if folder.is_dir() else []
+    return (
+        sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit() and p.is_dir())
+        if folder.is_dir()
+        else []
+    )
 
 
 def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
@@ -75,8 +81,14 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
                 under_way.pop().result()
         except Exception as error:  # Orbax and TensorStore share no error type
             complete = steps_in(folder)
-            kept = f"the checkpoint of step {complete[-1]} is complete" if complete else "no checkpoint is complete"
-            raise RunError(f"a checkpoint could not be written to {folder}: {_cause(error)}; {kept}; make room and run again") from None
+            kept = (
+                f"the checkpoint of step {complete[-1]} is complete"
+                if complete
+                else "no checkpoint is complete"
+            )
+            raise RunError(
+                f"a checkpoint could not be written to {folder}: {_cause(error)}; {kept}; make room and run again"
+            ) from None
 
     def save(state: GANState, position: Any) -> None:
         arrays = _to_arrays(state)
@@ -133,7 +145,9 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
         lines = []
         for bad, reason in failed:
             name = _set_aside(folder, bad) if set_aside else str(bad)
-            lines.append(f"checkpoint {bad} is damaged ({reason}); kept as {name}, going back to step {step}")
+            lines.append(
+                f"checkpoint {bad} is damaged ({reason}); kept as {name}, going back to step {step}"
+            )
         return Restored(state, position, lines)
     if failed:
         raise RunError(
@@ -159,10 +173,17 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
         if found.get(name) != checksum:
             raise RunError(f"{name} is {'changed or cut short' if name in found else 'missing'}")
     orbax = _orbax()
-    abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _to_arrays(jax.eval_shape(lambda: template), copy=False))
+    abstract = jax.tree.map(
+        lambda x: np.empty(x.shape, x.dtype),
+        _to_arrays(jax.eval_shape(lambda: template), copy=False),
+    )
     with _checkpointer() as checkpointer:
-        arrays = checkpointer.restore(path.absolute() / "state", args=orbax.args.StandardRestore(abstract))
-    for (name, found_leaf), needed in zip(jax.tree_util.tree_leaves_with_path(arrays), jax.tree.leaves(abstract)):
+        arrays = checkpointer.restore(
+            path.absolute() / "state", args=orbax.args.StandardRestore(abstract)
+        )
+    for (name, found_leaf), needed in zip(
+        jax.tree_util.tree_leaves_with_path(arrays), jax.tree.leaves(abstract)
+    ):
         if np.shape(found_leaf) != needed.shape:
             key = jax.tree_util.keystr(name)
             raise ConfigError(
@@ -174,10 +195,16 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
 
 def _to_arrays(state: GANState, copy: bool = True) -> Any:
     """The state as nested dicts of NumPy arrays, the key as its data."""
-    key_data = jax.eval_shape(jax.random.key_data, state.key) if not copy else jax.random.key_data(state.key)
+    key_data = (
+        jax.eval_shape(jax.random.key_data, state.key)
+        if not copy
+        else jax.random.key_data(state.key)
+    )
     arrays = flax.serialization.to_state_dict(state.replace(key=key_data))
     # On a CPU device_get may give views of buffers that the next step, to which the state is donated, writes over.
-    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(arrays)) if copy else arrays
+    return (
+        jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(arrays)) if copy else arrays
+    )
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -204,13 +231,17 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) < 200 else f"{text[:60]} .. {text[-120:]}"  # the system's own words come last
+    return (
+        text if len(text) < 200 else f"{text[:60]} .. {text[-120:]}"
+    )  # the system's own words come last
 
 
 def _checkpointer() -> Any:
     """Orbax's writer and reader of one tree. Of several processes only the first has checkpoints, and must not wait for the others."""
     orbax = _orbax()
-    alone = orbax.options.MultiprocessingOptions(active_processes={0} if jax.process_count() > 1 else None)
+    alone = orbax.options.MultiprocessingOptions(
+        active_processes={0} if jax.process_count() > 1 else None
+    )
     handler = orbax.StandardCheckpointHandler(multiprocessing_options=alone)
     return orbax.Checkpointer(handler, multiprocessing_options=alone)
 

@@ -39,12 +39,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser = _Parser(prog="jaxgan", description="Train generative adversarial networks in JAX.", allow_abbrev=False)
+    parser = _Parser(
+        prog="jaxgan",
+        description="Train generative adversarial networks in JAX.",
+        allow_abbrev=False,
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_train(commands, _preset_in(argv))
-    commands.add_parser("presets", help="list the presets", description="List the presets.", allow_abbrev=False)
+    commands.add_parser(
+        "presets", help="list the presets", description="List the presets.", allow_abbrev=False
+    )
     _add_sample(commands)
-    parser.add_argument("--version", action="version", version=f"jaxgan {importlib.metadata.version('jaxgan')}")
+    parser.add_argument(
+        "--version", action="version", version=f"jaxgan {importlib.metadata.version('jaxgan')}"
+    )
     given, rest = parser.parse_known_args(argv)
     if rest:
         raise ConfigError(_unknown_word(rest[0], given.command))
@@ -62,10 +70,18 @@ def _run(argv: list[str]) -> int:
 
 # ------------------------------------------------------------------------------------------------------------------------ train
 _PROCESSES = (
-    ("--coordinator-address", "HOST:PORT", "where process 0 listens; the others get the same address and the same config"),
+    (
+        "--coordinator-address",
+        "HOST:PORT",
+        "where process 0 listens; the others get the same address and the same config",
+    ),
     ("--num-processes", "N", "how many processes train this run, each on its own devices"),
     ("--process-id", "N", "which of them this is, from 0; process 0 alone writes to its workdir"),
-    ("--initialization-timeout", "SECONDS", "how long to wait for the other processes (default: 300)"),
+    (
+        "--initialization-timeout",
+        "SECONDS",
+        "how long to wait for the other processes (default: 300)",
+    ),
 )
 
 
@@ -78,22 +94,48 @@ def _add_train(commands: Any, chosen: str) -> None:
         f"{chosen if chosen in PRESETS else 'digits'}.",
         allow_abbrev=False,
     )
-    parser.add_argument("preset", nargs="?", default="digits", metavar="PRESET", help=f"{', '.join(PRESETS)} (default: digits)")
-    parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/PRESET)")
-    parser.add_argument("--resume", action="store_true", help="refuse to begin anew where there is no checkpoint")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config, checked but for its data, and exit")
-    parser.add_argument("--profile", action="store_true", help="trace a few steps and print the time of each phase of the step")
+    parser.add_argument(
+        "preset",
+        nargs="?",
+        default="digits",
+        metavar="PRESET",
+        help=f"{', '.join(PRESETS)} (default: digits)",
+    )
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="where the run lives (default: runs/PRESET)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="refuse to begin anew where there is no checkpoint"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved config, checked but for its data, and exit",
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="trace a few steps and print the time of each phase of the step",
+    )
     several = parser.add_argument_group("several processes")
     for flag, value, help in _PROCESSES:
         several.add_argument(flag, metavar=value, help=help)
-    several.add_argument("--distributed", action="store_true", help="instead of the first three: let JAX ask the cluster (SLURM, Open MPI)")
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="instead of the first three: let JAX ask the cluster (SLURM, Open MPI)",
+    )
     groups: dict[str, Any] = {"": parser.add_argument_group("run")}
     for name, field, value in fields(config):
         group = name.rpartition(".")[0]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
         groups[group].add_argument(
-            _flag(name), dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=f"{field.metadata['help']} (default: {_text(value)})"
+            _flag(name),
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=f"{field.metadata['help']} (default: {_text(value)})",
         )
 
 
@@ -114,7 +156,13 @@ def _train(given: argparse.Namespace) -> int:
     runtime.keep_compiled_programs()
     runtime.keep_freed_memory()
     with processes.joined(here):
-        train.train(config, workdir, must_resume=given.resume, progress=sys.stderr.isatty(), profiled=given.profile)
+        train.train(
+            config,
+            workdir,
+            must_resume=given.resume,
+            progress=sys.stderr.isatty(),
+            profiled=given.profile,
+        )
     return 0
 
 
@@ -122,9 +170,13 @@ def _place(given: argparse.Namespace) -> Any:
     """Which of several processes the options name, None for a run of one."""
     from jaxgan import processes
 
-    whole = lambda name, low: None if (text := getattr(given, name)) is None else _whole(name, text, low, 2**16)
+    whole = lambda name, low: (
+        None if (text := getattr(given, name)) is None else _whole(name, text, low, 2**16)
+    )
     numbers = whole("num_processes", 1), whole("process_id", 0)
-    return processes.place(given.coordinator_address, *numbers, given.distributed, whole("initialization_timeout", 1))
+    return processes.place(
+        given.coordinator_address, *numbers, given.distributed, whole("initialization_timeout", 1)
+    )
 
 
 def _show(config: Config, workdir: pathlib.Path) -> None:
@@ -148,7 +200,12 @@ def _add_sample(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--workdir", metavar="DIR", required=True, help="where the run lives")
-    parser.add_argument("--out", metavar="FILE", required=True, help=".png for a grid, .npz for uint8 images [N,H,W,C]")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help=".png for a grid, .npz for uint8 images [N,H,W,C]",
+    )
     parser.add_argument("--num", metavar="N", default="64", help="how many images (default: 64)")
     parser.add_argument("--seed", metavar="N", default="0", help="seed of the latents (default: 0)")
     parser.add_argument(
@@ -166,7 +223,9 @@ def _sample(given: argparse.Namespace) -> int:
     columns = 8 if given.interpolate else None
     if columns and count % columns:
         near = sorted({count // columns * columns or columns, count // columns * columns + columns})
-        raise ConfigError(f"num={count} does not fill rows of {columns} for --interpolate; use {' or '.join(map(str, near))}")
+        raise ConfigError(
+            f"num={count} does not fill rows of {columns} for --interpolate; use {' or '.join(map(str, near))}"
+        )
 
     import jax
 
@@ -176,9 +235,15 @@ def _sample(given: argparse.Namespace) -> int:
     runtime.keep_compiled_programs()
     config, state = train.restore(workdir)
     game, key = make_game(config), jax.random.key(seed)
-    images = sampling.interpolate(game, state, key, count // columns, columns) if columns else sampling.sample(game, state, key, count)
+    images = (
+        sampling.interpolate(game, state, key, count // columns, columns)
+        if columns
+        else sampling.sample(game, state, key, count)
+    )
     replaced = sampling.save(out, images, columns)
-    print(f"{'replaced' if replaced else 'wrote'} {out}: {count} images from step {int(state.step)} of {workdir}")
+    print(
+        f"{'replaced' if replaced else 'wrote'} {out}: {count} images from step {int(state.step)} of {workdir}"
+    )
     return 0
 
 
@@ -206,7 +271,9 @@ def _whole(name: str, text: str, low: int, below: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise ConfigError(f"{name}={text[:40]!r} is not a whole number; use one such as {low}") from None
+        raise ConfigError(
+            f"{name}={text[:40]!r} is not a whole number; use one such as {low}"
+        ) from None
     if value < low:
         raise ConfigError(f"{name}={text} is too small; use {low} or more")
     if value >= below:
@@ -220,6 +287,21 @@ def _unknown_word(word: str, command: str | None) -> str:
         return f"unexpected {word!r} before a command; see jaxgan --help"
     if not word.startswith("--"):
         return f"unexpected word {word!r}; see jaxgan {command} --help"
-    train_flags = ["--workdir", "--resume", "--dry-run", "--profile", "--distributed", *(flag for flag, *_ in _PROCESSES)]
-    flags = train_flags if command == "train" else ["--workdir", "--out", "--num", "--seed", "--interpolate"]
-    return unknown("field", word, flags + ([_flag(name) for name, _, _ in fields(Config())] if command == "train" else []))
+    train_flags = [
+        "--workdir",
+        "--resume",
+        "--dry-run",
+        "--profile",
+        "--distributed",
+        *(flag for flag, *_ in _PROCESSES),
+    ]
+    flags = (
+        train_flags
+        if command == "train"
+        else ["--workdir", "--out", "--num", "--seed", "--interpolate"]
+    )
+    return unknown(
+        "field",
+        word,
+        flags + ([_flag(name) for name, _, _ in fields(Config())] if command == "train" else []),
+    )

@@ -86,9 +86,13 @@ def normal_latent(size: int) -> Callable[[Key, int], Array]:
 def make_game(config: Config) -> Game:
     """The game that a config describes."""
     model, objective, optimizer = config.model, config.objective, config.optimizer
-    image: dict[str, Any] = dict(image_size=config.data.image_size, channels=model.channels, width=model.generator_width)
+    image: dict[str, Any] = dict(
+        image_size=config.data.image_size, channels=model.channels, width=model.generator_width
+    )
     if config.kernels == "plain":
-        smoothing = {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
+        smoothing = (
+            {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
+        )
         losses = getattr(objectives, objective.name)(**smoothing)
         act, norm_act = layers.plain_act, layers.plain_norm_act
     else:
@@ -97,10 +101,16 @@ def make_game(config: Config) -> Game:
         act = functools.partial(bias_leaky_relu, implementation=implementation)
         norm_act = functools.partial(batch_norm_leaky_relu, implementation=implementation)
     if model.name == "seed":
-        networks = models.SeedGenerator(**image, act=act), models.SeedDiscriminator(model.discriminator_width, act)
+        networks = (
+            models.SeedGenerator(**image, act=act),
+            models.SeedDiscriminator(model.discriminator_width, act),
+        )
     else:
         discriminator = models.DCGANDiscriminator(model.discriminator_width, model.doublings, act)
-        networks = models.DCGANGenerator(**image, doublings=model.doublings, act=act, norm_act=norm_act), discriminator
+        networks = (
+            models.DCGANGenerator(**image, doublings=model.doublings, act=act, norm_act=norm_act),
+            discriminator,
+        )
     noise = None
     if objective.instance_noise:
         noise = optax.linear_schedule(objective.instance_noise, 0.0, objective.instance_noise_steps)
@@ -108,9 +118,15 @@ def make_game(config: Config) -> Game:
     def adam(rate: float) -> optax.GradientTransformation:
         schedule = rate
         if optimizer.decay_steps is not None:
-            schedule = optax.linear_schedule(rate, 0.01 * rate, optimizer.decay_steps, optimizer.decay_from)
+            schedule = optax.linear_schedule(
+                rate, 0.01 * rate, optimizer.decay_steps, optimizer.decay_from
+            )
         update = optax.adam(schedule, b1=optimizer.beta1, b2=optimizer.beta2)
-        return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), update) if optimizer.clip_norm else update
+        return (
+            optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), update)
+            if optimizer.clip_norm
+            else update
+        )
 
     return Game(
         *networks,
@@ -118,7 +134,9 @@ def make_game(config: Config) -> Game:
         generator_tx=adam(optimizer.generator_rate),
         discriminator_tx=adam(optimizer.discriminator_rate),
         latent=normal_latent(model.latent_size),
-        penalties=(penalties.r1(objective.r1_weight, objective.r1_every),) if objective.r1_weight else (),
+        penalties=(penalties.r1(objective.r1_weight, objective.r1_every),)
+        if objective.r1_weight
+        else (),
         ema_decay=optimizer.ema_decay,
         instance_noise=noise,
         dtype=jnp.dtype(config.dtype),
@@ -135,7 +153,9 @@ def init(game: Game, key: Key) -> GANState:
 
     def player(variables: Any, tx: optax.GradientTransformation) -> Player:
         params = variables["params"]
-        return Player(params, {k: v for k, v in variables.items() if k != "params"}, tx.init(params))
+        return Player(
+            params, {k: v for k, v in variables.items() if k != "params"}, tx.init(params)
+        )
 
     return GANState(
         step=jnp.zeros((), jnp.int32),

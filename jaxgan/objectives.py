@@ -52,7 +52,10 @@ def nonsaturating(label_smoothing: float = 0.0) -> Objective:
     References:
       Goodfellow et al., Generative Adversarial Nets, 2014; Salimans et al., Improved Techniques for Training GANs, 2016.
     """
-    return Objective(lambda real, fake: _discriminate(real, fake, label_smoothing), lambda real, fake: binary_cross_entropy(fake, 1.0))
+    return Objective(
+        lambda real, fake: _discriminate(real, fake, label_smoothing),
+        lambda real, fake: binary_cross_entropy(fake, 1.0),
+    )
 
 
 def minimax(label_smoothing: float = 0.0) -> Objective:
@@ -61,7 +64,10 @@ def minimax(label_smoothing: float = 0.0) -> Objective:
     References:
       Goodfellow et al., Generative Adversarial Nets, 2014.
     """
-    return Objective(lambda real, fake: _discriminate(real, fake, label_smoothing), lambda real, fake: -binary_cross_entropy(fake, 0.0))
+    return Objective(
+        lambda real, fake: _discriminate(real, fake, label_smoothing),
+        lambda real, fake: -binary_cross_entropy(fake, 0.0),
+    )
 
 
 def hinge() -> Objective:
@@ -70,7 +76,10 @@ def hinge() -> Objective:
     References:
       Lim and Ye, Geometric GAN, 2017.
     """
-    return Objective(lambda real, fake: jnp.mean(relu(1.0 - real)) + jnp.mean(relu(1.0 + fake)), lambda real, fake: -jnp.mean(fake))
+    return Objective(
+        lambda real, fake: jnp.mean(relu(1.0 - real)) + jnp.mean(relu(1.0 + fake)),
+        lambda real, fake: -jnp.mean(fake),
+    )
 
 
 def least_squares(label_smoothing: float = 0.0) -> Objective:
@@ -80,7 +89,9 @@ def least_squares(label_smoothing: float = 0.0) -> Objective:
       Mao et al., Least Squares Generative Adversarial Networks, 2017.
     """
     return Objective(
-        lambda real, fake: (jnp.mean((real - 1.0 + label_smoothing) ** 2) + jnp.mean(fake**2)) / 2.0,
+        lambda real, fake: (
+            (jnp.mean((real - 1.0 + label_smoothing) ** 2) + jnp.mean(fake**2)) / 2.0
+        ),
         lambda real, fake: jnp.mean((fake - 1.0) ** 2) / 2.0,
     )
 
@@ -91,7 +102,10 @@ def relativistic() -> Objective:
     References:
       Jolicoeur-Martineau, The Relativistic Discriminator, 2018.
     """
-    return Objective(lambda real, fake: jnp.mean(softplus(fake - real)), lambda real, fake: jnp.mean(softplus(real - fake)))
+    return Objective(
+        lambda real, fake: jnp.mean(softplus(fake - real)),
+        lambda real, fake: jnp.mean(softplus(real - fake)),
+    )
 
 
 def fused(name: str, label_smoothing: float = 0.0, implementation: str | None = None) -> Objective:
@@ -103,6 +117,8 @@ def fused(name: str, label_smoothing: float = 0.0, implementation: str | None = 
       implementation: None, "xla" or "triton".
     """
     return Objective(
-        lambda real, fake: gan_discriminator_loss(real, fake, name, label_smoothing, implementation),
+        lambda real, fake: gan_discriminator_loss(
+            real, fake, name, label_smoothing, implementation
+        ),
         lambda real, fake: gan_generator_loss(real, fake, name, implementation),
     )

@@ -22,7 +22,9 @@ from jaxgan.step import make_step
 AXIS = "devices"
 
 
-def data_parallel(step: Callable, devices: Sequence[Any] | None = None, batch_axes: Any = 0) -> Callable:
+def data_parallel(
+    step: Callable, devices: Sequence[Any] | None = None, batch_axes: Any = 0
+) -> Callable:
     """The step, mapped over devices.
 
     Args:
@@ -39,7 +41,9 @@ def data_parallel(step: Callable, devices: Sequence[Any] | None = None, batch_ax
     """
     if jax.process_count() > 1:
         return _over_processes(step, devices or chosen_devices(None), batch_axes)
-    return jax.pmap(step, AXIS, in_axes=(None, batch_axes), out_axes=None, donate_argnums=0, devices=devices)
+    return jax.pmap(
+        step, AXIS, in_axes=(None, batch_axes), out_axes=None, donate_argnums=0, devices=devices
+    )
 
 
 def _over_processes(step: Callable, devices: Sequence[Any], batch_axes: Any) -> Callable:
@@ -50,16 +54,33 @@ def _over_processes(step: Callable, devices: Sequence[Any], batch_axes: Any) -> 
     """
     mesh = Mesh(np.array(devices), (AXIS,))
     none = lambda axis: axis is None
-    specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else PartitionSpec(AXIS), batch_axes, is_leaf=none)
+    specs = jax.tree.map(
+        lambda axis: PartitionSpec() if axis is None else PartitionSpec(AXIS),
+        batch_axes,
+        is_leaf=none,
+    )
     over_shares = lambda change, batch: jax.tree.map(
-        lambda axis, part: part if axis is None else jax.tree.map(change, part), batch_axes, batch, is_leaf=none
+        lambda axis, part: part if axis is None else jax.tree.map(change, part),
+        batch_axes,
+        batch,
+        is_leaf=none,
     )
     on_a_device = lambda state, batch: step(state, over_shares(lambda x: jnp.squeeze(x, 0), batch))
     # check_vma=False: see above.
-    mapped = jax.shard_map(on_a_device, mesh=mesh, in_specs=(PartitionSpec(), specs), out_specs=PartitionSpec(), check_vma=False)
-    program = jax.jit(mapped, donate_argnums=0, compiler_options=runtime.compiler_options(devices[0].platform))
+    mapped = jax.shard_map(
+        on_a_device,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), specs),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
+    program = jax.jit(
+        mapped, donate_argnums=0, compiler_options=runtime.compiler_options(devices[0].platform)
+    )
     split_over = NamedSharding(mesh, PartitionSpec(AXIS))
-    return lambda state, batch: program(state, over_shares(lambda x: jax.make_array_from_process_local_data(split_over, x), batch))
+    return lambda state, batch: program(
+        state, over_shares(lambda x: jax.make_array_from_process_local_data(split_over, x), batch)
+    )
 
 
 def many_steps(step: Callable, fetch: Callable[[Any, Any], Any]) -> Callable:
@@ -78,14 +99,18 @@ def many_steps(step: Callable, fetch: Callable[[Any, Any], Any]) -> Callable:
 
     def run(state: Any, feed: tuple[Any, Any]) -> tuple[Any, Any]:
         resident, items = feed
-        if jax.tree.leaves(items)[0].shape[0] == 1:  # XLA:CPU runs convolutions in a loop many times slower
+        if (
+            jax.tree.leaves(items)[0].shape[0] == 1
+        ):  # XLA:CPU runs convolutions in a loop many times slower
             state, metrics = one_step(state, resident, jax.tree.map(lambda x: x[0], items))
             return state, jax.tree.map(lambda x: jnp.expand_dims(x, 0), metrics)
         unpack: list[Callable[[Array], Any]] = []
 
         def packed_step(state: Any, item: Any) -> tuple[Any, Array]:
             state, metrics = one_step(state, resident, item)
-            packed, back = ravel_pytree(metrics)  # written by one kernel instead of one for each metric
+            packed, back = ravel_pytree(
+                metrics
+            )  # written by one kernel instead of one for each metric
             unpack.append(back)
             return state, packed
 
@@ -107,16 +132,24 @@ def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence
     took a tenth of a small step on a CPU.
     """
     if len(devices) > 1:
-        return data_parallel(many_steps(make_step(game, AXIS), fetch), devices, batch_axes=(None, 0))
+        return data_parallel(
+            many_steps(make_step(game, AXIS), fetch), devices, batch_axes=(None, 0)
+        )
     run = many_steps(make_step(game), fetch)
     alone = lambda state, feed: run(state, (feed[0], jax.tree.map(lambda x: x[0], feed[1])))
-    return jax.jit(alone, donate_argnums=0, compiler_options=runtime.compiler_options(devices[0].platform))
+    return jax.jit(
+        alone, donate_argnums=0, compiler_options=runtime.compiler_options(devices[0].platform)
+    )
 
 
 def chosen_devices(count: int | None) -> list[Any]:
     """The first `count` devices, all by default, of this process or as many of each process; those of a process side by side."""
     each = (count or jax.device_count()) // jax.process_count()
-    return [device for i in range(jax.process_count()) for device in jax.local_devices(process_index=i)[:each]]
+    return [
+        device
+        for i in range(jax.process_count())
+        for device in jax.local_devices(process_index=i)[:each]
+    ]
 
 
 def own_share(batch_size: int) -> slice:
@@ -127,7 +160,12 @@ def own_share(batch_size: int) -> slice:
 
 def split(items: Any, count: int) -> Any:
     """[K, B, ...] -> [count, K, B / count, ...]: the share of each device."""
-    return jax.tree.map(lambda x: np.moveaxis(np.reshape(x, (x.shape[0], count, x.shape[1] // count, *x.shape[2:])), 1, 0), items)
+    return jax.tree.map(
+        lambda x: np.moveaxis(
+            np.reshape(x, (x.shape[0], count, x.shape[1] // count, *x.shape[2:])), 1, 0
+        ),
+        items,
+    )
 
 
 def replicate(tree: Any, devices: Sequence[Any]) -> Any:
@@ -138,7 +176,9 @@ def replicate(tree: Any, devices: Sequence[Any]) -> Any:
 
     def put(x: Any) -> Any:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+            return jax.random.wrap_key_data(
+                put(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
         # device_put would gather the array, a whole data set maybe, from every process to compare.
         return jax.make_array_from_process_local_data(sharding, np.asarray(x))
 

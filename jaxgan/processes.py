@@ -46,7 +46,13 @@ class Place(NamedTuple):
     timeout: int = 300
 
 
-def place(address: str | None, count: int | None, number: int | None, detected: bool, timeout: int | None = None) -> Place | None:
+def place(
+    address: str | None,
+    count: int | None,
+    number: int | None,
+    detected: bool,
+    timeout: int | None = None,
+) -> Place | None:
     """The place that the command line names; None for a run of one process. Without a timeout that of `Place`.
 
     Raises:
@@ -57,21 +63,31 @@ def place(address: str | None, count: int | None, number: int | None, detected: 
     given = [name for name, value in flags.items() if value is not None]
     if detected:
         if given:
-            raise ConfigError(f"--distributed asks the cluster for what {', '.join(given)} would say; leave out one or the other")
+            raise ConfigError(
+                f"--distributed asks the cluster for what {', '.join(given)} would say; leave out one or the other"
+            )
         return Place(timeout=seconds)
     if not given:
         if timeout is not None:
-            raise ConfigError(f"--initialization-timeout {timeout} but there are no other processes to wait for; give {_THREE}")
+            raise ConfigError(
+                f"--initialization-timeout {timeout} but there are no other processes to wait for; give {_THREE}"
+            )
         return None
     if len(given) < len(flags):
         missing = [name for name in flags if name not in given]
-        raise ConfigError(f"{', '.join(given)} without {', '.join(missing)}; several processes need all three, or --distributed alone")
+        raise ConfigError(
+            f"{', '.join(given)} without {', '.join(missing)}; several processes need all three, or --distributed alone"
+        )
     assert address is not None and count is not None and number is not None
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ConfigError(f"--coordinator-address {address!r} is not HOST:PORT; use one such as localhost:12345")
+        raise ConfigError(
+            f"--coordinator-address {address!r} is not HOST:PORT; use one such as localhost:12345"
+        )
     if number >= count:
-        raise ConfigError(f"--process-id {number} but --num-processes {count}; the processes are numbered from 0 to {count - 1}")
+        raise ConfigError(
+            f"--process-id {number} but --num-processes {count}; the processes are numbered from 0 to {count - 1}"
+        )
     return Place(address, count, number, seconds)
 
 
@@ -86,29 +102,55 @@ def joined(here: Place | None) -> Iterator[None]:
     if here is None:
         yield
         return
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of no meaning on GPUs, which have NCCL
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, by which a run is stopped
+    jax.config.update(
+        "jax_cpu_collectives_implementation", "gloo"
+    )  # of no meaning on GPUs, which have NCCL
+    jax.config.update(
+        "jax_enable_preemption_service", False
+    )  # it would take SIGTERM, by which a run is stopped
     detection = None if here.coordinator_address is None else "deactivate"
-    whom = f"{here.num_processes} processes at {here.coordinator_address}" if here.coordinator_address else "the cluster's processes"
+    whom = (
+        f"{here.num_processes} processes at {here.coordinator_address}"
+        if here.coordinator_address
+        else "the cluster's processes"
+    )
     # JAX would abort the process at its timeout, with a trace of its C++; this comes first.
     with _ended_after(here.timeout, lambda: _why_alone(here)), _interruptible():
         print(f"waiting for {whom}, at most {here.timeout} s", flush=True)
         try:
-            jax.distributed.initialize(*here[:3], cluster_detection_method=detection, initialization_timeout=here.timeout + _LEAVE_SECONDS)
+            jax.distributed.initialize(
+                *here[:3],
+                cluster_detection_method=detection,
+                initialization_timeout=here.timeout + _LEAVE_SECONDS,
+            )
         except (ValueError, RuntimeError) as error:
             if here.coordinator_address is None:
-                raise ConfigError(f"--distributed found no cluster ({_line(error)}); give {_THREE}") from None
-            raise ConfigError(f"--coordinator-address {here.coordinator_address} cannot be used: {_line(error)}") from None
+                raise ConfigError(
+                    f"--distributed found no cluster ({_line(error)}); give {_THREE}"
+                ) from None
+            raise ConfigError(
+                f"--coordinator-address {here.coordinator_address} cannot be used: {_line(error)}"
+            ) from None
     try:
-        numbers = sorted({len(jax.local_devices(process_index=i)) for i in range(jax.process_count())})
+        numbers = sorted(
+            {len(jax.local_devices(process_index=i)) for i in range(jax.process_count())}
+        )
         if len(numbers) > 1:  # JAX's collectives between processes want the same
-            raise ConfigError(f"the processes have {' and '.join(map(str, numbers))} devices; give each the same number")
+            raise ConfigError(
+                f"the processes have {' and '.join(map(str, numbers))} devices; give each the same number"
+            )
         yield
     except BaseException as error:
         # The others may be waiting for this process, and it for them; then JAX would give up after minutes, again by aborting.
-        threading.Thread(target=lambda: (threading.Event().wait(_LEAVE_SECONDS), os._exit(2)), daemon=True).start()
-        if isinstance(error, ValueError | RuntimeError) and re.search("gloo|nccl|coordination service", str(error), re.I):
-            raise RunError(f"another process was lost ({_line(error)}); start all processes again, with the same commands") from None
+        threading.Thread(
+            target=lambda: (threading.Event().wait(_LEAVE_SECONDS), os._exit(2)), daemon=True
+        ).start()
+        if isinstance(error, ValueError | RuntimeError) and re.search(
+            "gloo|nccl|coordination service", str(error), re.I
+        ):
+            raise RunError(
+                f"another process was lost ({_line(error)}); start all processes again, with the same commands"
+            ) from None
         raise
 
 
@@ -190,7 +232,10 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
         yield
     except Exception as error:
         failed = error
-    told = {"error": failed and [isinstance(failed, ConfigError), _line(failed)], "signals": (signals or [])[:1]}
+    told = {
+        "error": failed and [isinstance(failed, ConfigError), _line(failed)],
+        "signals": (signals or [])[:1],
+    }
     all_told = _exchange(told)
     if failed:
         raise failed
@@ -209,7 +254,9 @@ def check_same(values: dict[str, Any]) -> None:
     with together():
         for name in sorted(values.keys() | first.keys()):
             if (here := values.get(name)) != (there := first.get(name)):
-                raise ConfigError(f"{name}={here} here but {there} in process 0; start all processes with the same config and data")
+                raise ConfigError(
+                    f"{name}={here} here but {there} in process 0; start all processes with the same config and data"
+                )
 
 
 def from_first_json(value: Any) -> Any:
@@ -232,9 +279,16 @@ def from_first(state: Any) -> Any:
     # As one array of bytes: the broadcast is a sum with zeros, which as numbers would turn -0.0 into 0.0.
     data = _broadcast(np.concatenate([np.frombuffer(a.tobytes(), np.uint8) for a in arrays]))
     parts = np.split(data, np.cumsum([a.nbytes for a in arrays])[:-1])
-    received = [np.frombuffer(part.tobytes(), a.dtype).reshape(a.shape) for part, a in zip(parts, arrays)]
+    received = [
+        np.frombuffer(part.tobytes(), a.dtype).reshape(a.shape) for part, a in zip(parts, arrays)
+    ]
     return structure.unflatten(
-        [jax.random.wrap_key_data(jnp.asarray(a), impl=jax.random.key_impl(x)) if is_key(x) else a for a, x in zip(received, leaves)]
+        [
+            jax.random.wrap_key_data(jnp.asarray(a), impl=jax.random.key_impl(x))
+            if is_key(x)
+            else a
+            for a, x in zip(received, leaves)
+        ]
     )
 
 
@@ -256,6 +310,10 @@ def _exchange(told: Any) -> list[Any]:
 
 def _line(error: BaseException) -> str:
     """One line, short enough for a message."""
-    text = str(error) if isinstance(error, ConfigError | RunError) else f"{type(error).__name__}: {error}"
+    text = (
+        str(error)
+        if isinstance(error, ConfigError | RunError)
+        else f"{type(error).__name__}: {error}"
+    )
     text = " ".join(text.split()).encode("ascii", "replace").decode()
     return text if len(text) < 400 else f"{text[:200]} .. {text[-190:]}"

@@ -17,7 +17,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-PHASES = ("input", "generate", "discriminator_update", "generator_update", "ema")  # the named scopes of `parallel` and `step`
+PHASES = (
+    "input",
+    "generate",
+    "discriminator_update",
+    "generator_update",
+    "ema",
+)  # the named scopes of `parallel` and `step`
 OTHER, OUTSIDE, IDLE = "other", "outside the step", "idle"
 WARM_UP, TRACED = 3, 5  # dispatches
 
@@ -25,7 +31,11 @@ _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = .*? ([\w-]+)\(([^)]*)\)")
 _OP_NAME = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
 _PHASE = re.compile(rf"(?:^|[/(])({'|'.join(PHASES)})(?=[/)]|$)")
 _NEITHER_MAKES_NOR_MOVES = {"parameter", "constant", "tuple"}
-_CONTAINERS = {"while", "call", "conditional"}  # their time is that of the operations inside, as far as those are recorded
+_CONTAINERS = {
+    "while",
+    "call",
+    "conditional",
+}  # their time is that of the operations inside, as far as those are recorded
 
 
 def start(folder: pathlib.Path) -> None:
@@ -37,7 +47,9 @@ def start(folder: pathlib.Path) -> None:
 
 def written(folder: pathlib.Path) -> tuple[pathlib.Path, list[dict[str, Any]]]:
     """The newest trace in a folder, and its events."""
-    newest = max(folder.glob("plugins/profile/*/*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
+    newest = max(
+        folder.glob("plugins/profile/*/*.trace.json.gz"), key=lambda path: path.stat().st_mtime
+    )
     with gzip.open(newest) as file:
         return newest, json.load(file)["traceEvents"]
 
@@ -69,7 +81,9 @@ def phases_of(hlo: str) -> dict[str, tuple[str, str]]:
     opcodes: dict[str, str] = {}
     inside: dict[str, str | None] = {}  # of a computation: the phase of most of it
     for block in hlo.split("\n\n"):  # callees come before their callers
-        lines = [(found, line) for line in block.splitlines() if (found := _INSTRUCTION.match(line))]
+        lines = [
+            (found, line) for line in block.splitlines() if (found := _INSTRUCTION.match(line))
+        ]
         users: dict[str, list[str]] = collections.defaultdict(list)
         for found, line in lines:
             name, opcode, operands = found.groups()
@@ -79,7 +93,12 @@ def phases_of(hlo: str) -> dict[str, tuple[str, str]]:
             phases[name] = phase_of(path[1]) if path else None
             if phases[name] is None and called:
                 phases[name] = inside.get(called[1])
-            if phases[name] is None and path and "/" in path[1] and opcode not in _NEITHER_MAKES_NOR_MOVES:
+            if (
+                phases[name] is None
+                and path
+                and "/" in path[1]
+                and opcode not in _NEITHER_MAKES_NOR_MOVES
+            ):
                 phases[name] = OTHER
             for operand in re.findall(r"%([\w.-]+)", operands):
                 users[operand].append(name)
@@ -88,7 +107,9 @@ def phases_of(hlo: str) -> dict[str, tuple[str, str]]:
                 phases[found[1]] = _most(phases.get(user) for user in users[found[1]])
         for found, _ in lines:
             if phases[found[1]] is None and found[2] not in _NEITHER_MAKES_NOR_MOVES:
-                phases[found[1]] = _most(phases.get(operand) for operand in re.findall(r"%([\w.-]+)", found[3]))
+                phases[found[1]] = _most(
+                    phases.get(operand) for operand in re.findall(r"%([\w.-]+)", found[3])
+                )
         if header := re.match(r"\s*(?:ENTRY )?%?([\w.-]+) ", block):
             inside[header[1]] = _most(phases[found[1]] for found, _ in lines)
     return {name: (phase or OTHER, opcodes[name]) for name, phase in phases.items()}
@@ -106,8 +127,16 @@ def operations(events: list[dict[str, Any]], hlo: str) -> list[Operation]:
     that goes on in other threads, an event of its own marks the end.
     """
     table, module = phases_of(hlo), (re.match(r"HloModule ([\w.<>-]+)", hlo) or ["", ""])[1]
-    names = {(e["pid"], e.get("tid")): e["args"]["name"] for e in events if e.get("ph") == "M" and e["name"] == "thread_name"}
-    hosts = {e["pid"]: e["args"]["name"] for e in events if e.get("ph") == "M" and e["name"] == "process_name"}
+    names = {
+        (e["pid"], e.get("tid")): e["args"]["name"]
+        for e in events
+        if e.get("ph") == "M" and e["name"] == "thread_name"
+    }
+    hosts = {
+        e["pid"]: e["args"]["name"]
+        for e in events
+        if e.get("ph") == "M" and e["name"] == "process_name"
+    }
     gpus = {pid for pid, name in hosts.items() if name.startswith("/device:")}
     complete = sorted((e for e in events if e.get("ph") == "X"), key=lambda e: e["ts"])
     ends: dict[str, collections.deque[float]] = collections.defaultdict(collections.deque)
@@ -138,7 +167,10 @@ def operations(events: list[dict[str, Any]], hlo: str) -> list[Operation]:
 
 def instants(found: list[Operation]) -> Iterator[tuple[float, float, list[Operation]]]:
     """(start, end, the operations that run) of one device, in order, wherever any does."""
-    edges = sorted([(o.start, 1, i) for i, o in enumerate(found)] + [(o.end, 0, i) for i, o in enumerate(found)])
+    edges = sorted(
+        [(o.start, 1, i) for i, o in enumerate(found)]
+        + [(o.end, 0, i) for i, o in enumerate(found)]
+    )
     active: set[int] = set()
     before = 0.0
     for at, opens, i in edges:
@@ -171,7 +203,10 @@ def table(phases: dict[str, float]) -> list[str]:
     """The lines of a table of milliseconds a step: phase, ms, percent. What took no time and is no phase of the step is left out."""
     whole = sum(phases.values()) or 1.0
     rows = [(phase, ms) for phase, ms in phases.items() if ms or phase in PHASES]
-    return [f"{'phase':20s}  ms/step  percent", *(f"{phase:20s} {ms:8.3f}  {100 * ms / whole:7.1f}" for phase, ms in rows)]
+    return [
+        f"{'phase':20s}  ms/step  percent",
+        *(f"{phase:20s} {ms:8.3f}  {100 * ms / whole:7.1f}" for phase, ms in rows),
+    ]
 
 
 def with_phases(events: list[dict[str, Any]], found: list[Operation]) -> list[dict[str, Any]]:
@@ -180,19 +215,35 @@ def with_phases(events: list[dict[str, Any]], found: list[Operation]) -> list[di
     marked = []
     for e in filter(None, events):  # the profiler ends its list with an empty one
         phase = phases.get((e.get("args", {}).get("hlo_op", e.get("name")), e.get("ts", -1.0)))
-        marked.append({**e, "cat": phase, "args": {**e.get("args", {}), "phase": phase}} if phase else e)
+        marked.append(
+            {**e, "cat": phase, "args": {**e.get("args", {}), "phase": phase}} if phase else e
+        )
     for i, device in enumerate(sorted({o.device for o in found})):
         pid = 10_000_000 + i
-        marked.append({"ph": "M", "pid": pid, "name": "process_name", "args": {"name": f"phases of the step on {device}"}})
-        marked.append({"ph": "M", "pid": pid, "name": "process_sort_index", "args": {"sort_index": -1}})
+        marked.append(
+            {
+                "ph": "M",
+                "pid": pid,
+                "name": "process_name",
+                "args": {"name": f"phases of the step on {device}"},
+            }
+        )
+        marked.append(
+            {"ph": "M", "pid": pid, "name": "process_sort_index", "args": {"sort_index": -1}}
+        )
         rows: list[list[Any]] = []
         for start, end, running in instants([o for o in found if o.device == device]):
             phase = running[0].phase
-            if rows and rows[-1][0] == phase and start - rows[-1][2] < 50.0:  # a shorter gap is the launch of the next operation
+            if (
+                rows and rows[-1][0] == phase and start - rows[-1][2] < 50.0
+            ):  # a shorter gap is the launch of the next operation
                 rows[-1][2] = end
             else:
                 rows.append([phase, start, end])
-        marked += [{"ph": "X", "pid": pid, "tid": 0, "name": p, "cat": p, "ts": s, "dur": e - s} for p, s, e in rows]
+        marked += [
+            {"ph": "X", "pid": pid, "tid": 0, "name": p, "cat": p, "ts": s, "dur": e - s}
+            for p, s, e in rows
+        ]
     return marked
 
 
@@ -213,16 +264,24 @@ class Recorder:
     def before(self, program: Any, arguments: Any, step: int, count: int, until: int) -> float:
         """To be called before a dispatch of `count` steps from `step` on, in an interval that ends at `until`."""
         begins, self._begins = self._begins, False
-        if self._state == "tracing" and count != self._count:  # another program, whose operations may have the same names
+        if (
+            self._state == "tracing" and count != self._count
+        ):  # another program, whose operations may have the same names
             return self._stop(arguments)
-        if self._state != "waiting" or self._seen[count] < WARM_UP or not (begins or until - step >= TRACED * count):
+        if (
+            self._state != "waiting"
+            or self._seen[count] < WARM_UP
+            or not (begins or until - step >= TRACED * count)
+        ):
             self._seen[count] += 1
             return 0.0
         jax.block_until_ready(arguments)
         before = time.perf_counter()
         try:
             if hasattr(program, "lower"):
-                self._hlo = program.lower(*arguments).compile().as_text  # of the program that runs: it is not compiled again
+                self._hlo = (
+                    program.lower(*arguments).compile().as_text
+                )  # of the program that runs: it is not compiled again
             self._folder.mkdir(parents=True, exist_ok=True)
             start(self._folder)
             self._started, self._state = time.perf_counter(), "tracing"
@@ -250,7 +309,9 @@ class Recorder:
             self._stop(state)
         if self._state == "waiting":
             most = max(self._seen.values(), default=0)
-            self._lines = [f"no profile: this run had {most} dispatches of equally many steps, {WARM_UP + TRACED} are enough"]
+            self._lines = [
+                f"no profile: this run had {most} dispatches of equally many steps, {WARM_UP + TRACED} are enough"
+            ]
         if self._state == "traced":
             try:
                 self._lines = self._summary()
@@ -277,15 +338,23 @@ class Recorder:
         trace, events = written(self._folder)
         hlo = self._hlo()
         if not hlo:
-            return [f"no table of phases, which a run of several processes cannot make; the trace is {trace}"]
+            return [
+                f"no table of phases, which a run of several processes cannot make; the trace is {trace}"
+            ]
         found = operations(events, hlo)
         if not found:
-            return [f"no table of phases: the profiler recorded no operation of the step; its trace is {trace}"]
+            return [
+                f"no table of phases: the profiler recorded no operation of the step; its trace is {trace}"
+            ]
         phases = milliseconds(found, self._steps, self._wall)
         perfetto, summary = trace.parent / "perfetto_trace.json.gz", trace.parent / "phases.json"
         with gzip.open(perfetto, "wt") as file:
             json.dump({"traceEvents": with_phases(events, found)}, file)
-        record = {"first_step": self._first + 1, "steps": self._steps, "steps_per_call": self._count}
+        record = {
+            "first_step": self._first + 1,
+            "steps": self._steps,
+            "steps_per_call": self._count,
+        }
         record |= {"wall_ms_per_step": 1e3 * self._wall / self._steps, "ms_per_step": phases}
         summary.write_text(json.dumps(record, indent=1) + "\n")
         last = self._first + self._steps

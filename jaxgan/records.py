@@ -20,12 +20,16 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last newline is not a whole line
+    for number, line in enumerate(
+        path.read_bytes().split(b"\n")[:-1], 1
+    ):  # what follows the last newline is not a whole line
         try:
             record = json.loads(line)
             record["step"] + 0
         except (ValueError, TypeError, KeyError):
-            raise ConfigError(f"{path} line {number} is not a record; mend that line or move the file away") from None
+            raise ConfigError(
+                f"{path} line {number} is not a record; mend that line or move the file away"
+            ) from None
         records.append(record)
     return records
 
@@ -43,7 +47,9 @@ def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str
 class Records:
     """Open files of a workdir. Lines past `step`, which a killed run wrote and the resumed run makes again, are dropped."""
 
-    def __init__(self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, tensorboard: bool):
+    def __init__(
+        self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, tensorboard: bool
+    ):
         self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
         (workdir / "samples").mkdir(exist_ok=True)
         path = workdir / "metrics.jsonl"
@@ -60,18 +66,27 @@ class Records:
             try:
                 import tensorboardX
             except ImportError as error:
-                raise ConfigError(f"log.tensorboard=true needs tensorboardX ({error}); install it or use --log.tensorboard false") from None
-            self._tensorboard = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+                raise ConfigError(
+                    f"log.tensorboard=true needs tensorboardX ({error}); install it or use --log.tensorboard false"
+                ) from None
+            self._tensorboard = tensorboardX.SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+            )
         self._terminal, self._bar, self._start = sys.stderr.isatty(), None, step
         # Packing two PNGs takes as long as tens of steps on a GPU.
-        self._writer, self._under_way = concurrent.futures.ThreadPoolExecutor(1, "grids"), list[concurrent.futures.Future]()
+        self._writer, self._under_way = (
+            concurrent.futures.ThreadPoolExecutor(1, "grids"),
+            list[concurrent.futures.Future](),
+        )
 
     def advance(self, count: int) -> None:
         """`count` more steps are under way."""
         if self._terminal and self._bar is None:
             from tqdm import tqdm
 
-            width = shutil.get_terminal_size((100, 24)).columns  # also where the terminal knows no size
+            width = shutil.get_terminal_size(
+                (100, 24)
+            ).columns  # also where the terminal knows no size
             shape = "{percentage:3.0f}% |{bar:10}| {n_fmt}/{total_fmt} [{remaining} left]{postfix}"
             self._bar = tqdm(total=self._steps, initial=self._start, bar_format=shape, ncols=width)
         if self._bar is not None:
@@ -160,4 +175,6 @@ def write_json(path: pathlib.Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
         os.replace(temporary, path)
     except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}; make room or choose another --workdir") from None
+        raise RunError(
+            f"{path} cannot be written: {error.strerror}; make room or choose another --workdir"
+        ) from None

@@ -13,7 +13,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mall
 def cache_dir() -> pathlib.Path:
     """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, or ~/.cache/jaxgan/compiled."""
     given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    return pathlib.Path(given or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/jaxgan/compiled").expanduser()
+    return pathlib.Path(
+        given or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/jaxgan/compiled"
+    ).expanduser()
 
 
 def keep_compiled_programs() -> None:
@@ -57,4 +59,10 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # not Linux, or another C library
         return False
-    return all([mallopt(_M_MMAP_THRESHOLD, 1 << 30), mallopt(_M_TRIM_THRESHOLD, 2**31 - 1), mallopt(_M_TOP_PAD, 64 << 20)])
+    return all(
+        [
+            mallopt(_M_MMAP_THRESHOLD, 1 << 30),
+            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1),
+            mallopt(_M_TOP_PAD, 64 << 20),
+        ]
+    )

@@ -55,7 +55,9 @@ def generate(game: Game, state: GANState, z: Array) -> np.ndarray:
     variables = averaged_generator(game, state)
     padded = jnp.concatenate([z, jnp.zeros((-len(z) % min(_CHUNK, len(z)), z.shape[1]), z.dtype)])
     chunks = np.split(padded, range(min(_CHUNK, len(z)), len(padded), min(_CHUNK, len(z))))
-    return np.concatenate([np.asarray(_generate(game, variables, chunk)) for chunk in chunks])[: len(z)]
+    return np.concatenate([np.asarray(_generate(game, variables, chunk)) for chunk in chunks])[
+        : len(z)
+    ]
 
 
 def sample(game: Game, state: GANState, key: Key, count: int) -> np.ndarray:
@@ -110,7 +112,9 @@ def save(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> 
     replaced = path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=path.suffix, delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=".", suffix=path.suffix, delete=False
+        ) as file:
             try:
                 if path.suffix == ".npz":
                     np.savez_compressed(file, images=images)
@@ -126,7 +130,9 @@ def save(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> 
                 os.unlink(file.name)
                 raise
     except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}; choose another place or make room") from None
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}; choose another place or make room"
+        ) from None
     return replaced
 
 

@@ -32,7 +32,10 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
       Metrics are float32 scalars: loss_discriminator (without penalties) and loss_generator in the objective's units, and
       score_real = E[sigmoid D(x)] and score_fake = E[sigmoid D(G(z))], both before the discriminator's update.
     """
-    generator, discriminator = with_axis(game.generator, axis_name), with_axis(game.discriminator, axis_name)
+    generator, discriminator = (
+        with_axis(game.generator, axis_name),
+        with_axis(game.discriminator, axis_name),
+    )
     average = (lambda tree: lax.pmean(tree, axis_name)) if axis_name else (lambda tree: tree)
 
     def step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
@@ -44,12 +47,19 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
         def noisy(images: Array, use: int) -> Array:
             if game.instance_noise is None:
                 return images
-            normal = per_example(lambda k: jax.random.normal(k, images.shape[1:]), jax.random.fold_in(key, use), first, count)
+            normal = per_example(
+                lambda k: jax.random.normal(k, images.shape[1:]),
+                jax.random.fold_in(key, use),
+                first,
+                count,
+            )
             return images + game.instance_noise(state.step) * normal
 
         def judge(params: Any, images: Array, model_state: Any) -> tuple[Array, Any]:
             variables = {"params": params, **model_state}
-            logits, model_state = discriminator.apply(variables, images.astype(game.dtype), train=True, mutable=list(model_state))
+            logits, model_state = discriminator.apply(
+                variables, images.astype(game.dtype), train=True, mutable=list(model_state)
+            )
             return logits.astype(jnp.float32), model_state
 
         with jax.named_scope("generate"):
@@ -57,50 +67,74 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
             def generate(params: Any) -> tuple[Array, Any]:
                 player = state.generator
-                return generator.apply({"params": params, **player.model_state}, z, train=True, mutable=list(player.model_state))
+                return generator.apply(
+                    {"params": params, **player.model_state},
+                    z,
+                    train=True,
+                    mutable=list(player.model_state),
+                )
 
             # One forward pass serves both players: the second update pulls its gradient back through this one.
-            fake, pull_back, generator_model_state = jax.vjp(generate, state.generator.params, has_aux=True)
+            fake, pull_back, generator_model_state = jax.vjp(
+                generate, state.generator.params, has_aux=True
+            )
             if real.shape != fake.shape or not count:
-                raise ValueError(f"the batch holds images {real.shape}, the generator makes {fake.shape}; make them equal, and not empty")
+                raise ValueError(
+                    f"the batch holds images {real.shape}, the generator makes {fake.shape}; make them equal, and not empty"
+                )
 
         with jax.named_scope("discriminator_update"):
             player = state.discriminator
             seen_real, seen_fake = noisy(real, 1), noisy(fake, 2)
 
             def discriminator_loss(params: Any) -> tuple[Array, tuple[Array, Array, Array, Any]]:
-                if "batch_stats" in player.model_state:  # statistics of real and of fake images must not mix
+                if (
+                    "batch_stats" in player.model_state
+                ):  # statistics of real and of fake images must not mix
                     on_real, model_state = judge(params, seen_real, player.model_state)
                     on_fake, model_state = judge(params, seen_fake, model_state)
                 else:
-                    seen = jnp.concatenate([images.astype(game.dtype) for images in (seen_real, seen_fake)])
+                    seen = jnp.concatenate(
+                        [images.astype(game.dtype) for images in (seen_real, seen_fake)]
+                    )
                     both, model_state = judge(params, seen, player.model_state)
                     on_real, on_fake = both[:count], both[count:]
                 loss = game.objective.discriminator(on_real, on_fake)
                 critique = lambda images: judge(params, images, player.model_state)[0]
-                penalties = [p(critique, seen_real, seen_fake, jax.random.fold_in(key, 5)) for p in game.penalties]
+                penalties = [
+                    p(critique, seen_real, seen_fake, jax.random.fold_in(key, 5))
+                    for p in game.penalties
+                ]
                 return loss + sum(penalties), (loss, on_real, on_fake, model_state)
 
             (_, aux), grads = jax.value_and_grad(discriminator_loss, has_aux=True)(player.params)
             loss_discriminator, on_real, on_fake, discriminator_model_state = aux
-            new_discriminator = _updated(player, average(grads), average(discriminator_model_state), game.discriminator_tx)
+            new_discriminator = _updated(
+                player, average(grads), average(discriminator_model_state), game.discriminator_tx
+            )
 
         with jax.named_scope("generator_update"):
 
             def generator_loss(images: Array) -> Array:
                 params, model_state = new_discriminator.params, new_discriminator.model_state
                 on_fake, _ = judge(params, noisy(images, 3), model_state)
-                on_real, _ = judge(params, noisy(real, 4), model_state)  # dropped by XLA where the objective ignores it
+                on_real, _ = judge(
+                    params, noisy(real, 4), model_state
+                )  # dropped by XLA where the objective ignores it
                 return game.objective.generator(on_real, on_fake)
 
             loss_generator, towards_fooling = jax.value_and_grad(generator_loss)(fake)
             (grads,) = pull_back(towards_fooling)
-            new_generator = _updated(state.generator, average(grads), average(generator_model_state), game.generator_tx)
+            new_generator = _updated(
+                state.generator, average(grads), average(generator_model_state), game.generator_tx
+            )
 
         with jax.named_scope("ema"):
             # The first steps count less: with a constant decay the average would hold the initial weights for thousands of steps.
             decay = jnp.minimum(game.ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            ema = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema, new_generator.params)
+            ema = jax.tree.map(
+                lambda old, new: decay * old + (1.0 - decay) * new, state.ema, new_generator.params
+            )
 
         metrics = dict(
             loss_discriminator=loss_discriminator,
@@ -119,7 +153,9 @@ def scaled(images: Array) -> Array:
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 127.5 - 1.0
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}; give uint8 in [0, 255] or floating numbers in [-1, 1]")
+        raise ValueError(
+            f"images are {images.dtype}; give uint8 in [0, 255] or floating numbers in [-1, 1]"
+        )
     return images
 
 
@@ -142,4 +178,8 @@ def with_axis(module: nn.Module, axis_name: str | None) -> nn.Module:
 
 def _updated(player: Any, grads: Any, model_state: Any, tx: optax.GradientTransformation) -> Any:
     updates, opt_state = tx.update(grads, player.opt_state, player.params)
-    return player.replace(params=optax.apply_updates(player.params, updates), model_state=model_state, opt_state=opt_state)
+    return player.replace(
+        params=optax.apply_updates(player.params, updates),
+        model_state=model_state,
+        opt_state=opt_state,
+    )

@@ -67,27 +67,49 @@ def train(
             folder = held.enter_context(_owned(workdir)) if first else None
             if folder:
                 _check_workdir(workdir, config, must_resume)
-                if profiled and not (workdir / "profile").is_dir() and os.path.lexists(workdir / "profile"):
-                    raise ConfigError(f"{workdir / 'profile'} is no folder, where --profile writes; move it away or leave out --profile")
+                if (
+                    profiled
+                    and not (workdir / "profile").is_dir()
+                    and os.path.lexists(workdir / "profile")
+                ):
+                    raise ConfigError(
+                        f"{workdir / 'profile'} is no folder, where --profile writes; move it away or leave out --profile"
+                    )
             feed = data.load(config, progress and first, parallel.own_share(config.batch_size))
-            if folder and (max(checkpoint.steps_in(folder), default=0) < config.steps or not (workdir / "config.json").exists()):
+            if folder and (
+                max(checkpoint.steps_in(folder), default=0) < config.steps
+                or not (workdir / "config.json").exists()
+            ):
                 records.write_json(workdir / "config.json", to_dict(config))
 
             # --------------------------------------------------------------------------------------------- the state, new or restored
             game = make_game(config)
             state, restored = _first_state(game, config, folder)
         processes.check_same({"the number of examples": feed.num_examples})
-        state, position = processes.from_first(state), processes.from_first_json(restored.position if restored else None)
+        state, position = (
+            processes.from_first(state),
+            processes.from_first_json(restored.position if restored else None),
+        )
         step, per_epoch = int(state.step), feed.steps_per_epoch
         with processes.together():
-            log = records.Records(workdir, step, config.steps, per_epoch, config.log.tensorboard) if first else records.Silence()
-            saver = checkpoint.open_checkpoints(folder, config.log.keep) if folder else checkpoint.NOWHERE
+            log = (
+                records.Records(workdir, step, config.steps, per_epoch, config.log.tensorboard)
+                if first
+                else records.Silence()
+            )
+            saver = (
+                checkpoint.open_checkpoints(folder, config.log.keep)
+                if folder
+                else checkpoint.NOWHERE
+            )
         with contextlib.closing(log), _closing(saver), _stop_signals() as signals:
             stopped = processes.agreed_stops(signals)
             for line in restored.damaged if restored else []:
                 log.say(line)
             if log.dropped:
-                log.say(f"{log.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are trained again")
+                log.say(
+                    f"{log.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are trained again"
+                )
             if position is not None:
                 feed.seek(position)
             if step == config.steps:
@@ -99,7 +121,9 @@ def train(
             where = f"{config.batch_size} images a step on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
             where += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
             doing = "resuming" if step else "training"
-            log.say(f"{doing} {workdir} at step {step} of {config.steps}: {feed.num_examples} images of {config.data.name}, {where}")
+            log.say(
+                f"{doing} {workdir} at step {step} of {config.steps}: {feed.num_examples} images of {config.data.name}, {where}"
+            )
 
             # ------------------------------------------------------------------------------------------------------------- compile
             program = parallel.make_program(game, feed.fetch, devices)
@@ -108,7 +132,9 @@ def train(
             intervals = (config.log.every, config.log.sample_every, config.log.checkpoint_every)
 
             # --------------------------------------------------------------------------------------------------------------- train
-            pending: list[Any] = []  # metrics still on the device: the host waits for them at log steps only
+            pending: list[
+                Any
+            ] = []  # metrics still on the device: the host waits for them at log steps only
             timer, timed_from, saved = 0.0, step, step
             profiler = profile.Recorder(workdir / "profile") if profiled and first else None
             while step < config.steps and not stopped:
@@ -116,7 +142,9 @@ def train(
                 count = per_call if until - step >= per_call else 1
                 items = parallel.split(feed.items(step, count), len(devices) // jax.process_count())
                 if profiler:
-                    timer += profiler.before(program, (state, (resident, items)), step, count, until)
+                    timer += profiler.before(
+                        program, (state, (resident, items)), step, count, until
+                    )
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     state, metrics = program(state, (resident, items))
                 if not pending and not timer:
@@ -135,14 +163,23 @@ def train(
                 with processes.together(signals, stopped):
                     if step % config.log.every == 0 or step == config.steps:
                         elapsed = time.perf_counter() - timer
-                        rate = (step - timed_from) * config.batch_size / elapsed if step > timed_from else 0.0
+                        rate = (
+                            (step - timed_from) * config.batch_size / elapsed
+                            if step > timed_from
+                            else 0.0
+                        )
                         log.metrics({"step": step, **last, "images_per_second": round(rate, 1)})
                         timer, timed_from = time.perf_counter(), step
                     if step % config.log.checkpoint_every == 0 or step == config.steps:
                         saver.save(parallel.local(state), feed.position())
                         saved = step
                     if step % config.log.sample_every == 0 or step == config.steps:
-                        images = sampling.sample(game, parallel.local(state), jax.random.key(config.seed), config.log.samples)
+                        images = sampling.sample(
+                            game,
+                            parallel.local(state),
+                            jax.random.key(config.seed),
+                            config.log.samples,
+                        )
                         log.samples(step, images)
                 at_interval(step, time.perf_counter() - computed)
 
@@ -157,10 +194,16 @@ def train(
             for line in profiler.report(state) if profiler else []:
                 log.say(line)
             if stopped:
-                kept = "saved; the same command resumes" if step else "before there was anything to save"
+                kept = (
+                    "saved; the same command resumes"
+                    if step
+                    else "before there was anything to save"
+                )
                 log.say(f"stopped by {stopped[0]} at step {step} of {config.steps}, {kept}")
             else:
-                log.say(f"step {step} of {config.steps}: samples in {workdir / 'samples' / f'step_{step:08d}.png'}")
+                log.say(
+                    f"step {step} of {config.steps}: samples in {workdir / 'samples' / f'step_{step:08d}.png'}"
+                )
             return parallel.local(state)
 
 
@@ -172,11 +215,15 @@ def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
     """
     path, folder = workdir / "config.json", workdir / "checkpoints"
     if not path.is_file() or not checkpoint.steps_in(folder):
-        raise ConfigError(f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}")
+        raise ConfigError(
+            f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}"
+        )
     config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None, kernels="auto")
     validate(config, 1)
     check_kernels(config, jax.default_backend())
-    found = checkpoint.restore(folder, _template(config), set_aside=False)  # a run may be training there
+    found = checkpoint.restore(
+        folder, _template(config), set_aside=False
+    )  # a run may be training there
     assert found is not None  # steps_in was not empty
     return config, found.state
 
@@ -189,7 +236,9 @@ def check_kernels(config: Config, platform: str) -> None:
     if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
         source, asked = f"JAXGAN_KERNELS={given}", given
     if asked == "triton" and platform != "gpu":
-        raise ConfigError(f"{source} needs a CUDA GPU, but this machine trains on {platform}; use auto or xla")
+        raise ConfigError(
+            f"{source} needs a CUDA GPU, but this machine trains on {platform}; use auto or xla"
+        )
     try:
         launch.resolve(asked)
     except ValueError as error:
@@ -201,7 +250,9 @@ def _template(config: Config) -> GANState:
     return jax.eval_shape(lambda: init(game, jax.random.key(0)))
 
 
-def _first_state(game: Any, config: Config, folder: pathlib.Path | None) -> tuple[GANState, checkpoint.Restored | None]:
+def _first_state(
+    game: Any, config: Config, folder: pathlib.Path | None
+) -> tuple[GANState, checkpoint.Restored | None]:
     restored = checkpoint.restore(folder, _template(config)) if folder else None
     if restored:
         return restored.state, restored
@@ -218,12 +269,16 @@ def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
         lock = (workdir / ".lock").open("w")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name is not UTF-8"
-        raise ConfigError(f"workdir={str(workdir)!a} cannot be written: {reason}; choose another --workdir") from None
+        raise ConfigError(
+            f"workdir={str(workdir)!a} cannot be written: {reason}; choose another --workdir"
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"workdir={workdir} is in use by another run; wait for it or choose another --workdir") from None
+            raise ConfigError(
+                f"workdir={workdir} is in use by another run; wait for it or choose another --workdir"
+            ) from None
         try:
             yield workdir / "checkpoints"
         except ConfigError:
@@ -237,13 +292,21 @@ def _check_workdir(workdir: pathlib.Path, config: Config, must_resume: bool) -> 
     path, steps = workdir / "config.json", checkpoint.steps_in(workdir / "checkpoints")
     if path.exists():
         if changed := differences(_read_json(path), to_dict(config)):
-            raise ConfigError(f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir or that config")
+            raise ConfigError(
+                f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir or that config"
+            )
     elif steps or any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
-        raise ConfigError(f"workdir={workdir} holds results but no config.json; choose another --workdir")
+        raise ConfigError(
+            f"workdir={workdir} holds results but no config.json; choose another --workdir"
+        )
     if must_resume and not steps:
-        raise ConfigError(f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew")
+        raise ConfigError(
+            f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew"
+        )
     if steps and steps[-1] > config.steps:
-        raise ConfigError(f"steps={config.steps} but {workdir} is already at step {steps[-1]}; use --steps {steps[-1]} or more")
+        raise ConfigError(
+            f"steps={config.steps} but {workdir} is already at step {steps[-1]}; use --steps {steps[-1]} or more"
+        )
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -253,7 +316,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
             raise ValueError("not an object")
         return content
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}; restore it or choose another --workdir") from None
+        raise ConfigError(
+            f"{path} cannot be read: {' '.join(str(error).split())}; restore it or choose another --workdir"
+        ) from None
 
 
 def _checked(pending: list[Any], step: int, saved: int) -> dict[str, float]:
@@ -266,7 +331,9 @@ def _checked(pending: list[Any], step: int, saved: int) -> dict[str, float]:
     for name, values in series.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
-            kept = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was made yet"
+            kept = (
+                f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was made yet"
+            )
             raise RunError(
                 f"{name} became {values[bad[0]]} at step {first + bad[0]}, within steps {first} to {step}; {kept}; lower "
                 "--optimizer.generator-rate and --optimizer.discriminator-rate, or set --optimizer.clip-norm, in a new --workdir"

@@ -35,7 +35,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxgan.kernels.column_tiles import ColumnTiles, columns_of_program, elements_of_tile, store_sums
+from jaxgan.kernels.column_tiles import (
+    ColumnTiles,
+    columns_of_program,
+    elements_of_tile,
+    store_sums,
+)
 from jaxgan.kernels.launch import call, check_positive, floating, jit, like, resolve, tl, wide
 from jaxgan.kernels.primitive import define, dense, transpose
 
@@ -58,7 +63,9 @@ def _factor(n: Array, scale: Array, bias: Array, slope: float, gain: float) -> A
     return jnp.where(n * scale + bias > 0, gain, gain * slope).astype(n.dtype)
 
 
-def _forward(x: Array, h: Array, k: Array, scale: Array, bias: Array, *, slope: float, gain: float, **_: Any) -> list[Array]:
+def _forward(
+    x: Array, h: Array, k: Array, scale: Array, bias: Array, *, slope: float, gain: float, **_: Any
+) -> list[Array]:
     z = _normal(x, h, k) * scale + bias
     return [jnp.where(z > 0, z * gain, z * (gain * slope)).astype(x.dtype)]
 
@@ -90,11 +97,15 @@ def _expand(a, b, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]
 @jit
 def _channels(v_ptr, C: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
     """The values of a tile's columns in a vector [lanes, C], as [1, COLUMNS]."""
-    return tl.load(v_ptr + tl.program_id(2) * C + columns_of_program(W, COLUMNS) % C).to(tl.float32)[None, :]
+    return tl.load(v_ptr + tl.program_id(2) * C + columns_of_program(W, COLUMNS) % C).to(
+        tl.float32
+    )[None, :]
 
 
 @jit
-def _four(h_ptr, k_ptr, scale_ptr, bias_ptr, C: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
+def _four(
+    h_ptr, k_ptr, scale_ptr, bias_ptr, C: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr
+):
     """h, k, scale and bias of a tile's columns."""
     h, k = _channels(h_ptr, C, W, COLUMNS), _channels(k_ptr, C, W, COLUMNS)
     return h, k, _channels(scale_ptr, C, W, COLUMNS), _channels(bias_ptr, C, W, COLUMNS)
@@ -165,23 +176,53 @@ def spread_kernel(
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         normal = x * h + k
         g = tl.where(normal * scale + bias > 0, g * gain, g * (gain * slope))
-        tl.store(out_ptr + at, (g * (scale * h) + a + b * normal).to(out_ptr.dtype.element_ty), mask=inside)
+        tl.store(
+            out_ptr + at,
+            (g * (scale * h) + a + b * normal).to(out_ptr.dtype.element_ty),
+            mask=inside,
+        )
 
 
-_OF_BACKWARD = 5  # programs on a multiprocessor: those of the backward pass take up to 95 registers a thread
+_OF_BACKWARD = (
+    5  # programs on a multiprocessor: those of the backward pass take up to 95 registers a thread
+)
 
 
-def _launch_sums(kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, **constants: Any) -> list[Array]:
+def _launch_sums(
+    kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, **constants: Any
+) -> list[Array]:
     tiles = ColumnTiles.of(x.shape, at_once)
-    partials = call(kernel, operands, (tiles.partial(), tiles.partial()), tiles.grid, **tiles.constants, **constants)
+    partials = call(
+        kernel,
+        operands,
+        (tiles.partial(), tiles.partial()),
+        tiles.grid,
+        **tiles.constants,
+        **constants,
+    )
     return [tiles.summed(p) for p in partials]
 
 
 def _launchelements_of_tile(
-    kernel: Any, x: Array, operands: tuple[Array, ...], at_once: int = 8, *, slope: float, gain: float
+    kernel: Any,
+    x: Array,
+    operands: tuple[Array, ...],
+    at_once: int = 8,
+    *,
+    slope: float,
+    gain: float,
 ) -> list[Array]:
     tiles = ColumnTiles.of(x.shape, at_once)
-    return call(kernel, operands, (like(x),), tiles.grid, slope=slope, gain=gain, C=x.shape[-1], **tiles.constants)
+    return call(
+        kernel,
+        operands,
+        (like(x),),
+        tiles.grid,
+        slope=slope,
+        gain=gain,
+        C=x.shape[-1],
+        **tiles.constants,
+    )
 
 
 def _launch_moments(x: Array, **_: Any) -> list[Array]:
@@ -192,12 +233,20 @@ def _launch_forward(x: Array, *channels: Array, slope: float, gain: float, **_: 
     return _launchelements_of_tile(forward_kernel, x, (x, *channels), slope=slope, gain=gain)
 
 
-def _launch_reduce(g: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any) -> list[Array]:
-    return _launch_sums(reduce_kernel, x, (g, x, *channels), _OF_BACKWARD, slope=slope, gain=gain, C=x.shape[-1])
+def _launch_reduce(
+    g: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any
+) -> list[Array]:
+    return _launch_sums(
+        reduce_kernel, x, (g, x, *channels), _OF_BACKWARD, slope=slope, gain=gain, C=x.shape[-1]
+    )
 
 
-def _launch_spread(g: Array, a: Array, b: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any) -> list[Array]:
-    return _launchelements_of_tile(spread_kernel, x, (g, a, b, x, *channels), _OF_BACKWARD, slope=slope, gain=gain)
+def _launch_spread(
+    g: Array, a: Array, b: Array, x: Array, *channels: Array, slope: float, gain: float, **_: Any
+) -> list[Array]:
+    return _launchelements_of_tile(
+        spread_kernel, x, (g, a, b, x, *channels), _OF_BACKWARD, slope=slope, gain=gain
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- differentiation rules
@@ -218,13 +267,33 @@ def _transpose_of_project(cotangents: Any, d: Any, *others: Array, **params: Any
 
 
 transpose(_project_p, _transpose_of_project)
-transpose(_spread_p, lambda cotangents, g, a, b, *others, **params: (*_project_p.bind(cotangents[0], *others, **params), *_NONE))
-transpose(_expand_p, lambda cotangents, a, b, *others, **params: (*_reduce_p.bind(cotangents[0], *others, **params), *_NONE))
-transpose(_reduce_p, lambda cotangents, g, *others, **params: (*_expand_p.bind(*map(dense, cotangents), *others, **params), *_NONE))
+transpose(
+    _spread_p,
+    lambda cotangents, g, a, b, *others, **params: (
+        *_project_p.bind(cotangents[0], *others, **params),
+        *_NONE,
+    ),
+)
+transpose(
+    _expand_p,
+    lambda cotangents, a, b, *others, **params: (
+        *_reduce_p.bind(cotangents[0], *others, **params),
+        *_NONE,
+    ),
+)
+transpose(
+    _reduce_p,
+    lambda cotangents, g, *others, **params: (
+        *_expand_p.bind(*map(dense, cotangents), *others, **params),
+        *_NONE,
+    ),
+)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
-def _normalised(x: Array, scale: Array, bias: Array, epsilon: float, axis_name: Any, params: tuple) -> tuple[Array, Array, Array]:
+def _normalised(
+    x: Array, scale: Array, bias: Array, epsilon: float, axis_name: Any, params: tuple
+) -> tuple[Array, Array, Array]:
     """y [1,...,C] and the mean and variance [1,C]."""
     mean, variance = _statistics(x, axis_name, dict(params))
     h = lax.rsqrt(variance + epsilon)
@@ -251,7 +320,9 @@ def _derivative(epsilon: float, axis_name: Any, params: tuple, primals: Any, tan
     others = (x, h, -mean * h, scale, bias)
     through, *sums = _project_p.bind(dx, *others, **options)
     e0, e1 = _mean(sums, math.prod(x.shape[1:-1]), axis_name)
-    (around,) = _expand_p.bind(d_bias - scale * h * e0, d_scale - scale * h * e1, *others, **options)
+    (around,) = _expand_p.bind(
+        d_bias - scale * h * e0, d_scale - scale * h * e1, *others, **options
+    )
     return (y, mean, variance), (through + around, e0, 2.0 * e1 / h)  # n = (x - m) h
 
 
@@ -293,19 +364,28 @@ def batch_norm_leaky_relu(
     """
     x, scale, bias = floating("x", x), jnp.asarray(scale), jnp.asarray(bias)
     running_mean, running_variance = jnp.asarray(running_mean), jnp.asarray(running_variance)
-    vectors = dict(scale=scale, bias=bias, running_mean=running_mean, running_variance=running_variance)
+    vectors = dict(
+        scale=scale, bias=bias, running_mean=running_mean, running_variance=running_variance
+    )
     for name, vector in vectors.items():
         if not x.ndim or vector.shape != x.shape[-1:]:
-            raise ValueError(f"x is {x.shape} and {name} {vector.shape}; use x [..., C] and {name} [C]")
+            raise ValueError(
+                f"x is {x.shape} and {name} {vector.shape}; use x [..., C] and {name} [C]"
+            )
     check_positive(slope, gain)
     if not 0 <= epsilon < math.inf or not 0 <= momentum <= 1:
-        raise ValueError(f"epsilon={epsilon} must be at least 0, and momentum={momentum} from 0 to 1")
+        raise ValueError(
+            f"epsilon={epsilon} must be at least 0, and momentum={momentum} from 0 to 1"
+        )
     if not x.size:
         return x, running_mean, running_variance
     params = dict(slope=float(slope), gain=float(gain), implementation=resolve(implementation))
     columns = (v.astype(wide(x).dtype)[None] for v in (scale, bias))
-    y, mean, variance = _normalised(x[None], *columns, float(epsilon), axis_name, tuple(params.items()))
+    y, mean, variance = _normalised(
+        x[None], *columns, float(epsilon), axis_name, tuple(params.items())
+    )
     moved = [
-        momentum * old + (1.0 - momentum) * lax.stop_gradient(new[0]) for old, new in ((running_mean, mean), (running_variance, variance))
+        momentum * old + (1.0 - momentum) * lax.stop_gradient(new[0])
+        for old, new in ((running_mean, mean), (running_variance, variance))
     ]
     return y[0], *moved

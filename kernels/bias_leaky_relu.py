@@ -66,7 +66,15 @@ def offsets(n: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @jit
-def gate_kernel(g_ptr, r_ptr, out_ptr, n: tl.constexpr, slope: tl.constexpr, gain: tl.constexpr, BLOCK: tl.constexpr):
+def gate_kernel(
+    g_ptr,
+    r_ptr,
+    out_ptr,
+    n: tl.constexpr,
+    slope: tl.constexpr,
+    gain: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     at = offsets(n, BLOCK)
     inside = at < n
     g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
@@ -76,7 +84,9 @@ def gate_kernel(g_ptr, r_ptr, out_ptr, n: tl.constexpr, slope: tl.constexpr, gai
 
 
 @jit
-def act_kernel(x_ptr, y_ptr, n: tl.constexpr, slope: tl.constexpr, gain: tl.constexpr, BLOCK: tl.constexpr):
+def act_kernel(
+    x_ptr, y_ptr, n: tl.constexpr, slope: tl.constexpr, gain: tl.constexpr, BLOCK: tl.constexpr
+):
     at = offsets(n, BLOCK)
     inside = at < n
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
@@ -86,7 +96,15 @@ def act_kernel(x_ptr, y_ptr, n: tl.constexpr, slope: tl.constexpr, gain: tl.cons
 
 @jit
 def bias_act_kernel(
-    x_ptr, b_ptr, y_ptr, n: tl.constexpr, R: tl.constexpr, C: tl.constexpr, slope: tl.constexpr, gain: tl.constexpr, BLOCK: tl.constexpr
+    x_ptr,
+    b_ptr,
+    y_ptr,
+    n: tl.constexpr,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    slope: tl.constexpr,
+    gain: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     at = offsets(n, BLOCK)
     inside = at < n
@@ -126,12 +144,28 @@ def _launch_act(x: Array, *b: Array, slope: float, gain: float, **_: Any) -> lis
     constants = dict(n=x.size, slope=slope, gain=gain, BLOCK=BLOCK)
     if not b:
         return call(act_kernel, (x,), (like(x),), (cdiv(x.size, BLOCK),), **constants)
-    return call(bias_act_kernel, (x, *b), (like(x),), (cdiv(x.size, BLOCK),), R=math.prod(x.shape[1:-1]), C=x.shape[-1], **constants)
+    return call(
+        bias_act_kernel,
+        (x, *b),
+        (like(x),),
+        (cdiv(x.size, BLOCK),),
+        R=math.prod(x.shape[1:-1]),
+        C=x.shape[-1],
+        **constants,
+    )
 
 
 def _launch_pull(g: Array, r: Array, *, slope: float, gain: float, **_: Any) -> list[Array]:
     tiles = ColumnTiles.of(g.shape)
-    d, partial = call(pull_kernel, (g, r), (like(g), tiles.partial()), tiles.grid, slope=slope, gain=gain, **tiles.constants)
+    d, partial = call(
+        pull_kernel,
+        (g, r),
+        (like(g), tiles.partial()),
+        tiles.grid,
+        slope=slope,
+        gain=gain,
+        **tiles.constants,
+    )
     return [d, tiles.summed(partial)]
 
 
@@ -167,13 +201,21 @@ def _transpose_of_push(cotangents: Any, u: Any, c: Any, r: Array, **params: Any)
 
 
 ad.primitive_jvps[act_p] = _derivative_of_act
-transpose(gate_p, lambda cotangents, g, r, **params: (gate_p.bind(cotangents[0], r, **params)[0], None))
+transpose(
+    gate_p, lambda cotangents, g, r, **params: (gate_p.bind(cotangents[0], r, **params)[0], None)
+)
 transpose(push_p, _transpose_of_push)
 transpose(pull_p, _transpose_of_pull)
 
 
 # ------------------------------------------------------------------------------------------------------------ public functions
-def bias_leaky_relu(x: Array, bias: Array | None = None, slope: float = 0.2, gain: float = 1.0, implementation: str | None = None) -> Array:
+def bias_leaky_relu(
+    x: Array,
+    bias: Array | None = None,
+    slope: float = 0.2,
+    gain: float = 1.0,
+    implementation: str | None = None,
+) -> Array:
     """gain * leaky_relu(x + bias), differentiable to any order.
 
     Args:
@@ -198,10 +240,14 @@ def bias_leaky_relu(x: Array, bias: Array | None = None, slope: float = 0.2, gai
     if bias is not None and (not x.ndim or bias.shape != x.shape[-1:]):
         raise ValueError(f"x is {x.shape} and bias {bias.shape}; use x [..., C] and bias [C]")
     operands = (x[None], *([] if bias is None else [bias[None]]))
-    (y,) = act_p.bind(*operands, slope=float(slope), gain=float(gain), implementation=resolve(implementation))
+    (y,) = act_p.bind(
+        *operands, slope=float(slope), gain=float(gain), implementation=resolve(implementation)
+    )
     return y[0]
 
 
-def leaky_relu(x: Array, slope: float = 0.2, gain: float = 1.0, implementation: str | None = None) -> Array:
+def leaky_relu(
+    x: Array, slope: float = 0.2, gain: float = 1.0, implementation: str | None = None
+) -> Array:
     """`bias_leaky_relu` without bias."""
     return bias_leaky_relu(x, None, slope, gain, implementation)

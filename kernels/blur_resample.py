@@ -25,7 +25,17 @@ from jax import Array, lax
 from jax.interpreters import ad
 
 from jaxgan.kernels.bias_leaky_relu import gate_p, push_p
-from jaxgan.kernels.launch import call, cdiv, check_positive, floating, jit, power_of_two, resolve, tl, wide
+from jaxgan.kernels.launch import (
+    call,
+    cdiv,
+    check_positive,
+    floating,
+    jit,
+    power_of_two,
+    resolve,
+    tl,
+    wide,
+)
 from jaxgan.kernels.primitive import Zero, define, dense, transpose, zero_like
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -36,16 +46,23 @@ def _length(n: int, taps: int, up: int, down: int, pad: tuple[int, int]) -> int:
     return (n * up + sum(pad) - taps) // down + 1
 
 
-def _filtered(x: Array, axis: int, taps: tuple[float, ...], up: int, down: int, pad: tuple[int, int]) -> Array:
+def _filtered(
+    x: Array, axis: int, taps: tuple[float, ...], up: int, down: int, pad: tuple[int, int]
+) -> Array:
     count = _length(x.shape[axis], len(taps), up, down, pad)
     config = [(0, 0, 0)] * x.ndim
     config[axis] = (pad[0], pad[1] + up - 1, up - 1)
     padded = lax.pad(x, jnp.zeros((), x.dtype), config)
-    parts = [tap * lax.slice_in_dim(padded, k, k + (count - 1) * down + 1, down, axis) for k, tap in enumerate(taps)]
+    parts = [
+        tap * lax.slice_in_dim(padded, k, k + (count - 1) * down + 1, down, axis)
+        for k, tap in enumerate(taps)
+    ]
     return sum(parts[1:], parts[0])
 
 
-def _resample(x: Array, *, taps: tuple[float, ...], up: int, down: int, pads: Pads, **_: Any) -> list[Array]:
+def _resample(
+    x: Array, *, taps: tuple[float, ...], up: int, down: int, pads: Pads, **_: Any
+) -> list[Array]:
     if not x.size:
         shape = (_length(n, len(taps), up, down, pad) for n, pad in zip(x.shape[1:3], pads))
         return [jnp.zeros((x.shape[0], *shape, x.shape[3]), x.dtype)]
@@ -89,22 +106,42 @@ def resample_kernel(
             column = (x0 + x_tap) // UP
             inside = row_exists & (x0 + x_tap >= 0) & (column < W) & (x_tap < K)
             at = ((image * H + row) * W + column) * C
-            x = tl.load(x_ptr + at[:, None] + channel[None, :], mask=inside[:, None] & (channel < C)[None, :], other=0.0)
-            of_row += x.to(tl.float32) * tl.load(taps_ptr + x_tap, mask=x_tap < K, other=0.0)[:, None]
+            x = tl.load(
+                x_ptr + at[:, None] + channel[None, :],
+                mask=inside[:, None] & (channel < C)[None, :],
+                other=0.0,
+            )
+            of_row += (
+                x.to(tl.float32) * tl.load(taps_ptr + x_tap, mask=x_tap < K, other=0.0)[:, None]
+            )
         total += of_row * tl.load(taps_ptr + y_tap, mask=y_tap < K, other=0.0)[:, None]
     stored = exists[:, None] & (channel < C)[None, :]
     if ACT:
-        b = tl.load(b_ptr + (pixel // LANE * C)[:, None] + channel[None, :], mask=stored, other=0.0).to(tl.float32)
+        b = tl.load(
+            b_ptr + (pixel // LANE * C)[:, None] + channel[None, :], mask=stored, other=0.0
+        ).to(tl.float32)
         total += b
         total = tl.where(total > 0, total * gain, total * (slope * gain))
-    tl.store(y_ptr + (pixel * C)[:, None] + channel[None, :], total.to(y_ptr.dtype.element_ty), mask=stored)
+    tl.store(
+        y_ptr + (pixel * C)[:, None] + channel[None, :],
+        total.to(y_ptr.dtype.element_ty),
+        mask=stored,
+    )
 
 
 _TILE = 1024  # elements of a tile: 8 for each of 128 threads
 
 
 def _launch(
-    x: Array, *b: Array, taps: tuple[float, ...], up: int, down: int, pads: Pads, slope: float = 1.0, gain: float = 1.0, **_: Any
+    x: Array,
+    *b: Array,
+    taps: tuple[float, ...],
+    up: int,
+    down: int,
+    pads: Pads,
+    slope: float = 1.0,
+    gain: float = 1.0,
+    **_: Any,
 ) -> list[Array]:
     lanes, batch, h, w, c = x.shape
     out_h, out_w = (_length(n, len(taps), up, down, pad) for n, pad in zip((h, w), pads))
@@ -126,11 +163,22 @@ _resample_p = define("resample", _resample, _launch, linear=(0,), operation="blu
 _resample_act_p = define("resample_act", _resample_act, _launch, operation="blur_resample")
 
 
-def _transpose(cotangents: Any, x: Any, *, taps: tuple[float, ...], up: int, down: int, pads: Pads, **params: Any) -> Any:
+def _transpose(
+    cotangents: Any,
+    x: Any,
+    *,
+    taps: tuple[float, ...],
+    up: int,
+    down: int,
+    pads: Pads,
+    **params: Any,
+) -> Any:
     def turned(n: int, pad: tuple[int, int]) -> tuple[int, int]:
         before = len(taps) - 1 - pad[0]
         # What is left over at the end: the transposed map must give back exactly n pixels.
-        return before, (n - 1) * up + len(taps) - _length(n, len(taps), up, down, pad) * down - before
+        return before, (n - 1) * up + len(taps) - _length(
+            n, len(taps), up, down, pad
+        ) * down - before
 
     pads = turned(x.aval.shape[2], pads[0]), turned(x.aval.shape[3], pads[1])
     return _resample_p.bind(cotangents[0], taps=taps[::-1], up=down, down=up, pads=pads, **params)
@@ -139,7 +187,9 @@ def _transpose(cotangents: Any, x: Any, *, taps: tuple[float, ...], up: int, dow
 transpose(_resample_p, _transpose)
 
 
-def _derivative_of_act(primals: Any, tangents: Any, *, slope: float, gain: float, **params: Any) -> tuple[Any, Any]:
+def _derivative_of_act(
+    primals: Any, tangents: Any, *, slope: float, gain: float, **params: Any
+) -> tuple[Any, Any]:
     (y,) = _resample_act_p.bind(*primals, slope=slope, gain=gain, **params)
     dx, db = tangents
     if type(dx) is Zero and type(db) is Zero:
@@ -191,13 +241,17 @@ def blur_resample(
     """
     x, bias = floating("x", x), None if bias is None else jnp.asarray(bias)
     if x.ndim != 4 or (bias is not None and bias.shape != x.shape[-1:]):
-        raise ValueError(f"x is {x.shape} and bias {None if bias is None else bias.shape}; use x [B,H,W,C] and bias [C]")
+        raise ValueError(
+            f"x is {x.shape} and bias {None if bias is None else bias.shape}; use x [B,H,W,C] and bias [C]"
+        )
     if (up, down) not in ((1, 1), (2, 1), (1, 2)):
         raise ValueError(f"up={up} and down={down}: use one of (1, 1), (2, 1) and (1, 2)")
     taps = tuple(float(t) for t in taps)
     # A sum that is rounding only counts as 0, and NaN is not greater than anything.
     if not 1 <= len(taps) <= 8 or not abs(sum(taps)) > 1e-6 * sum(map(abs, taps)):
-        raise ValueError(f"taps has {len(taps)} numbers of sum {sum(taps)}; use 1 to 8 whose sum is not 0")
+        raise ValueError(
+            f"taps has {len(taps)} numbers of sum {sum(taps)}; use 1 to 8 whose sum is not 0"
+        )
     if slope is None and (bias is not None or gain != 1.0):
         raise ValueError(f"bias and gain={gain} belong to the LeakyReLU; give its slope too")
     if slope is not None:
@@ -208,14 +262,22 @@ def blur_resample(
     try:
         before, after = map(operator.index, padding)
     except (TypeError, ValueError):
-        raise ValueError(f"padding={padding} is not a pair of whole numbers; use (before, after)") from None
+        raise ValueError(
+            f"padding={padding} is not a pair of whole numbers; use (before, after)"
+        ) from None
     padding = before, after
     lengths = [_length(n, len(taps), up, down, padding) for n in x.shape[1:3]]
     if min(lengths) < 1:
-        raise ValueError(f"images of {x.shape[1:3]} pixels padded by {padding} are smaller than {len(taps)} taps; use more padding")
-    params: dict[str, Any] = dict(up=up, down=down, pads=(padding, padding), implementation=resolve(implementation))
+        raise ValueError(
+            f"images of {x.shape[1:3]} pixels padded by {padding} are smaller than {len(taps)} taps; use more padding"
+        )
+    params: dict[str, Any] = dict(
+        up=up, down=down, pads=(padding, padding), implementation=resolve(implementation)
+    )
     params["taps"] = tuple(t * up / sum(taps) for t in taps)
     if slope is None:
         return _resample_p.bind(x[None], **params)[0][0]
     b = jnp.zeros(x.shape[-1:], jnp.float32) if bias is None else bias
-    return _resample_act_p.bind(x[None], b[None], slope=float(slope), gain=float(gain), **params)[0][0]
+    return _resample_act_p.bind(x[None], b[None], slope=float(slope), gain=float(gain), **params)[
+        0
+    ][0]

@@ -29,7 +29,11 @@ class ColumnTiles(NamedTuple):
         lanes, channels, n = shape[0], shape[-1], math.prod(shape[1:])
         columns_of = lambda w: min(power_of_two(w), 256)
         filled = lambda w: w / (cdiv(w, columns_of(w)) * columns_of(w))
-        widths = [channels * k for k in range(1, 2048 // channels + 9) if channels * k >= 128 and channels * k % 8 == 0]
+        widths = [
+            channels * k
+            for k in range(1, 2048 // channels + 9)
+            if channels * k >= 128 and channels * k % 8 == 0
+        ]
         w = next((w for w in widths if filled(w) >= 0.9), max(widths, key=filled))
         columns = columns_of(w)
         rows = _TILE // columns
@@ -37,14 +41,18 @@ class ColumnTiles(NamedTuple):
         # As many programs as run at once, each with as many turns; on small arrays fewer programs with up to four turns, which
         # leave fewer partial sums, as long as two for each multiprocessor remain.
         at_once = max(1, per_multiprocessor * _MULTIPROCESSORS // side_by_side)
-        turns = max(cdiv(blocks, at_once), min(4, blocks * side_by_side // (2 * _MULTIPROCESSORS)), 1)
+        turns = max(
+            cdiv(blocks, at_once), min(4, blocks * side_by_side // (2 * _MULTIPROCESSORS)), 1
+        )
         programs = cdiv(blocks, turns)
         constants = dict(n=n, W=w, ROWS=rows, COLUMNS=columns, PROGRAMS=programs, TURNS=turns)
         return cls(lanes, channels, (programs, cdiv(w, columns), lanes), constants)
 
     def partial(self) -> jax.ShapeDtypeStruct:
         """[L, PROGRAMS, W]."""
-        return jax.ShapeDtypeStruct((self.lanes, self.constants["PROGRAMS"], self.constants["W"]), jnp.float32)
+        return jax.ShapeDtypeStruct(
+            (self.lanes, self.constants["PROGRAMS"], self.constants["W"]), jnp.float32
+        )
 
     def summed(self, partial: Array) -> Array:
         """[L, C]."""
@@ -62,7 +70,14 @@ def columns_of_program(W: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @jit
-def elements_of_tile(turn, n: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr):
+def elements_of_tile(
+    turn,
+    n: tl.constexpr,
+    W: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+):
     """Where the elements of a tile are in memory, and which of them exist."""
     rows = (turn * PROGRAMS + tl.program_id(0)) * ROWS + tl.arange(0, ROWS)
     if n > 2**30:

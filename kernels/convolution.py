@@ -35,7 +35,9 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 # ---------------------------------------------------------------------------------------------------- with XLA's convolution
 def _convolve_xla(x: Array, w: Array, *, stride: int, padding: int, **_: Any) -> Array:
-    return lax.conv_general_dilated(x, w, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT)
+    return lax.conv_general_dilated(
+        x, w, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT
+    )
 
 
 def _spread_xla(y: Array, w: Array, *, size: tuple[int, int], **params: Any) -> Array:
@@ -54,8 +56,14 @@ def _patches(x: Array) -> Array:
     b, h, w, c = x.shape
     rows, columns = h // 2 + 1, w // 2 + 1
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, : 2 * rows, : 2 * columns]
-    blocks = x.reshape(b, rows, 2, columns, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, rows, columns, 4 * c)
-    return jnp.concatenate([blocks[:, i : i + rows - 1, j : j + columns - 1] for i in (0, 1) for j in (0, 1)], axis=-1)
+    blocks = (
+        x.reshape(b, rows, 2, columns, 2, c)
+        .transpose(0, 1, 3, 2, 4, 5)
+        .reshape(b, rows, columns, 4 * c)
+    )
+    return jnp.concatenate(
+        [blocks[:, i : i + rows - 1, j : j + columns - 1] for i in (0, 1) for j in (0, 1)], axis=-1
+    )
 
 
 def _as_blocks(w: Array) -> Array:
@@ -92,7 +100,11 @@ def _spread_blocks(y: Array, w: Array, *, size: tuple[int, int], **_: Any) -> Ar
     kernel = _as_blocks(w)[::-1, ::-1].swapaxes(2, 3)
     blocks = lax.conv_general_dilated(y, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=_LAYOUT)
     b, rows, columns = blocks.shape[:3]
-    x = blocks.reshape(b, rows, columns, 2, -1).transpose(0, 1, 3, 2, 4).reshape(b, 2 * rows, 2 * columns, w.shape[2])
+    x = (
+        blocks.reshape(b, rows, columns, 2, -1)
+        .transpose(0, 1, 3, 2, 4)
+        .reshape(b, 2 * rows, 2 * columns, w.shape[2])
+    )
     return x[:, 1 : size[0] + 1, 1 : size[1] + 1]
 
 
@@ -126,13 +138,19 @@ def _define(name: str, xla, gemm, chosen, shape) -> Primitive:
         return jax.jit(lambda a, b: primitive.bind(a, b, **dict(params)))
 
     def impl(a, b, **params):
-        with jax.disable_jit(False):  # within disable_jit the compiled function would come back here
+        with jax.disable_jit(
+            False
+        ):  # within disable_jit the compiled function would come back here
             return compiled(tuple(sorted(params.items())))(a, b)
 
     primitive.def_impl(impl)
-    mlir.register_lowering(primitive, mlir.lower_fun(functools.partial(_lanes, xla), multiple_results=False))
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(functools.partial(_lanes, xla), multiple_results=False)
+    )
     for platform in chosen:
-        on_platform = mlir.lower_fun(functools.partial(lowered, platform=platform), multiple_results=False)
+        on_platform = mlir.lower_fun(
+            functools.partial(lowered, platform=platform), multiple_results=False
+        )
         mlir.register_lowering(primitive, on_platform, platform=platform)
     return primitive
 
@@ -173,7 +191,9 @@ _correlate_p = _define(
     {
         "cpu": lambda x, y: _correlate_gemm if x.shape[-1] == 1 else _correlate_xla,
         # XLA finds no backward-filter call for maps as small as the kernel, and would transpose whole batches for a dilated convolution.
-        "cuda": lambda x, y: _correlate_gemm if y.shape[-1] == 1 or max(y.shape[2:4]) <= 4 else _correlate_xla,
+        "cuda": lambda x, y: (
+            _correlate_gemm if y.shape[-1] == 1 or max(y.shape[2:4]) <= 4 else _correlate_xla
+        ),
     },
     lambda x, y, *, width, **_: (x.shape[0], width, width, x.shape[-1], y.shape[-1]),
 )
@@ -234,7 +254,9 @@ def convolution(x: Array, kernel: Array, *, stride: int = 2, padding: int = 1) -
     _check(x, kernel, 2, "the kernel's third axis", stride, padding)
     size = tuple(x.shape[1:3])
     if min(size) + 2 * padding < kernel.shape[0]:
-        raise ValueError(f"a {kernel.shape[0]}-pixel kernel does not fit an image of {size} pixels padded by {padding}; use a larger image")
+        raise ValueError(
+            f"a {kernel.shape[0]}-pixel kernel does not fit an image of {size} pixels padded by {padding}; use a larger image"
+        )
     params = dict(width=kernel.shape[0], stride=stride, padding=padding, size=size)
     return _convolve_p.bind(x[None], kernel[None], **params)[0]
 
@@ -258,17 +280,32 @@ def transposed_convolution(y: Array, kernel: Array, *, stride: int = 2, padding:
     width = kernel.shape[0]
     size = tuple((n - 1) * stride + width - 2 * padding for n in y.shape[1:3])
     if min(size) < 1:
-        raise ValueError(f"a transposed convolution of {y.shape[1:3]} pixels with padding {padding} leaves nothing; use less padding")
+        raise ValueError(
+            f"a transposed convolution of {y.shape[1:3]} pixels with padding {padding} leaves nothing; use less padding"
+        )
     params = dict(width=width, stride=stride, padding=padding, size=size)
     return _spread_p.bind(y[None], kernel[None], **params)[0]
 
 
 def _check(images: Array, kernel: Array, axis: int, name: str, stride: int, padding: int) -> None:
     if not isinstance(stride, int) or not isinstance(padding, int) or stride < 1 or padding < 0:
-        raise ValueError(f"stride={stride} and padding={padding} must be whole numbers of at least 1 and 0")
-    if images.ndim != 4 or kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1] or not kernel.shape[0]:
-        raise ValueError(f"expected images [B,H,W,C] and a kernel [k,k,..], got shapes {images.shape} and {kernel.shape}")
+        raise ValueError(
+            f"stride={stride} and padding={padding} must be whole numbers of at least 1 and 0"
+        )
+    if (
+        images.ndim != 4
+        or kernel.ndim != 4
+        or kernel.shape[0] != kernel.shape[1]
+        or not kernel.shape[0]
+    ):
+        raise ValueError(
+            f"expected images [B,H,W,C] and a kernel [k,k,..], got shapes {images.shape} and {kernel.shape}"
+        )
     if images.shape[-1] != kernel.shape[axis]:
-        raise ValueError(f"images have {images.shape[-1]} channels but {name} is {kernel.shape[axis]}; make them equal")
+        raise ValueError(
+            f"images have {images.shape[-1]} channels but {name} is {kernel.shape[axis]}; make them equal"
+        )
     if images.dtype != kernel.dtype:
-        raise ValueError(f"images are {images.dtype} but the kernel is {kernel.dtype}; cast one of them")
+        raise ValueError(
+            f"images are {images.dtype} but the kernel is {kernel.dtype}; cast one of them"
+        )

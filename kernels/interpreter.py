@@ -41,9 +41,13 @@ class _HostBuffer:
         return tuple(s // self.array.itemsize for s in self.array.strides)
 
 
-def interpreted(kernel: Any, inputs: Any, outputs: Any, grid: tuple[int, ...], constants: dict[str, Any]) -> list[np.ndarray]:
+def interpreted(
+    kernel: Any, inputs: Any, outputs: Any, grid: tuple[int, ...], constants: dict[str, Any]
+) -> list[np.ndarray]:
     """Runs a kernel's programs one after another on the host; outputs hold NaN where the kernel wrote nothing."""
-    buffers = [np.concatenate([np.asarray(a).ravel(), np.full(_GUARD, np.nan, a.dtype)]) for a in inputs]
+    buffers = [
+        np.concatenate([np.asarray(a).ravel(), np.full(_GUARD, np.nan, a.dtype)]) for a in inputs
+    ]
     results = [np.full(int(np.prod(o.shape)) + _GUARD, np.nan, o.dtype) for o in outputs]
     for result in results:
         result[-_GUARD:] = 77

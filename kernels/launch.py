@@ -59,7 +59,9 @@ def resolve(implementation: str | None) -> str:
         except ImportError as error:
             raise ValueError(f"{source}={name!r} cannot run: {error}") from error
         if interpreting != (name == "interpret"):
-            raise ValueError(f"{source}={name!r} came too late: Triton was imported for the other mode; begin a new process")
+            raise ValueError(
+                f"{source}={name!r} came too late: Triton was imported for the other mode; begin a new process"
+            )
     return name
 
 
@@ -99,14 +101,22 @@ class Kernel:
             # Where Triton looks for the names that the function uses.
             names = self.function.__globals__
             names["tl"] = triton.language
-            names.update({name: value.made() for name, value in list(names.items()) if isinstance(value, Kernel)})
+            names.update(
+                {
+                    name: value.made()
+                    for name, value in list(names.items())
+                    if isinstance(value, Kernel)
+                }
+            )
         return self._made
 
 
 jit = Kernel
 
 
-def uses_triton(operation: str, implementation: str, platform: str, operands: Sequence[Any]) -> bool:
+def uses_triton(
+    operation: str, implementation: str, platform: str, operands: Sequence[Any]
+) -> bool:
     """Whether an operation on these operands, each with the axis of lanes in front, is lowered to its kernels.
 
     Raises:
@@ -119,18 +129,35 @@ def uses_triton(operation: str, implementation: str, platform: str, operands: Se
         )
     in_float64 = any(o.dtype == jnp.float64 for o in operands)
     if implementation == "triton" and in_float64:
-        raise ValueError(f"{operation}(implementation='triton') was given float64; use float32, or implementation=None or 'xla'")
+        raise ValueError(
+            f"{operation}(implementation='triton') was given float64; use float32, or implementation=None or 'xla'"
+        )
     sizes = [math.prod(o.shape) for o in operands]
     # A grid of no programs, or of more lanes than its second axis may have, cannot be launched.
     if implementation == "xla" or in_float64 or not all(sizes) or operands[0].shape[0] > 65535:
         return False
     faster_from = FASTER_FROM.get(operation)
-    if implementation == "auto" and platform == "cuda" and faster_from is not None and max(sizes) >= faster_from:
-        return importlib.util.find_spec("triton") is not None and importlib.util.find_spec("jax_triton") is not None
+    if (
+        implementation == "auto"
+        and platform == "cuda"
+        and faster_from is not None
+        and max(sizes) >= faster_from
+    ):
+        return (
+            importlib.util.find_spec("triton") is not None
+            and importlib.util.find_spec("jax_triton") is not None
+        )
     return implementation in ("triton", "interpret")
 
 
-def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid: tuple[int, ...], warps: int = 4, **constants: Any) -> Any:
+def call(
+    kernel: Any,
+    inputs: tuple[Array, ...],
+    outputs: tuple[Any, ...],
+    grid: tuple[int, ...],
+    warps: int = 4,
+    **constants: Any,
+) -> Any:
     """Launches a kernel from a JAX function that is being traced.
 
     Args:
@@ -150,7 +177,15 @@ def call(kernel: Any, inputs: tuple[Array, ...], outputs: tuple[Any, ...], grid:
         return jax.pure_callback(host, outputs, *inputs, vmap_method="sequential")
     bridge = _jax_triton()
     named = {bridge.outputs: outputs}
-    return bridge.triton_call(*inputs, kernel=kernel, grid=grid, num_warps=warps, compute_capability=_capability(), **named, **constants)
+    return bridge.triton_call(
+        *inputs,
+        kernel=kernel,
+        grid=grid,
+        num_warps=warps,
+        compute_capability=_capability(),
+        **named,
+        **constants,
+    )
 
 
 @functools.cache
@@ -203,7 +238,9 @@ def floating(name: str, x: Any) -> Array:
 def check_positive(slope: float, gain: float) -> None:
     """Raises `ValueError` where the sign of a LeakyReLU's output would not be that of its input."""
     if not (0 < slope < math.inf and 0 < gain < math.inf):
-        raise ValueError(f"slope={slope} and gain={gain} must be greater than 0, and finite: the backward pass reads signs from outputs")
+        raise ValueError(
+            f"slope={slope} and gain={gain} must be greater than 0, and finite: the backward pass reads signs from outputs"
+        )
 
 
 class _Bridge:
@@ -221,9 +258,15 @@ def _jax_triton() -> type[_Bridge]:
             raise ValueError(
                 f"implementation='triton' cannot run: importing jax_triton failed ({error}); install jaxgan[cuda12]"
             ) from error
-        os.environ.pop("TRITON_CACHE_DIR", None)  # jax-triton 0.3 sets it to the empty string, which triton.compile refuses
+        os.environ.pop(
+            "TRITON_CACHE_DIR", None
+        )  # jax-triton 0.3 sets it to the empty string, which triton.compile refuses
         if kept is not None:
             os.environ["TRITON_CACHE_DIR"] = kept
         _Bridge.triton_call = staticmethod(jax_triton.triton_call)
-        _Bridge.outputs = "out_type" if "out_type" in inspect.signature(jax_triton.triton_call).parameters else "out_shape"
+        _Bridge.outputs = (
+            "out_type"
+            if "out_type" in inspect.signature(jax_triton.triton_call).parameters
+            else "out_shape"
+        )
     return _Bridge

@@ -70,22 +70,36 @@ def define(
         moved = []
         if any(type(tangents[i]) is not Zero for i in linear):
             moved.append(
-                primitive.bind(*[ad.instantiate_zeros(tangents[i]) if i in linear else p for i, p in enumerate(primals)], **params)
+                primitive.bind(
+                    *[
+                        ad.instantiate_zeros(tangents[i]) if i in linear else p
+                        for i, p in enumerate(primals)
+                    ],
+                    **params,
+                )
             )
-        others = [i for i, t in enumerate(tangents) if i not in linear + constant and type(t) is not Zero]
+        others = [
+            i for i, t in enumerate(tangents) if i not in linear + constant and type(t) is not Zero
+        ]
         if others:
 
             def of_others(*values: Any) -> list[Any]:
                 replaced = dict(zip(others, values))
-                return list(computed(*[replaced.get(i, p) for i, p in enumerate(primals)], **params))
+                return list(
+                    computed(*[replaced.get(i, p) for i, p in enumerate(primals)], **params)
+                )
 
-            moved.append(jax.jvp(of_others, [primals[i] for i in others], [tangents[i] for i in others])[1])
+            moved.append(
+                jax.jvp(of_others, [primals[i] for i in others], [tangents[i] for i in others])[1]
+            )
         if not moved:
             return results, [zero_like(r) for r in results]
         return results, [functools.reduce(jnp.add, parts) for parts in zip(*moved)]
 
     def impl(*operands: Any, **params: Any) -> Any:
-        with jax.disable_jit(False):  # within disable_jit the compiled function would come back here
+        with jax.disable_jit(
+            False
+        ):  # within disable_jit the compiled function would come back here
             return compiled(tuple(sorted(params.items())))(*operands)
 
     primitive.def_impl(impl)
@@ -116,8 +130,12 @@ def transpose(primitive: Primitive, rule: Callable[..., Sequence[Any]]) -> None:
 def refuse_varying(name: str, operands: Sequence[Any]) -> None:
     """Raises `ValueError` under shard_map(check_vma=True), whose automatic sums these rules know nothing of: gradients of replicated
     parameters would silently lack the other devices' share."""
-    if any(getattr(getattr(o, "mat", o), "varying", None) or getattr(o, "vma", None) for o in operands):
-        raise ValueError(f"{name} does not run under shard_map(check_vma=True); use shard_map(..., check_vma=False) and average yourself")
+    if any(
+        getattr(getattr(o, "mat", o), "varying", None) or getattr(o, "vma", None) for o in operands
+    ):
+        raise ValueError(
+            f"{name} does not run under shard_map(check_vma=True); use shard_map(..., check_vma=False) and average yourself"
+        )
 
 
 def zero_like(x: Any) -> Any:
@@ -140,6 +158,9 @@ def over_lanes(reference: Callable[..., Sequence[Any]], *operands: Any, **params
 def _batch(primitive: Primitive, operands: Any, dims: Any, **params: Any) -> tuple[Any, Any]:
     n = next(o.shape[d] for o, d in zip(operands, dims) if d is not None)
     lanes = operands[0].shape[int(dims[0] == 0)]
-    front = [jnp.broadcast_to(o, (n, *o.shape)) if d is None else jnp.moveaxis(o, d, 0) for o, d in zip(operands, dims)]
+    front = [
+        jnp.broadcast_to(o, (n, *o.shape)) if d is None else jnp.moveaxis(o, d, 0)
+        for o, d in zip(operands, dims)
+    ]
     results = primitive.bind(*[o.reshape(n * o.shape[1], *o.shape[2:]) for o in front], **params)
     return [r.reshape(n, lanes, *r.shape[1:]) for r in results], [0] * len(results)

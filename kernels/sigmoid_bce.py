@@ -25,7 +25,9 @@ BLOCK = 1024
 
 def slope_like(logits: Any) -> jax.ShapeDtypeStruct:
     """What slopes are kept in: float32 also for float16, in which a slope divided by a million elements is 0."""
-    return jax.ShapeDtypeStruct(logits.shape, logits.dtype if logits.dtype == jnp.bfloat16 else wide_dtype(logits))
+    return jax.ShapeDtypeStruct(
+        logits.shape, logits.dtype if logits.dtype == jnp.bfloat16 else wide_dtype(logits)
+    )
 
 
 # ------------------------------------------------------------------------- the reference: logits [n], targets [n] or a number
@@ -51,7 +53,16 @@ def logistic(z):
 
 
 @jit
-def bce_kernel(l_ptr, t_ptr, loss_ptr, slope_ptr, n: tl.constexpr, target: tl.constexpr, MEAN: tl.constexpr, BLOCK: tl.constexpr):
+def bce_kernel(
+    l_ptr,
+    t_ptr,
+    loss_ptr,
+    slope_ptr,
+    n: tl.constexpr,
+    target: tl.constexpr,
+    MEAN: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """target < 0 stands for targets in memory. With MEAN, loss is [lanes, programs], each the sum of a block over n."""
     lane = tl.program_id(1).to(tl.int64)
     at = offsets(n, BLOCK)
@@ -66,7 +77,10 @@ def bce_kernel(l_ptr, t_ptr, loss_ptr, slope_ptr, n: tl.constexpr, target: tl.co
     slope = (1.0 - t) * sigmoid - t * opposite
     if MEAN:
         slope = slope * (1.0 / n)
-        tl.store(loss_ptr + lane * tl.num_programs(0) + tl.program_id(0), tl.sum(tl.where(inside, loss, 0.0), axis=0) * (1.0 / n))
+        tl.store(
+            loss_ptr + lane * tl.num_programs(0) + tl.program_id(0),
+            tl.sum(tl.where(inside, loss, 0.0), axis=0) * (1.0 / n),
+        )
     else:
         tl.store(loss_ptr + lane * n + at, loss, mask=inside)
     tl.store(slope_ptr + lane * n + at, slope.to(slope_ptr.dtype.element_ty), mask=inside)
@@ -102,7 +116,9 @@ def _derivative(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
     if dt is not None and type(dt) is not Zero:
         moved -= wide(l) * wide(dt) / (l.shape[1] if params["mean"] else 1)
     tangents = [dense(t) for t in tangents]
-    moved_slope = jax.jvp(lambda *operands: over_lanes(_reference, *operands, **params)[1], list(primals), tangents)[1]
+    moved_slope = jax.jvp(
+        lambda *operands: over_lanes(_reference, *operands, **params)[1], list(primals), tangents
+    )[1]
     return [loss, slope], [jnp.sum(moved, axis=1) if params["mean"] else moved, moved_slope]
 
 
@@ -110,7 +126,9 @@ ad.primitive_jvps[_bce_p] = _derivative
 
 
 # ------------------------------------------------------------------------------------------------------------- public function
-def sigmoid_bce(logits: Array, target: Array | float, reduction: str = "mean", implementation: str | None = None) -> Array:
+def sigmoid_bce(
+    logits: Array, target: Array | float, reduction: str = "mean", implementation: str | None = None
+) -> Array:
     """-t log sigmoid(l) - (1 - t) log(1 - sigmoid(l)), stable at any finite logit, differentiable to any order in both.
 
     Args:
@@ -140,7 +158,12 @@ def sigmoid_bce(logits: Array, target: Array | float, reduction: str = "mean", i
         except ValueError:
             fits = False
         if not fits:
-            raise ValueError(f"the target's shape {targets.shape} does not broadcast to the logits' {logits.shape}")
-        operands, params["target"] = (logits.reshape(1, -1), jnp.broadcast_to(targets, logits.shape).reshape(1, -1)), None
+            raise ValueError(
+                f"the target's shape {targets.shape} does not broadcast to the logits' {logits.shape}"
+            )
+        operands, params["target"] = (
+            (logits.reshape(1, -1), jnp.broadcast_to(targets, logits.shape).reshape(1, -1)),
+            None,
+        )
     loss, _ = _bce_p.bind(*operands, **params)
     return loss[0] if reduction == "mean" else loss.reshape(logits.shape)

@@ -10,8 +10,19 @@ import tempfile
 def _faster_to_compile() -> str:
     """Flags with which the many small programs of the tests compile twice as fast, of those that this jaxlib knows."""
     effort, emitters = "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"
-    environment = {**os.environ, "XLA_FLAGS": emitters, "JAX_PLATFORMS": "cpu"}  # an unknown flag ends the process
-    known = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True).returncode == 0
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": emitters,
+        "JAX_PLATFORMS": "cpu",
+    }  # an unknown flag ends the process
+    known = (
+        subprocess.run(
+            [sys.executable, "-c", "import jax; jax.devices()"],
+            env=environment,
+            capture_output=True,
+        ).returncode
+        == 0
+    )
     return f"{effort} {emitters}" if known else effort
 
 
@@ -21,7 +32,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share what the session ha
     os.environ["JAXGAN_TESTS_XLA_FLAGS"] = _faster_to_compile()
 FASTER_TO_COMPILE = os.environ["JAXGAN_TESTS_XLA_FLAGS"]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=4 {FASTER_TO_COMPILE}"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + f" --xla_force_host_platform_device_count=4 {FASTER_TO_COMPILE}"
+)
 os.environ["TFDS_DATA_DIR"] = os.environ["XDG_CACHE_HOME"] + "/tfds"
 os.environ["TRITON_CACHE_DIR"] = os.environ["XDG_CACHE_HOME"] + "/triton"
 # GPUs are compiled for with none present.
@@ -61,13 +75,24 @@ def small() -> Config:
 
 def small_flags(**changes) -> list[str]:
     """The small config as words of the command line."""
-    return [w for n, v in {**SMALL, **changes}.items() for w in ("--" + n.replace("_", "-"), str(v).lower())]
+    return [
+        w
+        for n, v in {**SMALL, **changes}.items()
+        for w in ("--" + n.replace("_", "-"), str(v).lower())
+    ]
 
 
 def command(*words: str, **environment: str) -> tuple[list[str], dict[str, str]]:
     """A `jaxgan` command for a process of its own, of one device."""
-    path = os.pathsep.join(filter(None, [str(ROOT / "tests" / "quiet"), os.environ.get("PYTHONPATH")]))
-    return [sys.executable, "-m", "jaxgan", *words], {**os.environ, "XLA_FLAGS": FASTER_TO_COMPILE, "PYTHONPATH": path, **environment}
+    path = os.pathsep.join(
+        filter(None, [str(ROOT / "tests" / "quiet"), os.environ.get("PYTHONPATH")])
+    )
+    return [sys.executable, "-m", "jaxgan", *words], {
+        **os.environ,
+        "XLA_FLAGS": FASTER_TO_COMPILE,
+        "PYTHONPATH": path,
+        **environment,
+    }
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -79,6 +104,9 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def assert_equal_trees(first, second) -> None:
     """The same structure and the same bits."""
     as_data = lambda tree: jax.tree.map(
-        lambda x: np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x), tree
+        lambda x: np.asarray(
+            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        ),
+        tree,
     )
     jax.tree.map(np.testing.assert_array_equal, as_data(first), as_data(second))

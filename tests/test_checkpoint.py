@@ -66,7 +66,10 @@ def test_a_folder_that_is_not_complete_is_not_a_checkpoint(tmp_path, state):
     (tmp_path / ".writing_9").mkdir()
     assert checkpoint.steps_in(tmp_path) == [1]
     save(tmp_path, at(state, 2))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]  # what a killed run left is gone
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "1",
+        "2",
+    ]  # what a killed run left is gone
 
 
 @pytest.mark.parametrize("damage", ["truncate", "empty", "remove", "flip"])
@@ -78,14 +81,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, stat
         largest.unlink()
     elif damage == "flip":
         middle = len(content) // 2
-        largest.write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
+        largest.write_bytes(
+            content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+        )
     else:
         largest.write_bytes(content[: len(content) // 2] if damage == "truncate" else b"")
     found = checkpoint.restore(tmp_path, state)
     assert found is not None and int(found.state.step) == 1
     assert_equal_trees(found.state, at(state, 1))
     (line,) = found.damaged
-    assert line.startswith("checkpoint 2 is damaged (") and line.endswith("kept as damaged_2, going back to step 1") and "\n" not in line
+    assert (
+        line.startswith("checkpoint 2 is damaged (")
+        and line.endswith("kept as damaged_2, going back to step 1")
+        and "\n" not in line
+    )
     assert (tmp_path / "damaged_2").is_dir()
     save(tmp_path, at(state, 2))  # that step can be written again
     assert checkpoint.steps_in(tmp_path) == [1, 2]

@@ -18,7 +18,9 @@ def normal(seed, *shape, dtype=jnp.float32):
 
 
 def reference(x, w, stride=2, padding=1):
-    return lax.conv_general_dilated(x, w, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(
+        x, w, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def naive_transposed(y, w, stride, padding):
@@ -46,7 +48,9 @@ def test_convolution_equals_xla(size, channels):
 def test_transposed_convolution_equals_stamping(width, stride, padding, channels):
     y, w = normal(0, 2, 3, 5, channels[1]), normal(1, width, width, *channels)
     found = transposed_convolution(y, w, stride=stride, padding=padding)
-    np.testing.assert_allclose(found, naive_transposed(y, w, stride, padding), rtol=1e-5, atol=4e-6)  # as above, summed in float32
+    np.testing.assert_allclose(
+        found, naive_transposed(y, w, stride, padding), rtol=1e-5, atol=4e-6
+    )  # as above, summed in float32
 
 
 @pytest.mark.parametrize("function", [convolution, transposed_convolution])
@@ -54,7 +58,14 @@ def test_transposed_convolution_equals_stamping(width, stride, padding, channels
 def test_derivatives_to_second_order_in_both_modes(function, channels):
     images = normal(0, 1, 6, 6, channels[0] if function is convolution else channels[1])
     # The maps are bilinear, so central differences are exact and only rounding is left.
-    check_grads(lambda x, w: function(x, w) ** 2, (images, normal(1, 4, 4, *channels)), order=2, modes=("fwd", "rev"), atol=0.1, rtol=0.02)
+    check_grads(
+        lambda x, w: function(x, w) ** 2,
+        (images, normal(1, 4, 4, *channels)),
+        order=2,
+        modes=("fwd", "rev"),
+        atol=0.1,
+        rtol=0.02,
+    )
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
@@ -62,7 +73,9 @@ def test_gradients_equal_those_of_xla(channels):
     x, w = normal(0, 3, 8, 8, channels[0]), normal(1, 4, 4, *channels)
     grads = lambda f: jax.grad(lambda x, w: jnp.sum(jnp.sin(f(x, w))), (0, 1))(x, w)
     for mine, theirs in zip(grads(convolution), grads(reference)):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=2e-5)  # sums of up to 200 terms of size 1 to 10
+        np.testing.assert_allclose(
+            mine, theirs, rtol=1e-5, atol=2e-5
+        )  # sums of up to 200 terms of size 1 to 10
 
 
 def test_gradient_penalty_equals_that_of_xla():
@@ -74,14 +87,18 @@ def test_gradient_penalty_equals_that_of_xla():
 
     mine = jax.grad(lambda p: penalty(convolution, p))((w, v))
     theirs = jax.grad(lambda p: penalty(reference, p))((w, v))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), mine, theirs)  # two orders of derivatives in float32
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), mine, theirs
+    )  # two orders of derivatives in float32
 
 
 def test_per_example_gradients_equal_those_of_the_sum():
     x, w = normal(0, 3, 8, 8, 1), normal(1, 4, 4, 1, 3)
     alone = jax.vmap(jax.grad(lambda image: jnp.sum(convolution(image[None], w) ** 2)))(x)
     together = jax.grad(lambda x: jnp.sum(convolution(x, w) ** 2))(x)
-    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)  # float32 sums of 16 terms in another order
+    np.testing.assert_allclose(
+        alone, together, rtol=1e-5, atol=1e-5
+    )  # float32 sums of 16 terms in another order
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 1)])
@@ -95,14 +112,20 @@ def test_vmap_equals_a_loop(function, axes):
     for f in (function, jax.grad(loss, 0), jax.grad(loss, 1)):
         mapped = jax.vmap(f, axes)(*operands)
         looped = jnp.stack([f(x_of(i), w_of(i)) for i in range(3)])
-        np.testing.assert_allclose(mapped, looped, rtol=1e-5, atol=1e-5)  # float32 sums in another order
+        np.testing.assert_allclose(
+            mapped, looped, rtol=1e-5, atol=1e-5
+        )  # float32 sums in another order
 
 
 def test_nested_vmap_equals_loops():
     x, w = normal(0, 2, 3, 1, 4, 4, 2), normal(1, 2, 3, 4, 4, 2, 2)
     mapped = jax.vmap(jax.vmap(convolution))(x, w)
-    looped = jnp.stack([jnp.stack([convolution(x[i, j], w[i, j]) for j in range(3)]) for i in range(2)])
-    np.testing.assert_allclose(mapped, looped, rtol=1e-5, atol=1e-5)  # float32 sums in another order
+    looped = jnp.stack(
+        [jnp.stack([convolution(x[i, j], w[i, j]) for j in range(3)]) for i in range(2)]
+    )
+    np.testing.assert_allclose(
+        mapped, looped, rtol=1e-5, atol=1e-5
+    )  # float32 sums in another order
 
 
 def test_scan_and_remat_keep_the_gradient():
@@ -110,10 +133,15 @@ def test_scan_and_remat_keep_the_gradient():
     plain = lambda w: jnp.sum(transposed_convolution(convolution(x, w), w) ** 2)
 
     def scanned(w):
-        body = lambda y, _: (jax.checkpoint(lambda y: transposed_convolution(convolution(y, w), w))(y), None)
+        body = lambda y, _: (
+            jax.checkpoint(lambda y: transposed_convolution(convolution(y, w), w))(y),
+            None,
+        )
         return jnp.sum(lax.scan(body, x, None, length=1)[0] ** 2)
 
-    np.testing.assert_allclose(jax.grad(scanned)(w), jax.grad(plain)(w), rtol=1e-5, atol=1e-3)  # numbers of size 1e3
+    np.testing.assert_allclose(
+        jax.grad(scanned)(w), jax.grad(plain)(w), rtol=1e-5, atol=1e-3
+    )  # numbers of size 1e3
 
 
 def test_bfloat16_stays_bfloat16_and_is_close():
@@ -134,17 +162,37 @@ def test_an_empty_batch_gives_an_empty_batch_and_zero_gradient():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 1, 2))), "3 channels.*third axis is 1"),
-        (lambda: transposed_convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2))), "3 channels.*last axis is 2"),
+        (
+            lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 1, 2))),
+            "3 channels.*third axis is 1",
+        ),
+        (
+            lambda: transposed_convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2))),
+            "3 channels.*last axis is 2",
+        ),
         (lambda: convolution(jnp.zeros((8, 8, 3)), jnp.zeros((4, 4, 3, 2))), r"shapes \(8, 8, 3\)"),
         (
             lambda: convolution(jnp.zeros((2, 8, 8, 3), jnp.bfloat16), jnp.zeros((4, 4, 3, 2))),
             "bfloat16 but the kernel is float32",
         ),
-        (lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2)), stride=2.0), "stride=2.0 and padding=1 must be whole"),
-        (lambda: transposed_convolution(jnp.zeros((2, 8, 8, 2)), jnp.zeros((4, 4, 3, 2)), stride=0), "stride=0 and padding=1"),
-        (lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2)), padding=-1), "stride=2 and padding=-1"),
-        (lambda: convolution(jnp.zeros((2, 1, 1, 3)), jnp.zeros((4, 4, 3, 2))), "4-pixel kernel does not fit"),
+        (
+            lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2)), stride=2.0),
+            "stride=2.0 and padding=1 must be whole",
+        ),
+        (
+            lambda: transposed_convolution(
+                jnp.zeros((2, 8, 8, 2)), jnp.zeros((4, 4, 3, 2)), stride=0
+            ),
+            "stride=0 and padding=1",
+        ),
+        (
+            lambda: convolution(jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 2)), padding=-1),
+            "stride=2 and padding=-1",
+        ),
+        (
+            lambda: convolution(jnp.zeros((2, 1, 1, 3)), jnp.zeros((4, 4, 3, 2))),
+            "4-pixel kernel does not fit",
+        ),
     ],
 )
 def test_operands_that_do_not_fit_are_named(call, text):

@@ -37,9 +37,14 @@ def write_idx(folder: pathlib.Path, seed: int, counts=(300, 100)) -> dict[str, n
     rng, kept = np.random.default_rng(seed), {}
     folder.mkdir(parents=True)
     for (split, names), count in zip(FILES.items(), counts):
-        images, labels = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count, np.uint8)
+        images, labels = (
+            rng.integers(0, 256, (count, 28, 28), np.uint8),
+            rng.integers(0, 10, count, np.uint8),
+        )
         header = lambda magic, *dims: np.array([magic, *dims], ">i4").tobytes()
-        (folder / names[0]).write_bytes(gzip.compress(header(2051, count, 28, 28) + images.tobytes()))
+        (folder / names[0]).write_bytes(
+            gzip.compress(header(2051, count, 28, 28) + images.tobytes())
+        )
         (folder / names[1]).write_bytes(gzip.compress(header(2049, count) + labels.tobytes()))
         kept[split] = images
     return kept
@@ -49,19 +54,34 @@ def write_idx(folder: pathlib.Path, seed: int, counts=(300, 100)) -> dict[str, n
 def official(tmp_path, monkeypatch):
     """Small files in `mnist/` and `fashion/`, declared to be the official ones of the two data sets."""
     images = {}
-    for builder, folder, seed in [(builders.MNIST, "mnist", 0), (builders.FashionMNIST, "fashion", 1)]:
+    for builder, folder, seed in [
+        (builders.MNIST, "mnist", 0),
+        (builders.FashionMNIST, "fashion", 1),
+    ]:
         images[folder] = write_idx(tmp_path / folder, seed)
         infos = {}
         for url, info in builder.url_infos.items():
             content = (tmp_path / folder / info.filename).read_bytes()
-            infos[url] = type(info)(size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=info.filename)
+            infos[url] = type(info)(
+                size=len(content),
+                checksum=hashlib.sha256(content).hexdigest(),
+                filename=info.filename,
+            )
         monkeypatch.setattr(builder, "url_infos", infos)
     return images
 
 
 def config_for(tmp_path, name, manual, **changes):
     manual = str(tmp_path / manual) if manual else None
-    return replace(Config(), {"data.name": name, "data.dir": str(tmp_path / "data"), "data.manual_dir": manual, **changes})
+    return replace(
+        Config(),
+        {
+            "data.name": name,
+            "data.dir": str(tmp_path / "data"),
+            "data.manual_dir": manual,
+            **changes,
+        },
+    )
 
 
 def test_the_digits_are_those_of_scikit_learn():
@@ -70,16 +90,23 @@ def test_the_digits_are_those_of_scikit_learn():
     digits = load_digits()
     found = feed.resident["image"][..., 0] * (16 / 255)
     # TFDS shuffles when it prepares, so compare the two as sets of (image, label).
-    as_set = lambda images, labels: {(tuple(np.round(i).astype(int).ravel()), int(label)) for i, label in zip(images, labels)}
+    as_set = lambda images, labels: {
+        (tuple(np.round(i).astype(int).ravel()), int(label)) for i, label in zip(images, labels)
+    }
     assert as_set(found, feed.resident["label"]) == as_set(digits.images, digits.target)
 
 
 def test_images_are_resized_to_the_models_size():
     feed = data.load(Config())
-    assert feed.resident["image"].shape == (1797, 28, 28, 1) and feed.resident["image"].dtype == np.uint8
+    assert (
+        feed.resident["image"].shape == (1797, 28, 28, 1)
+        and feed.resident["image"].dtype == np.uint8
+    )
     small = data.load(replace(Config(), {"data.image_size": 8})).resident["image"]
     means = feed.resident["image"].mean((1, 2, 3)), small.mean((1, 2, 3))
-    assert np.abs(means[0] - means[1]).max() < 12  # bicubic keeps the mean, up to clipping at 0 and 255
+    assert (
+        np.abs(means[0] - means[1]).max() < 12
+    )  # bicubic keeps the mean, up to clipping at 0 and 255
 
 
 def test_an_image_that_is_no_square_is_cropped_about_its_middle():
@@ -89,7 +116,9 @@ def test_an_image_that_is_no_square_is_cropped_about_its_middle():
 
 
 def test_an_epoch_has_each_example_once_and_another_order_than_the_next():
-    orders = [data.epoch_order(0, epoch, 1000) for epoch in range(3)] + [data.epoch_order(1, 0, 1000)]
+    orders = [data.epoch_order(0, epoch, 1000) for epoch in range(3)] + [
+        data.epoch_order(1, 0, 1000)
+    ]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(1000))
     for i, first in enumerate(orders):
@@ -105,12 +134,17 @@ def test_the_order_is_the_recorded_one():
 def test_batches_of_an_epoch_do_not_overlap_and_leave_out_the_rest():
     seen = np.concatenate([feeds.batch_indices(0, step, 64, 1797) for step in range(28)])
     assert len(np.unique(seen)) == 28 * 64
-    assert not np.array_equal(feeds.batch_indices(0, 28, 64, 1797), feeds.batch_indices(0, 0, 64, 1797))
+    assert not np.array_equal(
+        feeds.batch_indices(0, 28, 64, 1797), feeds.batch_indices(0, 0, 64, 1797)
+    )
 
 
 def test_streamed_batches_equal_resident_ones_across_an_epochs_edge():
     config = replace(Config(), {"data.image_size": 8, "batch_size": 512})  # 3 steps an epoch
-    resident, streamed = data.load(config), data.load(replace(config, {"data.resident_limit_mb": 0}))
+    resident, streamed = (
+        data.load(config),
+        data.load(replace(config, {"data.resident_limit_mb": 0})),
+    )
     assert streamed.resident == {} and resident.steps_per_epoch == streamed.steps_per_epoch == 3
     for step in range(5):
         first, second = batch_of(resident, step), batch_of(streamed, step)
@@ -138,12 +172,20 @@ def test_mnist_and_fashion_mnist_are_prepared_from_files_and_never_mixed_up(tmp_
         as_set = lambda images: {image.tobytes() for image in images}
         assert as_set(feed.resident["image"][..., 0]) == as_set(expected)
     # What was prepared is what TFDS itself reads under that name.
-    source = tfds.data_source("mnist", split="test", data_dir=tmp_path / "data", builder_kwargs={"file_format": "array_record"})
+    source = tfds.data_source(
+        "mnist",
+        split="test",
+        data_dir=tmp_path / "data",
+        builder_kwargs={"file_format": "array_record"},
+    )
     assert len(source) == 100
 
 
 def test_files_of_another_data_set_are_refused(tmp_path, official):
-    with pytest.raises(ConfigError, match=r"has \d+ bytes, fashion_mnist's has \d+|is not fashion_mnist's file: sha256"):
+    with pytest.raises(
+        ConfigError,
+        match=r"has \d+ bytes, fashion_mnist's has \d+|is not fashion_mnist's file: sha256",
+    ):
         data.load(config_for(tmp_path, "fashion_mnist", "mnist"))
     assert not (tmp_path / "data" / "fashion_mnist").exists()
 
@@ -152,7 +194,10 @@ def test_files_of_another_data_set_are_refused(tmp_path, official):
 def test_damaged_files_are_refused_by_name(tmp_path, official, damage):
     path = tmp_path / "mnist" / FILES["train"][0]
     path.write_bytes(damage)
-    with pytest.raises(ConfigError, match=rf"{path.name} has {len(damage)} bytes, mnist's has \d+; download it again"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"{path.name} has {len(damage)} bytes, mnist's has \d+; download it again",
+    ):
         data.load(config_for(tmp_path, "mnist", "mnist"))
 
 
@@ -172,7 +217,9 @@ def test_two_runs_that_prepare_the_same_do_not_disturb_each_other(tmp_path):
         "import sys; from jaxgan import data; from jaxgan.config import Config, replace\n"
         "print(data.load(replace(Config(), {'data.dir': sys.argv[1]})).num_examples)"
     )
-    run = lambda _: subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    run = lambda _: subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for done in pool.map(run, range(2)):
             assert done.stdout.strip() == "1797", done.stderr
@@ -182,13 +229,19 @@ def test_a_damaged_description_of_a_data_set_is_named(tmp_path):
     config = replace(Config(), {"data.dir": str(tmp_path)})
     data.load(config)
     (tmp_path / "digits" / "1.0.0" / "dataset_info.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"data\.name='digits' cannot be opened: .*remove .*digits to prepare it anew"):
+    with pytest.raises(
+        ConfigError,
+        match=r"data\.name='digits' cannot be opened: .*remove .*digits to prepare it anew",
+    ):
         data.load(config)
 
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"x", "is not a readable gzip file"), (gzip.compress(b"abcd", mtime=0), "does not begin with the IDX number 2051")],
+    [
+        (b"x", "is not a readable gzip file"),
+        (gzip.compress(b"abcd", mtime=0), "does not begin with the IDX number 2051"),
+    ],
 )
 def test_idx_files_are_checked(tmp_path, content, text):
     (tmp_path / "f.gz").write_bytes(content)
@@ -207,7 +260,10 @@ def test_without_a_network_one_line_says_which_files_to_bring(tmp_path, monkeypa
         raise OSError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(ConfigError, match=r"cannot be reached.*train-images-idx3-ubyte.gz.*--data.manual-dir.*--data.name digits") as error:
+    with pytest.raises(
+        ConfigError,
+        match=r"cannot be reached.*train-images-idx3-ubyte.gz.*--data.manual-dir.*--data.name digits",
+    ) as error:
         data.load(config_for(tmp_path, "mnist", None))
     assert "\n" not in str(error.value)
 
@@ -242,10 +298,19 @@ def test_a_data_set_that_only_tensorflow_prepares_says_what_to_install(tmp_path,
     ("changes", "text"),
     [
         ({"data.name": "minst"}, r"data\.name: unknown data set 'minst'; did you mean mnist"),
-        ({"model.channels": 3}, r"model\.channels=3 but the images of digits have 1; use --model\.channels 1"),
-        ({"batch_size": 1798}, "batch_size=1798 exceeds the 1797 examples of digits; use 1797 or less"),
+        (
+            {"model.channels": 3},
+            r"model\.channels=3 but the images of digits have 1; use --model\.channels 1",
+        ),
+        (
+            {"batch_size": 1798},
+            "batch_size=1798 exceeds the 1797 examples of digits; use 1797 or less",
+        ),
         ({"data.split": "validation"}, r"data\.split='validation' of digits.*use one of train"),
-        ({"data.manual_dir": "/nowhere", "data.name": "mnist"}, r"data\.manual_dir=/nowhere is not a folder"),
+        (
+            {"data.manual_dir": "/nowhere", "data.name": "mnist"},
+            r"data\.manual_dir=/nowhere is not a folder",
+        ),
     ],
 )
 def test_data_that_does_not_fit_is_named(tmp_path, changes, text):
@@ -254,7 +319,9 @@ def test_data_that_does_not_fit_is_named(tmp_path, changes, text):
 
 
 def test_a_split_can_be_cut():
-    assert data.load(replace(Config(), {"data.split": "train[:50%]", "data.image_size": 8})).num_examples in (898, 899)
+    assert data.load(
+        replace(Config(), {"data.split": "train[:50%]", "data.image_size": 8})
+    ).num_examples in (898, 899)
 
 
 def test_a_damaged_record_file_is_named(tmp_path):
@@ -264,17 +331,26 @@ def test_a_damaged_record_file_is_named(tmp_path):
     content = record.read_bytes()
     for damaged in (content[: len(content) // 2], b""):
         record.write_bytes(damaged)
-        with pytest.raises(ConfigError, match=r"data set digits is damaged: .*remove its folder .*digits"):
+        with pytest.raises(
+            ConfigError, match=r"data set digits is damaged: .*remove its folder .*digits"
+        ):
             data.load(config)
 
 
-@pytest.mark.skipif(not os.environ.get("JAXGAN_MNIST"), reason="JAXGAN_MNIST names no folder with MNIST's four original files")
+@pytest.mark.skipif(
+    not os.environ.get("JAXGAN_MNIST"),
+    reason="JAXGAN_MNIST names no folder with MNIST's four original files",
+)
 def test_the_real_mnist_is_prepared_without_tensorflow(tmp_path):
-    config = replace(config_for(tmp_path, "mnist", None), {"data.manual_dir": os.environ["JAXGAN_MNIST"]})
+    config = replace(
+        config_for(tmp_path, "mnist", None), {"data.manual_dir": os.environ["JAXGAN_MNIST"]}
+    )
     feed = data.load(config)
     assert feed.num_examples == 60000 and feed.steps_per_epoch == 937
     counts = np.bincount(feed.resident["label"])
-    np.testing.assert_array_equal(counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
+    np.testing.assert_array_equal(
+        counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    )
 
 
 def test_neither_tensorflow_nor_torch_comes_into_the_process():
@@ -283,21 +359,36 @@ def test_neither_tensorflow_nor_torch_comes_into_the_process():
         "data.load(Config())\n"
         "print([m for m in ('tensorflow', 'torch', 'triton') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ},
+    )
     assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_prepared_data_lives_in_the_cache_by_default():
-    assert data_dir(Config().data) == pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "jaxgan" / "datasets"
+    assert (
+        data_dir(Config().data)
+        == pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "jaxgan" / "datasets"
+    )
 
 
 @pytest.mark.parametrize("limit", [2048, 0])
 def test_a_share_of_the_batches_is_that_part_of_each(small, limit):
     """Of several processes each reads its own."""
     config = replace(small, {"data.resident_limit_mb": limit})
-    whole, shares = data.load(config), [data.load(config, share=slice(first, first + 4)) for first in (0, 4)]
+    whole, shares = (
+        data.load(config),
+        [data.load(config, share=slice(first, first + 4)) for first in (0, 4)],
+    )
     for step in (0, 225):
         for feed in (whole, *shares):
             feed.seek({"next_index": step})
         items = [feed.items(step, 2) for feed in (whole, *shares)]
-        jax.tree.map(lambda all_, a, b: np.testing.assert_array_equal(all_, np.concatenate([a, b], axis=1)), *items)
+        jax.tree.map(
+            lambda all_, a, b: np.testing.assert_array_equal(all_, np.concatenate([a, b], axis=1)),
+            *items,
+        )

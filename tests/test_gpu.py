@@ -17,7 +17,9 @@ from jaxgan.config import preset, replace
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(os.environ.get("JAX_PLATFORMS") == "cpu" or jax.default_backend() != "gpu", reason="no GPU"),
+    pytest.mark.skipif(
+        os.environ.get("JAX_PLATFORMS") == "cpu" or jax.default_backend() != "gpu", reason="no GPU"
+    ),
 ]
 
 SHAPES = [(64, 32, 32, 64), (7, 13, 11, 3), (3, 5, 7, 300)]
@@ -33,20 +35,42 @@ def run(name, implementation, values):
         "leaky_relu": lambda x, b: kernels.leaky_relu(x, implementation=i),
         "bias_leaky_relu": lambda x, b: kernels.bias_leaky_relu(x, b, implementation=i),
         "sigmoid_bce": lambda x, b: kernels.sigmoid_bce(x, 0.9, "none", i),
-        "hinge": lambda x, b: kernels.gan_discriminator_loss(x, 2 * x, "hinge", implementation=i)[None],
-        "nonsaturating": lambda x, b: kernels.gan_discriminator_loss(x, 2 * x, "nonsaturating", 0.1, i)[None],
-        "relativistic": lambda x, b: kernels.gan_generator_loss(x, x[::-1], "relativistic", i)[None],
-        "batch_norm": lambda x, b: kernels.batch_norm_leaky_relu(x, 1 + b, b, b, b, epsilon=0.1, implementation=i)[0],
+        "hinge": lambda x, b: kernels.gan_discriminator_loss(x, 2 * x, "hinge", implementation=i)[
+            None
+        ],
+        "nonsaturating": lambda x, b: kernels.gan_discriminator_loss(
+            x, 2 * x, "nonsaturating", 0.1, i
+        )[None],
+        "relativistic": lambda x, b: kernels.gan_generator_loss(x, x[::-1], "relativistic", i)[
+            None
+        ],
+        "batch_norm": lambda x, b: kernels.batch_norm_leaky_relu(
+            x, 1 + b, b, b, b, epsilon=0.1, implementation=i
+        )[0],
         "blur_same": lambda x, b: kernels.blur_resample(x, bias=b, slope=0.2, implementation=i),
-        "blur_double": lambda x, b: kernels.blur_resample(x, up=2, bias=b, slope=0.2, implementation=i),
-        "blur_halve": lambda x, b: kernels.blur_resample(x, down=2, bias=b, slope=0.2, implementation=i),
+        "blur_double": lambda x, b: kernels.blur_resample(
+            x, up=2, bias=b, slope=0.2, implementation=i
+        ),
+        "blur_halve": lambda x, b: kernels.blur_resample(
+            x, down=2, bias=b, slope=0.2, implementation=i
+        ),
     }
     function = functions[name]
     y, pull_back = jax.vjp(function, x, *rest)
-    return y, pull_back(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype))
+    return y, pull_back(
+        jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype)
+    )
 
 
-NAMES = ["leaky_relu", "bias_leaky_relu", "sigmoid_bce", "hinge", "nonsaturating", "relativistic", "batch_norm"]
+NAMES = [
+    "leaky_relu",
+    "bias_leaky_relu",
+    "sigmoid_bce",
+    "hinge",
+    "nonsaturating",
+    "relativistic",
+    "batch_norm",
+]
 NAMES += ["blur_same", "blur_double", "blur_halve"]
 
 
@@ -54,7 +78,10 @@ NAMES += ["blur_same", "blur_double", "blur_halve"]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_equal_float64(name, shape, dtype):
-    values = jax.random.normal(jax.random.key(0), shape).astype(dtype), jax.random.normal(jax.random.key(1), shape[-1:])
+    values = (
+        jax.random.normal(jax.random.key(0), shape).astype(dtype),
+        jax.random.normal(jax.random.key(1), shape[-1:]),
+    )
     found = jax.jit(lambda *v: run(name, "triton", v))(*values)
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         expected = run(name, "xla", [jnp.asarray(np.asarray(v, np.float64)) for v in values])
@@ -62,7 +89,10 @@ def test_kernels_equal_float64(name, shape, dtype):
         f, e = np.asarray(f, np.float64), np.asarray(e)
         # Sums that cancel are measured by what was summed; a result that was rounded on the way to another counts twice.
         scale = max(np.linalg.norm(e), np.sqrt(e.size))
-        assert np.linalg.norm(f - e) <= 2 * LIMITS[dtype] * scale, (name, np.linalg.norm(f - e) / scale)
+        assert np.linalg.norm(f - e) <= 2 * LIMITS[dtype] * scale, (
+            name,
+            np.linalg.norm(f - e) / scale,
+        )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -83,7 +113,9 @@ def test_twenty_steps_are_the_same_with_every_implementation(name):
         losses[kind] = []
         for batch in images:
             state, metrics = step(state, {"image": batch})
-            losses[kind].append([float(metrics["loss_discriminator"]), float(metrics["loss_generator"])])
+            losses[kind].append(
+                [float(metrics["loss_discriminator"]), float(metrics["loss_generator"])]
+            )
     # Convolutions in TF32 differ between programs by some 1e-3, and Adam carries it on.
     np.testing.assert_allclose(losses["triton"], losses["xla"], rtol=2e-2)
 
@@ -100,5 +132,11 @@ def test_compute_sanitizer_finds_nothing():
         "print(jax.jit(jax.grad(l, (0, 1)))(x, b))"
     )
     words = [sanitizer, "--tool", "memcheck", "--error-exitcode", "9", sys.executable, "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+    )
     assert done.returncode == 0, done.stdout[-3000:]

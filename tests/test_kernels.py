@@ -40,7 +40,9 @@ def plain_resample(x, taps, up, down, padding):
         filters = np.zeros((count, len(padded)))
         for i in range(count):
             filters[i, i * down : i * down + len(taps)] = np.array(taps) * up / np.sum(taps)
-        x = jnp.moveaxis(jnp.tensordot(jnp.asarray(filters @ padded, x.dtype), x, (1, axis)), 0, axis)
+        x = jnp.moveaxis(
+            jnp.tensordot(jnp.asarray(filters @ padded, x.dtype), x, (1, axis)), 0, axis
+        )
     return x
 
 
@@ -53,13 +55,23 @@ def bce(l, t):
 
 
 CASES = {
-    "leaky_relu": Case(lambda x: kernels.leaky_relu(x, 0.1, 1.5), lambda x: leaky(x, 0.1, 1.5), ((4, 3, 5),)),
-    "bias_leaky_relu": Case(lambda x, b: kernels.bias_leaky_relu(x, b, 0.3, 1.4), lambda x, b: leaky(x + b, 0.3, 1.4), ((4, 3, 5), (5,))),
+    "leaky_relu": Case(
+        lambda x: kernels.leaky_relu(x, 0.1, 1.5), lambda x: leaky(x, 0.1, 1.5), ((4, 3, 5),)
+    ),
+    "bias_leaky_relu": Case(
+        lambda x, b: kernels.bias_leaky_relu(x, b, 0.3, 1.4),
+        lambda x, b: leaky(x + b, 0.3, 1.4),
+        ((4, 3, 5), (5,)),
+    ),
     "sigmoid_bce": Case(
-        lambda l, t: kernels.sigmoid_bce(l, jax.nn.sigmoid(t)), lambda l, t: bce(l, jax.nn.sigmoid(t)).mean(), ((4, 3), (4, 3))
+        lambda l, t: kernels.sigmoid_bce(l, jax.nn.sigmoid(t)),
+        lambda l, t: bce(l, jax.nn.sigmoid(t)).mean(),
+        ((4, 3), (4, 3)),
     ),
     "sigmoid_bce_each": Case(
-        lambda l, t: kernels.sigmoid_bce(l, jax.nn.sigmoid(t), "none"), lambda l, t: bce(l, jax.nn.sigmoid(t)), ((4, 3), (3,))
+        lambda l, t: kernels.sigmoid_bce(l, jax.nn.sigmoid(t), "none"),
+        lambda l, t: bce(l, jax.nn.sigmoid(t)),
+        ((4, 3), (3,)),
     ),
     "discriminator_loss": Case(
         lambda r, f: kernels.gan_discriminator_loss(r, f, "nonsaturating", 0.1),
@@ -67,7 +79,9 @@ CASES = {
         ((4, 3), (4, 2, 2)),
     ),
     "generator_loss": Case(
-        lambda f, r: kernels.gan_generator_loss(r, f, "relativistic"), lambda f, r: bce(f - r, 1.0).mean(), ((4, 3), (4, 3))
+        lambda f, r: kernels.gan_generator_loss(r, f, "relativistic"),
+        lambda f, r: bce(f - r, 1.0).mean(),
+        ((4, 3), (4, 3)),
     ),
     "batch_norm_leaky_relu": Case(
         lambda x, s, b: kernels.batch_norm_leaky_relu(x, s, b, 0 * s, 0 * s, epsilon=0.1)[0],
@@ -80,13 +94,18 @@ CASES = {
         ((4, 5, 4, 2), (2,)),
     ),
     "blur_double": Case(
-        lambda x: kernels.blur_resample(x, (1, 2, 1), up=2), lambda x: plain_resample(x, (1, 2, 1), 2, 1, (1, 1)), ((4, 3, 2, 2),)
+        lambda x: kernels.blur_resample(x, (1, 2, 1), up=2),
+        lambda x: plain_resample(x, (1, 2, 1), 2, 1, (1, 1)),
+        ((4, 3, 2, 2),),
     ),
 }
 
 
 def operands(case: Case, seed: int = 0) -> tuple[jax.Array, ...]:
-    return tuple(jax.random.normal(k, s) for k, s in zip(jax.random.split(jax.random.key(seed), len(case.shapes)), case.shapes))
+    return tuple(
+        jax.random.normal(k, s)
+        for k, s in zip(jax.random.split(jax.random.key(seed), len(case.shapes)), case.shapes)
+    )
 
 
 # A smooth number of all results, whose derivatives of any order are not zero.
@@ -108,15 +127,21 @@ def squared(slopes):
 
 
 def from_one(slopes):
-    return jnp.mean((jnp.sqrt(jnp.sum(slopes.reshape(slopes.shape[0], -1) ** 2, axis=1) + 1e-6) - 1.0) ** 2)
+    return jnp.mean(
+        (jnp.sqrt(jnp.sum(slopes.reshape(slopes.shape[0], -1) ** 2, axis=1) + 1e-6) - 1.0) ** 2
+    )
 
 
 def by_example(f, case):
     """R1 from the gradient of each example by itself."""
 
     def r1(x, *rest):
-        shared = [s[0] != 4 for s in case.shapes[1:]]  # operands of the batch's length go by example too
-        slopes = lambda xi, *r: jax.grad(lambda xi: number(f)(xi, *[v if s else v[None] for v, s in zip(r, shared)]))(xi[None])
+        shared = [
+            s[0] != 4 for s in case.shapes[1:]
+        ]  # operands of the batch's length go by example too
+        slopes = lambda xi, *r: jax.grad(
+            lambda xi: number(f)(xi, *[v if s else v[None] for v, s in zip(r, shared)])
+        )(xi[None])
         return squared(jax.vmap(slopes, (0, *[None if s else 0 for s in shared]))(x, *rest))
 
     return r1
@@ -141,16 +166,24 @@ def third(f, case, values, moves):
 TRANSFORMATIONS: dict[str, Callable[..., Any]] = {
     "jvp": lambda f, case, values, moves: jax.jvp(f, values, moves),
     "vjp": lambda f, case, values, moves: jax.vjp(f, *values)[1](jnp.cos(f(*values))),
-    "transposed_linearisation": lambda f, case, values, moves: jax.linear_transpose(jax.linearize(f, *values)[1], *values)(f(*values)),
+    "transposed_linearisation": lambda f, case, values, moves: jax.linear_transpose(
+        jax.linearize(f, *values)[1], *values
+    )(f(*values)),
     "r1": lambda f, case, values, moves: gradient(penalty(f, squared), case)(*values),
     "wgan_gp": lambda f, case, values, moves: gradient(penalty(f, from_one), case)(*values),
-    "r1_by_vmap_of_grad": lambda f, case, values, moves: gradient(by_example(f, case), case)(*values),
-    "hessian_vector_product": lambda f, case, values, moves: jax.jvp(gradient(f, case), values, moves),
+    "r1_by_vmap_of_grad": lambda f, case, values, moves: gradient(by_example(f, case), case)(
+        *values
+    ),
+    "hessian_vector_product": lambda f, case, values, moves: jax.jvp(
+        gradient(f, case), values, moves
+    ),
     "third_order": third,
     "remat": lambda f, case, values, moves: gradient(jax.checkpoint(f), case)(*values),
     "r1_in_scan": lambda f, case, values, moves: gradient(r1_in_scan(f), case)(*values),
     "ensemble": lambda f, case, values, moves: (
-        jax.vmap(gradient(f, case), (None, *[0] * (len(values) - 1)))(values[0], *[jnp.stack([v, 2 * v, v - 1]) for v in values[1:]])
+        jax.vmap(gradient(f, case), (None, *[0] * (len(values) - 1)))(
+            values[0], *[jnp.stack([v, 2 * v, v - 1]) for v in values[1:]]
+        )
         if len(values) > 1
         else jax.vmap(gradient(f, case))(jnp.stack([values[0], -values[0]]))
     ),
@@ -163,16 +196,29 @@ def test_derivatives_equal_those_of_plain_numpy(transformation, name):
     case = CASES[name]
     values, moves = operands(case), operands(case, seed=1)
     transformed = TRANSFORMATIONS[transformation]
-    both = jax.jit(lambda values, moves: [transformed(f, case, values, moves) for f in (case.fused, case.plain)])
+    both = jax.jit(
+        lambda values, moves: [
+            transformed(f, case, values, moves) for f in (case.fused, case.plain)
+        ]
+    )
     found, expected = both(values, moves)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-5), found, expected)  # up to third derivatives
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-5), found, expected
+    )  # up to third derivatives
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_derivatives_equal_finite_differences(name):
     case = CASES[name]
     # Bounds for second differences in float32, of results of about 1.
-    check_grads(jax.jit(number(case.fused)), operands(case, seed=2), order=2, modes=("fwd", "rev"), atol=5e-2, rtol=5e-2)
+    check_grads(
+        jax.jit(number(case.fused)),
+        operands(case, seed=2),
+        order=2,
+        modes=("fwd", "rev"),
+        atol=5e-2,
+        rtol=5e-2,
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -186,9 +232,13 @@ def test_each_of_four_devices_computes_its_own_share(name, spread):
     else:
         mesh, part = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,)), PartitionSpec("i")
         alone = lambda *values: jax.tree.map(lambda x: x[None], derivative(*[v[0] for v in values]))
-        found = jax.jit(jax.shard_map(alone, mesh=mesh, in_specs=part, out_specs=part, check_vma=False))(*shares)
+        found = jax.jit(
+            jax.shard_map(alone, mesh=mesh, in_specs=part, out_specs=part, check_vma=False)
+        )(*shares)
     expected = jax.vmap(gradient(case.plain, case))(*shares)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)  # E[x^2] - E[x]^2 cancels
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected
+    )  # E[x^2] - E[x]^2 cancels
 
 
 def test_statistics_and_gradients_over_replicas_equal_those_of_one_device():
@@ -197,7 +247,9 @@ def test_statistics_and_gradients_over_replicas_equal_those_of_one_device():
 
     def loss(operation, axis_name):
         def of(x, scale, bias):
-            y, mean, variance = operation(x, scale, bias, 0 * bias, 0 * bias, momentum=0.5, epsilon=1e-5, axis_name=axis_name)
+            y, mean, variance = operation(
+                x, scale, bias, 0 * bias, 0 * bias, momentum=0.5, epsilon=1e-5, axis_name=axis_name
+            )
             return jnp.sum(jnp.sin(y)), (mean, variance)
 
         return jax.value_and_grad(of, (0, 1, 2), has_aux=True)
@@ -206,7 +258,9 @@ def test_statistics_and_gradients_over_replicas_equal_those_of_one_device():
     spread = jax.pmap(loss(kernels.batch_norm_leaky_relu, "i"), "i", in_axes=(0, None, None))
     (totals, apart), (dx_apart, *apart_vectors) = spread(x.reshape(4, 2, 5, 3), scale, bias)
     np.testing.assert_allclose(totals.sum(), total, rtol=1e-5)
-    np.testing.assert_allclose(dx_apart.reshape(x.shape), dx, rtol=1e-4, atol=1e-5)  # E[x^2] - E[x]^2 cancels
+    np.testing.assert_allclose(
+        dx_apart.reshape(x.shape), dx, rtol=1e-4, atol=1e-5
+    )  # E[x^2] - E[x]^2 cancels
     for found, expected in zip(apart, stats):
         np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-5)
     for found, expected in zip(apart_vectors, of_vectors):
@@ -262,7 +316,9 @@ def test_an_empty_batch_gives_empty_results_and_zero_gradients(name):
 
 
 def test_a_mean_over_no_logits_is_nan_as_in_numpy():
-    assert np.isnan(kernels.sigmoid_bce(jnp.zeros(0), 1.0)) and np.isnan(kernels.gan_generator_loss(None, jnp.zeros(0), "hinge"))
+    assert np.isnan(kernels.sigmoid_bce(jnp.zeros(0), 1.0)) and np.isnan(
+        kernels.gan_generator_loss(None, jnp.zeros(0), "hinge")
+    )
 
 
 def test_the_derivative_at_zero_is_that_of_the_negative_side():
@@ -272,22 +328,36 @@ def test_the_derivative_at_zero_is_that_of_the_negative_side():
 
 
 def test_binary_cross_entropy_equals_optax_and_stays_finite():
-    logits, targets = jnp.array([-1e4, -30.0, -1.0, 0.0, 2.0, 30.0, 1e4]), jnp.array([0.0, 0.3, 1.0, 0.5, 0.9, 1.0, 0.0])
+    logits, targets = (
+        jnp.array([-1e4, -30.0, -1.0, 0.0, 2.0, 30.0, 1e4]),
+        jnp.array([0.0, 0.3, 1.0, 0.5, 0.9, 1.0, 0.0]),
+    )
     found = kernels.sigmoid_bce(logits, targets, "none")
-    np.testing.assert_allclose(found, optax.sigmoid_binary_cross_entropy(logits, targets), rtol=1e-6)
+    np.testing.assert_allclose(
+        found, optax.sigmoid_binary_cross_entropy(logits, targets), rtol=1e-6
+    )
     slopes = jax.grad(lambda l: kernels.sigmoid_bce(l, targets, "none").sum())(logits)
     np.testing.assert_allclose(slopes, jax.nn.sigmoid(logits) - targets, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("name", "smoothing"), [(name, 0.0) for name in KINDS] + [(name, 0.1) for name in SMOOTHED])
+@pytest.mark.parametrize(
+    ("name", "smoothing"), [(name, 0.0) for name in KINDS] + [(name, 0.1) for name in SMOOTHED]
+)
 def test_fused_losses_equal_the_objectives(name, smoothing):
     plain = getattr(objectives, name)(**({"label_smoothing": smoothing} if smoothing else {}))
     fused = objectives.fused(name, smoothing)
-    real, fake = 3 * jax.random.normal(jax.random.key(0), (5, 3, 3, 1)), 3 * jax.random.normal(jax.random.key(1), (5, 3, 3, 1))
+    real, fake = (
+        3 * jax.random.normal(jax.random.key(0), (5, 3, 3, 1)),
+        3 * jax.random.normal(jax.random.key(1), (5, 3, 3, 1)),
+    )
     for one, other in zip(fused, plain):
         found, expected = (jax.value_and_grad(loss, (0, 1))(real, fake) for loss in (one, other))
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), found, expected)
-        at_extremes = jax.value_and_grad(one, (0, 1))(jnp.array([1e4, -1e4]), jnp.array([-1e4, 1e4]))
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), found, expected
+        )
+        at_extremes = jax.value_and_grad(one, (0, 1))(
+            jnp.array([1e4, -1e4]), jnp.array([-1e4, 1e4])
+        )
         assert all(bool(jnp.isfinite(v).all()) for v in jax.tree.leaves(at_extremes))
 
 
@@ -307,7 +377,9 @@ def test_blur_equals_its_definition(up, down, taps, padding):
 def test_a_constant_image_keeps_its_value_away_from_the_edges():
     for up, down in [(1, 1), (2, 1), (1, 2)]:
         y = kernels.blur_resample(jnp.full((1, 12, 12, 1), 5.0), up=up, down=down)
-        np.testing.assert_allclose(y[:, 3:-3, 3:-3] if up == 2 else y[:, 2:-2, 2:-2], 5.0, rtol=1e-6)
+        np.testing.assert_allclose(
+            y[:, 3:-3, 3:-3] if up == 2 else y[:, 2:-2, 2:-2], 5.0, rtol=1e-6
+        )
 
 
 def test_only_the_output_is_kept_for_the_backward_pass():
@@ -324,18 +396,28 @@ def test_an_implementation_that_cannot_run_says_where_and_why():
         lambda i: kernels.leaky_relu(jnp.ones(3), implementation=i),
         lambda i: kernels.blur_resample(jnp.ones((1, 4, 4, 1)), implementation=i),
     ):
-        with pytest.raises(ValueError, match=r"implementation='triton'\) cannot run on cpu: .*CUDA GPU; use implementation=None or 'xla'"):
+        with pytest.raises(
+            ValueError,
+            match=r"implementation='triton'\) cannot run on cpu: .*CUDA GPU; use implementation=None or 'xla'",
+        ):
             call("triton")
-        with pytest.raises(ValueError, match="implementation='tritn' is unknown; use auto, xla, triton, interpret"):
+        with pytest.raises(
+            ValueError, match="implementation='tritn' is unknown; use auto, xla, triton, interpret"
+        ):
             call("tritn")
 
 
 def test_a_missing_triton_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
     launch._imported.cache_clear()
-    with pytest.raises(ValueError, match=r"implementation='triton' cannot run: importing triton failed .*extra cuda12"):
+    with pytest.raises(
+        ValueError,
+        match=r"implementation='triton' cannot run: importing triton failed .*extra cuda12",
+    ):
         kernels.leaky_relu(jnp.ones(3), implementation="triton")
-    np.testing.assert_allclose(kernels.leaky_relu(jnp.array([-1.0, 1.0])), [-0.2, 1.0])  # the reference is always there
+    np.testing.assert_allclose(
+        kernels.leaky_relu(jnp.array([-1.0, 1.0])), [-0.2, 1.0]
+    )  # the reference is always there
 
 
 def test_the_environment_variable_stands_for_no_argument(monkeypatch):
@@ -346,32 +428,53 @@ def test_the_environment_variable_stands_for_no_argument(monkeypatch):
 
 
 def chosen(operation, implementation, platform, shape, dtype="float32"):
-    return launch.uses_triton(operation, implementation, platform, [jax.ShapeDtypeStruct(shape, dtype)])
+    return launch.uses_triton(
+        operation, implementation, platform, [jax.ShapeDtypeStruct(shape, dtype)]
+    )
 
 
 def test_the_table_of_measured_sizes_steers_the_choice(monkeypatch):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(launch.FASTER_FROM, "bias_leaky_relu", 100)
-    assert not chosen("bias_leaky_relu", "auto", "cuda", (1, 99)) and chosen("bias_leaky_relu", "auto", "cuda", (1, 10, 10))
-    assert not chosen("bias_leaky_relu", "auto", "cpu", (1, 100)) and not chosen("sigmoid_bce", "auto", "cuda", (1, 100))
-    assert chosen("sigmoid_bce", "triton", "cuda", (1, 2)) and not chosen("sigmoid_bce", "xla", "cuda", (1, 100))
+    assert not chosen("bias_leaky_relu", "auto", "cuda", (1, 99)) and chosen(
+        "bias_leaky_relu", "auto", "cuda", (1, 10, 10)
+    )
+    assert not chosen("bias_leaky_relu", "auto", "cpu", (1, 100)) and not chosen(
+        "sigmoid_bce", "auto", "cuda", (1, 100)
+    )
+    assert chosen("sigmoid_bce", "triton", "cuda", (1, 2)) and not chosen(
+        "sigmoid_bce", "xla", "cuda", (1, 100)
+    )
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
     assert not chosen("bias_leaky_relu", "auto", "cuda", (1, 100))
 
 
 def test_what_cannot_be_launched_goes_to_the_reference():
-    assert not chosen("sigmoid_bce", "triton", "cuda", (1, 0)) and not chosen("sigmoid_bce", "triton", "cuda", (70_000, 2))
-    with pytest.raises(ValueError, match=r"sigmoid_bce\(implementation='triton'\) was given float64; use float32"):
+    assert not chosen("sigmoid_bce", "triton", "cuda", (1, 0)) and not chosen(
+        "sigmoid_bce", "triton", "cuda", (70_000, 2)
+    )
+    with pytest.raises(
+        ValueError, match=r"sigmoid_bce\(implementation='triton'\) was given float64; use float32"
+    ):
         chosen("sigmoid_bce", "triton", "cuda", (1, 2), "float64")
 
 
 @pytest.mark.parametrize(
-    "operation", [kernels.bias_leaky_relu, lambda x, b: kernels.convolution(x[None, ..., None], b[:1, None, None, None])]
+    "operation",
+    [
+        kernels.bias_leaky_relu,
+        lambda x, b: kernels.convolution(x[None, ..., None], b[:1, None, None, None]),
+    ],
 )
 def test_automatic_sums_of_shard_map_are_refused_because_gradients_would_lack_them(operation):
     mesh, part = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,)), PartitionSpec("i")
-    checked = jax.shard_map(operation, mesh=mesh, in_specs=(part, PartitionSpec()), out_specs=part, check_vma=True)
-    with pytest.raises(ValueError, match=r"does not run under shard_map\(check_vma=True\); use shard_map\(..., check_vma=False\)"):
+    checked = jax.shard_map(
+        operation, mesh=mesh, in_specs=(part, PartitionSpec()), out_specs=part, check_vma=True
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"does not run under shard_map\(check_vma=True\); use shard_map\(..., check_vma=False\)",
+    ):
         jax.jit(checked)(jnp.ones((8, 3)), jnp.ones(3))
 
 
@@ -387,8 +490,17 @@ def test_operations_run_with_compilation_disabled_and_over_an_axis_of_no_members
     x, b = jnp.array([[-1.0, 2.0]]), jnp.array([0.5, 0.5])
     with jax.disable_jit():
         np.testing.assert_allclose(kernels.bias_leaky_relu(x, b), [[-0.1, 2.5]], rtol=1e-6)
-        assert kernels.convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((4, 4, 1, 1))).shape == (1, 2, 2, 1)
-    assert jax.vmap(lambda x: kernels.bias_leaky_relu(x, b))(jnp.zeros((0, 4, 2))).shape == (0, 4, 2)
+        assert kernels.convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((4, 4, 1, 1))).shape == (
+            1,
+            2,
+            2,
+            1,
+        )
+    assert jax.vmap(lambda x: kernels.bias_leaky_relu(x, b))(jnp.zeros((0, 4, 2))).shape == (
+        0,
+        4,
+        2,
+    )
 
 
 X, B = jnp.ones((2, 4, 4, 3)), jnp.ones(3)
@@ -397,26 +509,59 @@ X, B = jnp.ones((2, 4, 4, 3)), jnp.ones(3)
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: kernels.bias_leaky_relu(X, B, slope=0.0), "slope=0.0 and gain=1.0 must be greater than 0"),
+        (
+            lambda: kernels.bias_leaky_relu(X, B, slope=0.0),
+            "slope=0.0 and gain=1.0 must be greater than 0",
+        ),
         (lambda: kernels.bias_leaky_relu(X, jnp.ones(4)), r"x is \(2, 4, 4, 3\) and bias \(4,\)"),
         (lambda: kernels.leaky_relu(jnp.ones(3, jnp.int32)), "x is int32; use float32"),
         (lambda: kernels.sigmoid_bce(X, 1.5), "target=1.5 is not a probability"),
-        (lambda: kernels.sigmoid_bce(X, jnp.ones(4)), r"shape \(4,\) does not broadcast to the logits' \(2, 4, 4, 3\)|[Ii]ncompatible"),
+        (
+            lambda: kernels.sigmoid_bce(X, jnp.ones(4)),
+            r"shape \(4,\) does not broadcast to the logits' \(2, 4, 4, 3\)|[Ii]ncompatible",
+        ),
         (lambda: kernels.sigmoid_bce(X, 1.0, "sum"), "reduction='sum' is unknown"),
-        (lambda: kernels.gan_discriminator_loss(X, X, "wgan"), "kind='wgan' is unknown; use nonsaturating"),
-        (lambda: kernels.gan_discriminator_loss(X, X, "hinge", 0.1), "label_smoothing=0.1 has no meaning for hinge"),
-        (lambda: kernels.gan_discriminator_loss(X, X, "minimax", 1.0), r"label_smoothing=1.0 is not in \[0, 1\)"),
+        (
+            lambda: kernels.gan_discriminator_loss(X, X, "wgan"),
+            "kind='wgan' is unknown; use nonsaturating",
+        ),
+        (
+            lambda: kernels.gan_discriminator_loss(X, X, "hinge", 0.1),
+            "label_smoothing=0.1 has no meaning for hinge",
+        ),
+        (
+            lambda: kernels.gan_discriminator_loss(X, X, "minimax", 1.0),
+            r"label_smoothing=1.0 is not in \[0, 1\)",
+        ),
         (lambda: kernels.gan_discriminator_loss(X, B, "relativistic"), "pair 96 real with 3 fake"),
         (lambda: kernels.gan_generator_loss(None, X, "relativistic"), "give real_logits"),
-        (lambda: kernels.batch_norm_leaky_relu(X, B, jnp.ones(4), B, B), r"bias \(4,\); use x \[..., C\] and bias \[C\]"),
+        (
+            lambda: kernels.batch_norm_leaky_relu(X, B, jnp.ones(4), B, B),
+            r"bias \(4,\); use x \[..., C\] and bias \[C\]",
+        ),
         (lambda: kernels.blur_resample(X, up=2, down=2), r"up=2 and down=2: use one of \(1, 1\)"),
         (lambda: kernels.blur_resample(X, (1,) * 9), "taps has 9 numbers"),
-        (lambda: kernels.blur_resample(X, padding=(-2, -2)), r"images of \(4, 4\) pixels padded by \(-2, -2\) are smaller than 4 taps"),
-        (lambda: kernels.blur_resample(X, padding=(1.0, 1.0)), r"padding=\(1.0, 1.0\) is not a pair of whole numbers"),
+        (
+            lambda: kernels.blur_resample(X, padding=(-2, -2)),
+            r"images of \(4, 4\) pixels padded by \(-2, -2\) are smaller than 4 taps",
+        ),
+        (
+            lambda: kernels.blur_resample(X, padding=(1.0, 1.0)),
+            r"padding=\(1.0, 1.0\) is not a pair of whole numbers",
+        ),
         (lambda: kernels.blur_resample(X, (0.1, 0.2, -0.3)), "whose sum is not 0"),
-        (lambda: kernels.batch_norm_leaky_relu(X, B, B, B, B, epsilon=-1.0), "epsilon=-1.0 must be at least 0"),
-        (lambda: kernels.leaky_relu(X, gain=float("inf")), "gain=inf must be greater than 0, and finite"),
-        (lambda: kernels.blur_resample(X, bias=B), "bias and gain=1.0 belong to the LeakyReLU; give its slope too"),
+        (
+            lambda: kernels.batch_norm_leaky_relu(X, B, B, B, B, epsilon=-1.0),
+            "epsilon=-1.0 must be at least 0",
+        ),
+        (
+            lambda: kernels.leaky_relu(X, gain=float("inf")),
+            "gain=inf must be greater than 0, and finite",
+        ),
+        (
+            lambda: kernels.blur_resample(X, bias=B),
+            "bias and gain=1.0 belong to the LeakyReLU; give its slope too",
+        ),
     ],
 )
 def test_wrong_arguments_are_named_with_both_numbers(call, text):

@@ -32,24 +32,46 @@ def test_generators_make_images_between_minus_one_and_one(network, image_size, c
 
 
 def test_the_seed_networks_have_the_sizes_of_the_listing():
-    generator, discriminator = variables(SeedGenerator(), (2, 100)), variables(SeedDiscriminator(), (2, 28, 28, 1))
+    generator, discriminator = (
+        variables(SeedGenerator(), (2, 100)),
+        variables(SeedDiscriminator(), (2, 28, 28, 1)),
+    )
     assert size(generator) == 100 * 3136 + 3136 + 64 * 32 * 16 + 32 * 16
     assert size(discriminator) == 16 * 16 + 16 * 32 * 16 + 32 * 16
 
 
 def test_the_seed_discriminator_gives_a_map_of_three_by_three():
-    logits = SeedDiscriminator().init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True)[0]
+    logits = SeedDiscriminator().init_with_output(
+        jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True
+    )[0]
     assert logits.shape == (2, 3, 3, 1)
 
 
 def test_the_networks_of_dcgan_64_have_the_shapes_of_the_paper():
     game = make_game(preset("dcgan-64"))
-    generator, discriminator = variables(game.generator, (2, 100)), variables(game.discriminator, (2, 64, 64, 3))
-    kernels = lambda tree: [tree["params"][name]["kernel"].shape for name in sorted(tree["params"]) if "Conv" in name]
+    generator, discriminator = (
+        variables(game.generator, (2, 100)),
+        variables(game.discriminator, (2, 64, 64, 3)),
+    )
+    kernels = lambda tree: [
+        tree["params"][name]["kernel"].shape for name in sorted(tree["params"]) if "Conv" in name
+    ]
     assert generator["params"]["Dense_0"]["kernel"].shape == (100, 4 * 4 * 512)
-    assert kernels(generator) == [(4, 4, 256, 512), (4, 4, 128, 256), (4, 4, 64, 128), (4, 4, 3, 64)]
-    assert kernels(discriminator) == [(4, 4, 3, 64), (4, 4, 64, 128), (4, 4, 128, 256), (4, 4, 256, 512)]
-    assert jax.eval_shape(lambda v: game.generator.apply(v, jnp.zeros((2, 100)), train=False), generator).shape == (2, 64, 64, 3)
+    assert kernels(generator) == [
+        (4, 4, 256, 512),
+        (4, 4, 128, 256),
+        (4, 4, 64, 128),
+        (4, 4, 3, 64),
+    ]
+    assert kernels(discriminator) == [
+        (4, 4, 3, 64),
+        (4, 4, 64, 128),
+        (4, 4, 128, 256),
+        (4, 4, 256, 512),
+    ]
+    assert jax.eval_shape(
+        lambda v: game.generator.apply(v, jnp.zeros((2, 100)), train=False), generator
+    ).shape == (2, 64, 64, 3)
     assert discriminator["params"]["Dense_0"]["kernel"].shape == (4 * 4 * 512, 1)
 
 
@@ -57,14 +79,24 @@ def test_the_networks_of_dcgan_64_have_the_shapes_of_the_paper():
 def test_every_product_and_convolution_of_a_bfloat16_step_is_in_bfloat16(name):
     game = make_game(replace(preset(name), {"dtype": "bfloat16"}))
     state = jax.eval_shape(lambda: init(game, jax.random.key(0)))
-    step = jax.make_jaxpr(make_step(game))(state, {"image": jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.uint8)})
+    step = jax.make_jaxpr(make_step(game))(
+        state, {"image": jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.uint8)}
+    )
     found = [
-        eqn for eqn in subequations(step.jaxpr) if eqn.primitive.name in ("dot_general", "gan_convolve", "gan_spread", "gan_correlate")
+        eqn
+        for eqn in subequations(step.jaxpr)
+        if eqn.primitive.name in ("dot_general", "gan_convolve", "gan_spread", "gan_correlate")
     ]
     assert len(found) > 10
-    assert {v.aval.dtype for eqn in found for v in (*eqn.invars, *eqn.outvars)} == {jnp.dtype("bfloat16")}
+    assert {v.aval.dtype for eqn in found for v in (*eqn.invars, *eqn.outvars)} == {
+        jnp.dtype("bfloat16")
+    }
     # What is kept is float32: parameters, moments, averages, metrics.
-    assert {leaf.aval.dtype.name for leaf in step.jaxpr.outvars if jnp.issubdtype(leaf.aval.dtype, jnp.floating)} == {"float32"}
+    assert {
+        leaf.aval.dtype.name
+        for leaf in step.jaxpr.outvars
+        if jnp.issubdtype(leaf.aval.dtype, jnp.floating)
+    } == {"float32"}
 
 
 def subequations(jaxpr):
@@ -76,7 +108,9 @@ def subequations(jaxpr):
 
 def test_the_dcgan_discriminator_gives_one_logit_and_no_statistics():
     module = DCGANDiscriminator()
-    assert module.init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True)[0].shape == (2, 1)
+    assert module.init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True)[
+        0
+    ].shape == (2, 1)
     assert set(variables(module, (2, 28, 28, 1))) == {"params"}
 
 
@@ -103,9 +137,13 @@ def test_batch_norm_normalises_by_the_batch_and_moves_the_running_statistics():
     mean, variance = values.mean((0, 1, 2)), values.var((0, 1, 2))
     scale = start["params"]["scale"]
     expected = (values - mean) / np.sqrt(variance + 1e-5) * scale
-    np.testing.assert_allclose(y, np.where(expected > 0, expected, 0.2 * expected), rtol=1e-4, atol=1e-5)  # E[x^2] - E[x]^2 cancels
+    np.testing.assert_allclose(
+        y, np.where(expected > 0, expected, 0.2 * expected), rtol=1e-4, atol=1e-5
+    )  # E[x^2] - E[x]^2 cancels
     np.testing.assert_allclose(updated["batch_stats"]["mean"], 0.25 * mean, rtol=1e-5)
-    np.testing.assert_allclose(updated["batch_stats"]["variance"], 0.75 + 0.25 * variance, rtol=1e-5)
+    np.testing.assert_allclose(
+        updated["batch_stats"]["variance"], 0.75 + 0.25 * variance, rtol=1e-5
+    )
 
 
 def test_batch_norm_uses_the_running_statistics_when_not_training():
@@ -114,7 +152,9 @@ def test_batch_norm_uses_the_running_statistics_when_not_training():
         "batch_stats": {"mean": jnp.full(2, 5.0), "variance": jnp.full(2, 4.0)},
     }
     y = BatchNormAct().apply(given, jnp.array([[7.0, 3.0]]), False)
-    np.testing.assert_allclose(y, [[(7 - 5) / 2 * 3 + 1, 0.2 * ((3 - 5) / 2 * 3 + 1)]], rtol=1e-5)  # epsilon is 1e-5 beside 4
+    np.testing.assert_allclose(
+        y, [[(7 - 5) / 2 * 3 + 1, 0.2 * ((3 - 5) / 2 * 3 + 1)]], rtol=1e-5
+    )  # epsilon is 1e-5 beside 4
 
 
 def test_batch_norm_over_replicas_equals_one_device():
@@ -122,8 +162,12 @@ def test_batch_norm_over_replicas_equals_one_device():
     alone, shared = BatchNormAct(), BatchNormAct(axis_name="i")
     start = alone.init(jax.random.key(1), x, True)
     y, stats = alone.apply(start, x, True, mutable=["batch_stats"])
-    apart, apart_stats = jax.vmap(lambda x: shared.apply(start, x, True, mutable=["batch_stats"]), axis_name="i")(x.reshape(4, 2, 4, 4, 3))
-    np.testing.assert_allclose(apart.reshape(y.shape), y, rtol=1e-4, atol=1e-5)  # means of means, in float32
+    apart, apart_stats = jax.vmap(
+        lambda x: shared.apply(start, x, True, mutable=["batch_stats"]), axis_name="i"
+    )(x.reshape(4, 2, 4, 4, 3))
+    np.testing.assert_allclose(
+        apart.reshape(y.shape), y, rtol=1e-4, atol=1e-5
+    )  # means of means, in float32
     for name in ("mean", "variance"):
         for replica in apart_stats["batch_stats"][name]:
             np.testing.assert_allclose(replica, stats["batch_stats"][name], rtol=1e-5)

@@ -17,8 +17,14 @@ def sigmoid(x):
 
 
 EXPECTED = {
-    "nonsaturating": (-np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean(), -np.log(sigmoid(FAKE)).mean()),
-    "minimax": (-np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean(), np.log(1 - sigmoid(FAKE)).mean()),
+    "nonsaturating": (
+        -np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean(),
+        -np.log(sigmoid(FAKE)).mean(),
+    ),
+    "minimax": (
+        -np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean(),
+        np.log(1 - sigmoid(FAKE)).mean(),
+    ),
     "hinge": ((1 + 0) / 2 + (1 + 0) / 2, 0.5),
     "least_squares": (((1 + 1) / 2 + (0 + 1) / 2) / 2, (1 + 4) / 2 / 2),
     "relativistic": (-np.log(sigmoid(REAL - FAKE)).mean(), -np.log(sigmoid(FAKE - REAL)).mean()),
@@ -37,7 +43,10 @@ def test_losses_and_gradients_are_finite_at_extreme_logits(objective):
     for real, fake in [(1e4, -1e4), (-1e4, 1e4)]:
         logits = jnp.full((2,), real), jnp.full((2,), fake)
         for loss in objective:
-            assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*logits)))
+            assert all(
+                bool(jnp.isfinite(x).all())
+                for x in jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*logits))
+            )
 
 
 @pytest.mark.parametrize("objective", ALL)
@@ -50,7 +59,9 @@ def test_the_discriminator_pulls_real_up_and_fake_down_and_the_generator_pulls_f
 def test_minimax_saturates_where_nonsaturating_does_not():
     gradient = lambda objective: jax.grad(objective.generator, 1)(jnp.zeros(1), jnp.full(1, -20.0))
     assert abs(gradient(objectives.minimax())[0]) < 1e-8
-    np.testing.assert_allclose(gradient(objectives.nonsaturating()), -1.0, rtol=1e-6)  # 1 - sigmoid(-20), to float32
+    np.testing.assert_allclose(
+        gradient(objectives.nonsaturating()), -1.0, rtol=1e-6
+    )  # 1 - sigmoid(-20), to float32
 
 
 def test_label_smoothing_moves_the_best_real_logit_to_the_smoothed_label():
@@ -64,4 +75,6 @@ def test_label_smoothing_moves_the_best_real_logit_to_the_smoothed_label():
 def test_a_map_of_logits_counts_each_place():
     logits = jax.random.normal(jax.random.key(0), (4, 3, 3, 1))
     flat = objectives.binary_cross_entropy(logits.reshape(-1), 1.0)
-    np.testing.assert_allclose(objectives.binary_cross_entropy(logits, 1.0), flat, rtol=1e-6)  # sums in another order
+    np.testing.assert_allclose(
+        objectives.binary_cross_entropy(logits, 1.0), flat, rtol=1e-6
+    )  # sums in another order

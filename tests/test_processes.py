@@ -35,7 +35,15 @@ def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subpro
     started = []
     try:
         for words, environment in commands:
-            started.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            started.append(
+                subprocess.Popen(
+                    words,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
         yield started
     finally:
         for process in started:
@@ -45,7 +53,13 @@ def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subpro
 
 def two(words: list[str], devices: int = 1) -> list[tuple[list[str], dict[str, str]]]:
     """Two processes of one `jaxgan train`; the first alone gets the workdir."""
-    where = ["--coordinator-address", f"localhost:{free_port()}", "--num-processes", "2", "--process-id"]
+    where = [
+        "--coordinator-address",
+        f"localhost:{free_port()}",
+        "--num-processes",
+        "2",
+        "--process-id",
+    ]
     flags = f"--xla_force_host_platform_device_count={devices} {FASTER_TO_COMPILE}"
     return [command("train", *words, *where, str(i), XLA_FLAGS=flags) for i in range(2)]
 
@@ -53,11 +67,15 @@ def two(words: list[str], devices: int = 1) -> list[tuple[list[str], dict[str, s
 def said(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Standard output, without the lines that tell of waiting and by which Gloo says that it is connected, and standard error."""
     out, err = process.communicate(timeout=SECONDS)
-    return "".join(line for line in out.splitlines(True) if not line.startswith(("[Gloo]", "waiting for "))), err
+    return "".join(
+        line for line in out.splitlines(True) if not line.startswith(("[Gloo]", "waiting for "))
+    ), err
 
 
 def assert_same_run(ours, theirs, start) -> None:
-    distance = lambda a, b: np.sqrt(sum(float(((x - y) ** 2).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))))
+    distance = lambda a, b: np.sqrt(
+        sum(float(((x - y) ** 2).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+    )
     assert int(ours.step) == int(theirs.step)
     np.testing.assert_array_equal(jax.random.key_data(ours.key), jax.random.key_data(theirs.key))
     for player in ("generator", "discriminator"):
@@ -71,16 +89,31 @@ def assert_same_metrics(ours, theirs) -> None:
     for a, b in zip(ours, theirs):
         for name in ("loss_discriminator", "loss_generator", "score_real", "score_fake"):
             # The losses of two batches of one data set differ by more than 1e-5 of theirs in the first steps; rounding by 1e-7.
-            np.testing.assert_allclose(a[name], b[name], rtol=2e-6, err_msg=f"{name} of step {a['step']}")
+            np.testing.assert_allclose(
+                a[name], b[name], rtol=2e-6, err_msg=f"{name} of step {a['step']}"
+            )
 
 
 def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_stops_both(tmp_path):
     """They stream, of a batch each its own half, on two devices each; one process reads their checkpoint."""
-    changes = {"log.every": 1, "objective.r1_every": 2, "data.resident_limit_mb": 0, "log.checkpoint_every": 10**6}
+    changes = {
+        "log.every": 1,
+        "objective.r1_every": 2,
+        "data.resident_limit_mb": 0,
+        "log.checkpoint_every": 10**6,
+    }
     config = replace(preset("digits"), {**SMALL, **changes, "steps": 4})
     start = train.train(config, tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
-    words = ["--workdir", str(tmp_path / "two"), *small_flags(**changes), "--devices", "4", "--steps", str(10**6)]
+    words = [
+        "--workdir",
+        str(tmp_path / "two"),
+        *small_flags(**changes),
+        "--devices",
+        "4",
+        "--steps",
+        str(10**6),
+    ]
     with several(*two(words, devices=2)) as (first, second):
         assert first.stdout is not None
         shown = 0
@@ -90,7 +123,9 @@ def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_s
         out, err = said(first)
         assert (first.returncode, err) == (0, "")
         assert said(second) == ("", "") and second.returncode == 0  # the first alone speaks
-    stopped = re.search(r"stopped by SIGTERM at step (\d+) of 1000000, saved; the same command resumes", out)
+    stopped = re.search(
+        r"stopped by SIGTERM at step (\d+) of 1000000, saved; the same command resumes", out
+    )
     assert stopped, out
     step = int(stopped[1])
     assert step >= 10 and checkpoint.steps_in(tmp_path / "two" / "checkpoints") == [4, step]
@@ -137,11 +172,15 @@ def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_fo
     address = f"localhost:{free_port()}"
     environment = command()[1]
     program = textwrap.dedent(AGREEING)
-    with several(*[([sys.executable, "-c", program, address, str(i)], environment) for i in range(2)]) as started:
+    with several(
+        *[([sys.executable, "-c", program, address, str(i)], environment) for i in range(2)]
+    ) as started:
         (first, first_err), (second, second_err) = (said(process) for process in started)
         assert (first_err, second_err) == ("", "")
     lines = [out.splitlines() for out in (first, second)]
-    differs = "batch_size=9 here but 8 in process 0; start all processes with the same config and data"
+    differs = (
+        "batch_size=9 here but 8 in process 0; start all processes with the same config and data"
+    )
     assert lines[0][:3] == [
         f"ConfigError: process 1: {differs}",
         "OSError: [Errno 28] No space left",
@@ -153,12 +192,22 @@ def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_fo
         "ConfigError: steps=0 is too small",
     ]
     bits = np.array([-0.0, np.nan, 1e-42, 3.0], np.float32).tobytes().hex()
-    assert lines[0][3:] == lines[1][3:] == [f"['SIGTERM'] {bits} [0 1 2] [0 5]", "{'next_index': 10}"]
+    assert (
+        lines[0][3:] == lines[1][3:] == [f"['SIGTERM'] {bits} [0 1 2] [0 5]", "{'next_index': 10}"]
+    )
 
 
 def test_a_coordinator_that_does_not_answer_is_one_line(tmp_path):
     port = free_port()
-    where = ["--coordinator-address", f"localhost:{port}", "--num-processes", "2", "--initialization-timeout", "1", "--process-id"]
+    where = [
+        "--coordinator-address",
+        f"localhost:{port}",
+        "--num-processes",
+        "2",
+        "--initialization-timeout",
+        "1",
+        "--process-id",
+    ]
     done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "1")
     line = f"jaxgan: --coordinator-address localhost:{port} cannot be reached (Connection refused); start process 0 there, or mend it\n"
     waiting = f"waiting for 2 processes at localhost:{port}, at most 1 s\n"
@@ -167,19 +216,43 @@ def test_a_coordinator_that_does_not_answer_is_one_line(tmp_path):
 
 
 def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
-    where = ["--coordinator-address", f"localhost:{free_port()}", "--num-processes", "2", "--process-id", "0"]
-    with several(command("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where)) as (process,):
-        assert process.stdout is not None and process.stdout.readline().startswith("waiting for 2 processes at localhost:")
+    where = [
+        "--coordinator-address",
+        f"localhost:{free_port()}",
+        "--num-processes",
+        "2",
+        "--process-id",
+        "0",
+    ]
+    with several(command("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where)) as (
+        process,
+    ):
+        assert process.stdout is not None and process.stdout.readline().startswith(
+            "waiting for 2 processes at localhost:"
+        )
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == -signal.SIGINT  # it would wait for the others for five minutes
+        assert (
+            process.wait(timeout=60) == -signal.SIGINT
+        )  # it would wait for the others for five minutes
     assert not list(tmp_path.iterdir())
 
 
 def test_processes_that_do_not_come_are_one_line(tmp_path):
     port = free_port()
-    where = ["--coordinator-address", f"localhost:{port}", "--num-processes", "3", "--initialization-timeout", "1", "--process-id"]
+    where = [
+        "--coordinator-address",
+        f"localhost:{port}",
+        "--num-processes",
+        "3",
+        "--initialization-timeout",
+        "1",
+        "--process-id",
+    ]
     done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "0")
-    assert (done.returncode, done.stdout) == (2, f"waiting for 3 processes at localhost:{port}, at most 1 s\n")
+    assert (done.returncode, done.stdout) == (
+        2,
+        f"waiting for 3 processes at localhost:{port}, at most 1 s\n",
+    )
     assert done.stderr.startswith(
         f"jaxgan: not all of 3 processes came to localhost:{port} within 1 s (--initialization-timeout); start the"
     )
@@ -189,12 +262,42 @@ def test_processes_that_do_not_come_are_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("address", "count", "number", "detected", "text"),
     [
-        ("a:1", None, None, False, "--coordinator-address without --num-processes, --process-id; several processes need all three"),
-        (None, 2, 0, False, "--num-processes, --process-id without --coordinator-address; several processes need all three"),
-        ("a:1", 2, 2, False, "--process-id 2 but --num-processes 2; the processes are numbered from 0 to 1"),
-        ("a", 2, 0, False, "--coordinator-address 'a' is not HOST:PORT; use one such as localhost:12345"),
+        (
+            "a:1",
+            None,
+            None,
+            False,
+            "--coordinator-address without --num-processes, --process-id; several processes need all three",
+        ),
+        (
+            None,
+            2,
+            0,
+            False,
+            "--num-processes, --process-id without --coordinator-address; several processes need all three",
+        ),
+        (
+            "a:1",
+            2,
+            2,
+            False,
+            "--process-id 2 but --num-processes 2; the processes are numbered from 0 to 1",
+        ),
+        (
+            "a",
+            2,
+            0,
+            False,
+            "--coordinator-address 'a' is not HOST:PORT; use one such as localhost:12345",
+        ),
         ("a:0", 2, 0, False, "--coordinator-address 'a:0' is not HOST:PORT"),
-        ("a:1", 2, 0, True, "--distributed asks the cluster for what --coordinator-address, --num-processes, --process-id would say"),
+        (
+            "a:1",
+            2,
+            0,
+            True,
+            "--distributed asks the cluster for what --coordinator-address, --num-processes, --process-id would say",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(address, count, number, detected, text):
@@ -204,7 +307,10 @@ def test_options_that_do_not_go_together_are_refused(address, count, number, det
 
 
 def test_waiting_for_nobody_is_refused():
-    with pytest.raises(ConfigError, match=r"^--initialization-timeout 5 but there are no other processes to wait for; give"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^--initialization-timeout 5 but there are no other processes to wait for; give",
+    ):
         processes.place(None, None, None, False, 5)
     assert processes.place(None, None, None, True, 5) == processes.Place(timeout=5)
 

@@ -63,7 +63,9 @@ def test_time_is_shared_by_what_runs_at_the_same_instant_and_adds_up():
     np.testing.assert_allclose(sum(found.values()), 0.1 / 2)
     lines = profile.table(found)
     assert lines[1].startswith("input ") and not any(line.startswith("other") for line in lines)
-    assert sum(float(line.split()[-1]) for line in lines[1:]) == pytest.approx(100, abs=0.5)  # each is rounded to a tenth
+    assert sum(float(line.split()[-1]) for line in lines[1:]) == pytest.approx(
+        100, abs=0.5
+    )  # each is rounded to a tenth
 
 
 def events(rows):
@@ -75,14 +77,29 @@ def events(rows):
             at = {"pid": processes.index(p), "tid": threads.index(t)}
             yield {"ph": "M", **at, "name": "thread_name", "args": {"name": t}}
     for p, t, name, ts, dur, args in rows:
-        yield {"ph": "X", "pid": processes.index(p), "tid": threads.index(t), "name": name, "ts": ts, "dur": dur, "args": args}
+        yield {
+            "ph": "X",
+            "pid": processes.index(p),
+            "tid": threads.index(t),
+            "name": name,
+            "ts": ts,
+            "dur": dur,
+            "args": args,
+        }
 
 
 def test_on_a_gpu_the_streams_count_and_on_a_cpu_the_operations_to_their_ends():
     step, other = {"hlo_module": "jit_step"}, {"hlo_module": "jit_sample"}
     gpu = [
         ("/device:GPU:0", "Stream #13(Compute)", "loop_sine", 0, 4, {**step, "hlo_op": "fusion.1"}),
-        ("/device:GPU:0", "Stream #13(Compute)", "new_kernel", 4, 4, {**step, "hlo_op": "x.9", "tf_op": "jit(step)/ema/mul"}),
+        (
+            "/device:GPU:0",
+            "Stream #13(Compute)",
+            "new_kernel",
+            4,
+            4,
+            {**step, "hlo_op": "x.9", "tf_op": "jit(step)/ema/mul"},
+        ),
         ("/device:GPU:0", "Stream #13(Compute)", "fusion.1", 8, 4, {**other, "hlo_op": "fusion.1"}),
         ("/device:GPU:0", "XLA Ops", "fusion.1", 0, 4, {**step, "hlo_op": "fusion.1"}),
         ("/host:CPU", "python", "launch", 0, 9, {**step, "hlo_op": "fusion.1"}),
@@ -90,24 +107,42 @@ def test_on_a_gpu_the_streams_count_and_on_a_cpu_the_operations_to_their_ends():
     found = [(o.phase, o.start, o.end) for o in profile.operations(list(events(gpu)), HLO)]
     assert found == [("generate", 0, 4), ("ema", 4, 8), ("outside the step", 8, 12)]
     cpu = [
-        ("/host:CPU", "pool", "multiply.1", 0, 2, {**step, "hlo_op": "multiply.1", "device_ordinal": "1"}),
+        (
+            "/host:CPU",
+            "pool",
+            "multiply.1",
+            0,
+            2,
+            {**step, "hlo_op": "multiply.1", "device_ordinal": "1"},
+        ),
         ("/host:CPU", "pool", "end: multiply.1", 7, 0, {}),
         ("/host:CPU", "python", "train", 0, 9, {"step_num": "3"}),
     ]
-    assert profile.operations(list(events(cpu)), HLO) == [Operation("cpu:1", "multiply.1", "ema", 0, 7, False)]
+    assert profile.operations(list(events(cpu)), HLO) == [
+        Operation("cpu:1", "multiply.1", "ema", 0, 7, False)
+    ]
 
 
 @pytest.mark.parametrize(("every", "first", "last"), [(4, 5, 8), (8, 4, 8), (1, 4, 4)])
-def test_a_trace_has_the_steps_of_one_interval_and_every_line_its_rate(tmp_path, small, capsys, every, first, last):
+def test_a_trace_has_the_steps_of_one_interval_and_every_line_its_rate(
+    tmp_path, small, capsys, every, first, last
+):
     """What records, samples and checkpoints take is no part of a step, and what the profiler takes no part of a rate."""
     train.train(replace(small, {"steps": 9, "log.every": every}), tmp_path, profiled=True)
     (summary,) = (tmp_path / "profile").rglob("phases.json")
     record = json.loads(summary.read_text())
     assert (record["first_step"], record["steps"]) == (first, last - first + 1)
-    assert not [phase for phase, ms in record["ms_per_step"].items() if ms and phase == "outside the step"]
-    assert any(line.startswith(f"profile of steps {first} to {last}: ") for line in capsys.readouterr().out.splitlines())
+    assert not [
+        phase for phase, ms in record["ms_per_step"].items() if ms and phase == "outside the step"
+    ]
+    assert any(
+        line.startswith(f"profile of steps {first} to {last}: ")
+        for line in capsys.readouterr().out.splitlines()
+    )
     rates = [r["images_per_second"] for r in read_metrics(tmp_path / "metrics.jsonl")]
-    assert all(rate > 0 for rate in rates[1 if every == 1 else 0 :])  # the first step compiles and has none
+    assert all(
+        rate > 0 for rate in rates[1 if every == 1 else 0 :]
+    )  # the first step compiles and has none
 
 
 def test_a_profiled_run_trains_the_same_bits_and_shows_every_phase(tmp_path, small, capsys):
@@ -116,7 +151,9 @@ def test_a_profiled_run_trains_the_same_bits_and_shows_every_phase(tmp_path, sma
     capsys.readouterr()
     profiled = train.train(config, tmp_path / "profiled", profiled=True)
     assert_equal_trees(plain, profiled)
-    without_speed = lambda name: [{**r, "images_per_second": 0} for r in read_metrics(tmp_path / name / "metrics.jsonl")]
+    without_speed = lambda name: [
+        {**r, "images_per_second": 0} for r in read_metrics(tmp_path / name / "metrics.jsonl")
+    ]
     assert without_speed("plain") == without_speed("profiled")
 
     said = capsys.readouterr().out.splitlines()
@@ -126,7 +163,9 @@ def test_a_profiled_run_trains_the_same_bits_and_shows_every_phase(tmp_path, sma
     assert (record["first_step"], record["steps"], record["steps_per_call"]) == (4, 5, 1)
     times, wall = record["ms_per_step"], record["wall_ms_per_step"]
     for phase in profile.PHASES:
-        assert times[phase] > 0 or phase == "input", phase  # XLA may fuse the gather into the first operation on the images
+        assert times[phase] > 0 or phase == "input", (
+            phase
+        )  # XLA may fuse the gather into the first operation on the images
         assert any(line.startswith(f"{phase} ") for line in said), phase
     # Instants are shared out, so the phases cannot have more than the time that passed; two clocks differ by little.
     assert 0 < sum(times.values()) <= 1.01 * wall
@@ -136,7 +175,13 @@ def test_a_profiled_run_trains_the_same_bits_and_shows_every_phase(tmp_path, sma
     assert set(trace) == {"traceEvents"}  # Perfetto reads no other fields
     slices = {e["name"] for e in trace["traceEvents"] if e["pid"] >= 10_000_000 and e["ph"] == "X"}
     assert slices >= set(profile.PHASES) - {"input"}
-    assert [e["args"]["step_num"] for e in trace["traceEvents"] if e.get("name") == "train"] == ["3", "4", "5", "6", "7"]
+    assert [e["args"]["step_num"] for e in trace["traceEvents"] if e.get("name") == "train"] == [
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+    ]
 
 
 def test_a_profile_that_cannot_be_is_one_line_and_costs_no_run(tmp_path, small, capsys):
@@ -148,10 +193,16 @@ def test_a_profile_that_cannot_be_is_one_line_and_costs_no_run(tmp_path, small, 
     (tmp_path / "file" / "profile" / "plugins").write_text("")
     state = train.train(replace(small, {"steps": 8}), tmp_path / "file", profiled=True)
     said = capsys.readouterr().out.splitlines()
-    assert int(state.step) == 8 and sum("no profile: " in line and "is not a directory" in line for line in said) == 1
+    assert (
+        int(state.step) == 8
+        and sum("no profile: " in line and "is not a directory" in line for line in said) == 1
+    )
 
 
 def test_a_profile_that_has_no_place_is_refused_before_anything_is_compiled(tmp_path, small):
     (tmp_path / "profile").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="profile is no folder, where --profile writes; move it away or leave out --profile"):
+    with pytest.raises(
+        ConfigError,
+        match="profile is no folder, where --profile writes; move it away or leave out --profile",
+    ):
         train.train(small, tmp_path, profiled=True)

@@ -48,7 +48,11 @@ def named(state):
     """The weights in PyTorch's names and layouts, as NumPy."""
     from benchmarks.torch_peer import to_torch
 
-    return {name: value.numpy() for part in to_torch(state.generator.params, state.discriminator.params) for name, value in part.items()}
+    return {
+        name: value.numpy()
+        for part in to_torch(state.generator.params, state.discriminator.params)
+        for name, value in part.items()
+    }
 
 
 def run_torch(first, noise):
@@ -57,12 +61,17 @@ def run_torch(first, noise):
     from benchmarks.torch_peer import Trainer, to_torch
 
     trainer = Trainer()
-    for module, weights in zip((trainer.generator, trainer.discriminator), to_torch(first.generator.params, first.discriminator.params)):
+    for module, weights in zip(
+        (trainer.generator, trainer.discriminator),
+        to_torch(first.generator.params, first.discriminator.params),
+    ):
         module.load_state_dict(weights)
     losses, after = [], {}
     for i in range(ITERATIONS):
         real = torch.from_numpy(batch(i).transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1.0)
-        losses.append([float(loss) for loss in trainer.step(real, torch.from_numpy(noise[i].copy()))])
+        losses.append(
+            [float(loss) for loss in trainer.step(real, torch.from_numpy(noise[i].copy()))]
+        )
         if i + 1 in (1, ITERATIONS):
             both = {**trainer.generator.state_dict(), **trainer.discriminator.state_dict()}
             after[i + 1] = {name: value.numpy().copy() for name, value in both.items()}
@@ -91,7 +100,9 @@ def test_losses_and_weights_equal_those_of_pytorch(ours):
 
 def flat(state):
     """The weights in jaxgan's own layout."""
-    leaves = jax.tree_util.tree_leaves_with_path({"generator": state.generator.params, "discriminator": state.discriminator.params})
+    leaves = jax.tree_util.tree_leaves_with_path(
+        {"generator": state.generator.params, "discriminator": state.discriminator.params}
+    )
     return {jax.tree_util.keystr(path): np.float64(leaf).ravel() for path, leaf in leaves}
 
 
@@ -112,8 +123,12 @@ def test_losses_and_weights_equal_the_recorded_ones(ours):
             moved = value - start[name]
             # A projection of a difference d onto +-1 is of size |d|; four of it.
             found = probes(name, moved.size) @ moved
-            np.testing.assert_allclose(np.linalg.norm(moved), expected["norm"], rtol=MOVED[iteration])
-            np.testing.assert_allclose(found, expected["projections"], atol=4 * MOVED[iteration] * expected["norm"], rtol=0)
+            np.testing.assert_allclose(
+                np.linalg.norm(moved), expected["norm"], rtol=MOVED[iteration]
+            )
+            np.testing.assert_allclose(
+                found, expected["projections"], atol=4 * MOVED[iteration] * expected["norm"], rtol=0
+            )
 
 
 def record():
@@ -134,18 +149,25 @@ def record():
                 "ConvTranspose_0": {"kernel": back("first.weight")},
                 "ConvTranspose_1": {"kernel": back("second.weight")},
             },
-            "discriminator": {f"Conv_{i}": {"kernel": back(f"layers.{2 * i}.weight")} for i in range(3)},
+            "discriminator": {
+                f"Conv_{i}": {"kernel": back(f"layers.{2 * i}.weight")} for i in range(3)
+            },
         }
         moved[iteration] = {}
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             name = jax.tree_util.keystr(path)
             difference = np.float64(leaf).ravel() - start[name]
             projections = (probes(name, difference.size) @ difference).tolist()
-            moved[iteration][name] = {"norm": float(np.linalg.norm(difference)), "projections": projections}
+            moved[iteration][name] = {
+                "norm": float(np.linalg.norm(difference)),
+                "projections": projections,
+            }
     import torch
 
     REFERENCE.parent.mkdir(exist_ok=True)
-    REFERENCE.write_text(json.dumps({"torch": torch.__version__, "losses": losses, "moved": moved}, indent=1) + "\n")
+    REFERENCE.write_text(
+        json.dumps({"torch": torch.__version__, "losses": losses, "moved": moved}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,11 @@ from jaxgan.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("split", "size", "channels", "digest"),
-    [("train", 28, 1, "a9a1ebd5888d5fe1"), ("train", 32, 3, "b9c16054040c1f18"), ("test", 20, 3, "1db357d8604f6704")],
+    [
+        ("train", 28, 1, "a9a1ebd5888d5fe1"),
+        ("train", 32, 3, "b9c16054040c1f18"),
+        ("test", 20, 3, "1db357d8604f6704"),
+    ],
 )
 def test_the_images_are_the_same_bits_on_all_machines(split, size, channels, digest):
     drawn = shapes.read(split, size, channels, np.arange(500))
@@ -45,7 +49,11 @@ def test_the_area_of_a_figure_is_that_of_the_kind_its_label_names():
     found = {kind: np.mean(shares[label]) for label, kind in enumerate(shapes.KINDS)}
     # pi / 4 and, with the hole of a ring from 0.53 to 0.97 radii, pi / 4 (1 - (0.53 / 0.97)^2), each within the pixels' roughness.
     assert abs(found["disc"] - 0.785) < 0.03 and abs(found["ring"] - 0.551) < 0.03
-    assert 0.5 < found["square"] < 1 and 0.35 < found["triangle"] < 0.55 and 0.2 < found["star"] < 0.4 < found["cross"] < 0.65
+    assert (
+        0.5 < found["square"] < 1
+        and 0.35 < found["triangle"] < 0.55
+        and 0.2 < found["star"] < 0.4 < found["cross"] < 0.65
+    )
     counts = [len(s) for s in shares.values()]
     assert min(counts) > 150  # of 1200 / 6; less has a chance below 1e-4
 
@@ -58,20 +66,34 @@ def test_figures_stand_out_from_their_background():
 
 
 def test_splits_differ_and_others_are_refused():
-    train, test = (data.load(replace(Config(), {"data.name": "shapes", "data.image_size": 8, "data.split": s})) for s in ("train", "test"))
+    train, test = (
+        data.load(replace(Config(), {"data.name": "shapes", "data.image_size": 8, "data.split": s}))
+        for s in ("train", "test")
+    )
     assert train.num_examples == 10_000 and test.num_examples == 2_000
     assert (train.resident["image"][:100] != test.resident["image"][:100]).any((1, 2, 3)).all()
-    with pytest.raises(ConfigError, match=r"data\.split='train\[:50%\]' of shapes: there is no such split; use one of train, test"):
+    with pytest.raises(
+        ConfigError,
+        match=r"data\.split='train\[:50%\]' of shapes: there is no such split; use one of train, test",
+    ):
         data.load(replace(Config(), {"data.name": "shapes", "data.split": "train[:50%]"}))
     with pytest.raises(ConfigError, match="batch_size=10001 exceeds the 10000 examples of shapes"):
-        data.load(replace(Config(), {"data.name": "shapes", "data.image_size": 8, "batch_size": 10001}))
+        data.load(
+            replace(Config(), {"data.name": "shapes", "data.image_size": 8, "batch_size": 10001})
+        )
 
 
 def test_shapes_too_large_for_the_device_stream_the_same_batches():
     config = replace(Config(), {"data.name": "shapes", "data.image_size": 16, "model.channels": 3})
-    resident, streamed = data.load(config), data.load(replace(config, {"data.resident_limit_mb": 0}))
+    resident, streamed = (
+        data.load(config),
+        data.load(replace(config, {"data.resident_limit_mb": 0})),
+    )
     for step in range(2):
-        batches = [f.fetch(f.resident, jax.tree.map(lambda x: x[0], f.items(step, 1))) for f in (resident, streamed)]
+        batches = [
+            f.fetch(f.resident, jax.tree.map(lambda x: x[0], f.items(step, 1)))
+            for f in (resident, streamed)
+        ]
         jax.tree.map(np.testing.assert_array_equal, *batches)
 
 
@@ -80,18 +102,38 @@ READERS = ["tensorflow_datasets", "grain", "sklearn", "tensorflow", "array_recor
 
 def test_training_on_shapes_needs_none_of_the_packages_that_read_data_sets(tmp_path):
     code = f"import sys; sys.modules.update(dict.fromkeys({READERS})); from jaxgan.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = ["train", "--workdir", str(tmp_path), "--data.name", "shapes", "--model.channels", "3", *small_flags(steps=5)]
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    words = [
+        "train",
+        "--workdir",
+        str(tmp_path),
+        "--data.name",
+        "shapes",
+        "--model.channels",
+        "3",
+        *small_flags(steps=5),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr
-    assert "10000 images of shapes" in done.stdout and (tmp_path / "samples" / "step_00000005.png").exists()
+    assert (
+        "10000 images of shapes" in done.stdout
+        and (tmp_path / "samples" / "step_00000005.png").exists()
+    )
 
 
 def test_other_data_sets_say_that_they_need_a_reader(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(ConfigError, match=r"data\.name=digits needs tensorflow-datasets .*; install it, or train on --data\.name shapes"):
+    with pytest.raises(
+        ConfigError,
+        match=r"data\.name=digits needs tensorflow-datasets .*; install it, or train on --data\.name shapes",
+    ):
         data.load(Config())
-    with pytest.raises(ConfigError, match=r"data\.resident_limit_mb=0 is too small for shapes .* streaming needs grain .*; install it"):
+    with pytest.raises(
+        ConfigError,
+        match=r"data\.resident_limit_mb=0 is too small for shapes .* streaming needs grain .*; install it",
+    ):
         data.load(replace(Config(), {"data.name": "shapes", "data.resident_limit_mb": 0}))
 
 

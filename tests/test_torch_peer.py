@@ -13,7 +13,12 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'be
 CASES = {
     "digits": {},
     "seed-mnist": {},
-    "dcgan-64": {"data.image_size": 32, "model.generator_width": 32, "model.discriminator_width": 4, "model.doublings": 3},
+    "dcgan-64": {
+        "data.image_size": 32,
+        "model.generator_width": 32,
+        "model.discriminator_width": 4,
+        "model.doublings": 3,
+    },
 }
 
 
@@ -32,7 +37,9 @@ def test_the_peer_trains_as_jaxgan_does(name, tuned, monkeypatch):
     for module, weights in zip((trainer.generator, trainer.discriminator), start):
         missing, unknown = module.load_state_dict(weights, strict=False)
         assert not unknown and all("running" in key or "num_batches" in key for key in missing)
-    trainer.average = {key: value.detach().clone() for key, value in trainer.generator.named_parameters()}
+    trainer.average = {
+        key: value.detach().clone() for key, value in trainer.generator.named_parameters()
+    }
     step = jax.jit(make_step(game))
     size, rng = config.data.image_size, np.random.default_rng(0)
     for _ in range(2):
@@ -42,18 +49,27 @@ def test_the_peer_trains_as_jaxgan_does(name, tuned, monkeypatch):
         real = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1.0)
         losses = [float(loss) for loss in trainer.step(real, torch.from_numpy(z))]
         # Means over 16 logits of sums of some thousand float32 products in another order; the second step builds on the first.
-        np.testing.assert_allclose([metrics["loss_discriminator"], metrics["loss_generator"]], losses, rtol=2e-4)
-    of_generator, of_discriminator = to_torch(config, state.generator.params, state.discriminator.params)
+        np.testing.assert_allclose(
+            [metrics["loss_discriminator"], metrics["loss_generator"]], losses, rtol=2e-4
+        )
+    of_generator, of_discriminator = to_torch(
+        config, state.generator.params, state.discriminator.params
+    )
     average, _ = to_torch(config, state.ema, state.discriminator.params)
     found = {**trainer.generator.state_dict(), **trainer.discriminator.state_dict()}
     for key, value in {**of_generator, **of_discriminator}.items():
         # Adam's first steps are of the size of the rate whatever the gradient, and rounding decides where that is next to nothing.
-        apart, size_of_step = (found[key] - value).norm(), config.optimizer.generator_rate * value.numel() ** 0.5
+        apart, size_of_step = (
+            (found[key] - value).norm(),
+            config.optimizer.generator_rate * value.numel() ** 0.5,
+        )
         assert apart <= 0.05 * 2 * size_of_step, (key, float(apart / size_of_step))
     if config.optimizer.ema_decay:
         for key, value in average.items():
             moved = (value - start[0][key]).norm()
-            assert (trainer.average[key] - value).norm() <= 0.05 * moved + 1e-7, key  # the same updates, averaged
+            assert (trainer.average[key] - value).norm() <= 0.05 * moved + 1e-7, (
+                key
+            )  # the same updates, averaged
 
 
 def test_a_game_that_the_peer_cannot_play_is_refused():

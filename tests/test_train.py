@@ -20,7 +20,10 @@ from jaxgan.records import read_metrics
 
 
 def without_speed(workdir):
-    return [{k: v for k, v in record.items() if k != "images_per_second"} for record in read_metrics(workdir / "metrics.jsonl")]
+    return [
+        {k: v for k, v in record.items() if k != "images_per_second"}
+        for record in read_metrics(workdir / "metrics.jsonl")
+    ]
 
 
 @pytest.mark.parametrize("limit", [2048, 0], ids=["resident", "streamed"])
@@ -33,7 +36,9 @@ def test_ten_steps_and_ten_more_equal_twenty(tmp_path, small, limit):
     assert int(whole.step) == 20
     assert without_speed(tmp_path / "whole") == without_speed(tmp_path / "halves")
     if limit == 0:
-        manifest = json.loads((tmp_path / "halves" / "checkpoints" / "20" / "manifest.json").read_text())
+        manifest = json.loads(
+            (tmp_path / "halves" / "checkpoints" / "20" / "manifest.json").read_text()
+        )
         assert manifest["position"]["next_index"] == 20
 
 
@@ -44,7 +49,9 @@ def test_a_run_on_one_device_goes_on_on_four_and_back(tmp_path, small):
     train.train(replace(one, {"steps": 15, "devices": 4}), tmp_path / "moved")
     moved = train.train(replace(one, {"steps": 20}), tmp_path / "moved")
     assert int(moved.step) == 20
-    distance = lambda a, b: np.sqrt(sum(float(((x - y) ** 2).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))))
+    distance = lambda a, b: np.sqrt(
+        sum(float(((x - y) ** 2).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+    )
     start = train._first_state(train.make_game(one), one, tmp_path / "nothing")[0]
     for player in ("generator", "discriminator"):
         ours, theirs, first = (getattr(state, player).params for state in (moved, alone, start))
@@ -54,17 +61,31 @@ def test_a_run_on_one_device_goes_on_on_four_and_back(tmp_path, small):
 
 def test_several_steps_a_call_train_the_same(tmp_path, small):
     single = train.train(small, tmp_path / "single")
-    several = train.train(replace(small, {"log.steps_per_call": 5, "log.every": 10}), tmp_path / "several")
+    several = train.train(
+        replace(small, {"log.steps_per_call": 5, "log.every": 10}), tmp_path / "several"
+    )
     # The loop's program sums in another order; weights are of size 0.02 and have moved by 20 steps of 2e-4.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=4e-4), single.ema, several.ema)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=4e-4), single.ema, several.ema
+    )
     assert int(several.step) == 20
 
 
 def test_a_workdir_holds_what_it_should(tmp_path, small):
-    train.train(replace(small, {"log.tensorboard": True, "log.sample_every": 10, "log.keep": 1}), tmp_path)
+    train.train(
+        replace(small, {"log.tensorboard": True, "log.sample_every": 10, "log.keep": 1}), tmp_path
+    )
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 8
-    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [5, 10, 15, 20]
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step_00000010.png", "step_00000020.png"]
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [
+        5,
+        10,
+        15,
+        20,
+    ]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [
+        "step_00000010.png",
+        "step_00000020.png",
+    ]
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [20]
     content = b"".join(p.read_bytes() for p in (tmp_path / "tensorboard").iterdir())
     assert b"loss_discriminator" in content and b"samples" in content
@@ -75,14 +96,22 @@ def test_the_lines_of_a_killed_run_are_made_again_once(tmp_path, small):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 15, "loss_discriminator": 0}\n{"step": 2')  # as a kill leaves them
     train.train(small, tmp_path)
-    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [5, 10, 15, 20]
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [
+        5,
+        10,
+        15,
+        20,
+    ]
     assert read_metrics(tmp_path / "metrics.jsonl")[2]["loss_discriminator"] != 0
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"seed": 1}, r"holds another run: seed was 0, now 1; choose another --workdir or that config"),
+        (
+            {"seed": 1},
+            r"holds another run: seed was 0, now 1; choose another --workdir or that config",
+        ),
         ({"steps": 5}, r"steps=5 but .* is already at step 10; use --steps 10 or more"),
     ],
 )
@@ -103,7 +132,11 @@ def test_a_finished_run_says_so(tmp_path, small, capsys):
 
 
 def test_a_refused_command_leaves_nothing_behind(tmp_path, small):
-    for changes, must_resume in [({}, True), ({"data.name": "minst"}, False), ({"batch_size": 5000}, False)]:
+    for changes, must_resume in [
+        ({}, True),
+        ({"data.name": "minst"}, False),
+        ({"batch_size": 5000}, False),
+    ]:
         with pytest.raises(ConfigError):
             train.train(replace(small, changes), tmp_path / "run", must_resume)
     assert not list(tmp_path.iterdir())
@@ -121,7 +154,9 @@ def test_a_workdir_in_use_is_refused(tmp_path, small):
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path, small):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"workdir=.*file/run. cannot be written: Not a directory; choose another"):
+    with pytest.raises(
+        ConfigError, match=r"workdir=.*file/run. cannot be written: Not a directory; choose another"
+    ):
         train.train(small, tmp_path / "file" / "run")
 
 
@@ -146,7 +181,10 @@ def test_checkpoints_of_an_unknown_config_are_not_continued(tmp_path, small):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"model.generator_width": 6}, r"of shape .*, this config needs .*; restore that run's config\.json"),
+        (
+            {"model.generator_width": 6},
+            r"of shape .*, this config needs .*; restore that run's config\.json",
+        ),
         ({"model.generator_width": 4.5}, r"model\.generator_width='4\.5' is not a whole number"),
         ({"objective.name": "foo"}, "unknown objective 'foo'"),
     ],
@@ -177,21 +215,31 @@ def test_a_damaged_config_is_named(tmp_path, small, content):
         train.train(small, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_its_step_and_keeps_the_last_checkpoint(tmp_path, small):
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step_and_keeps_the_last_checkpoint(
+    tmp_path, small
+):
     train.train(replace(small, {"steps": 10, "optimizer.generator_rate": 1e-4}), tmp_path)
     bad = json.loads((tmp_path / "config.json").read_text()) | {"optimizer.generator_rate": 1e30}
     (tmp_path / "config.json").write_text(json.dumps(bad))
     with pytest.raises(RunError) as error:
         train.train(replace(small, {"optimizer.generator_rate": 1e30}), tmp_path)
     text = str(error.value)
-    assert "became" in text and "within steps 11 to 15; the checkpoint of step 10 is kept; lower --optimizer.generator-rate" in text
+    assert (
+        "became" in text
+        and "within steps 11 to 15; the checkpoint of step 10 is kept; lower --optimizer.generator-rate"
+        in text
+    )
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]
 
 
-def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(tmp_path, small, capsys):
+def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(
+    tmp_path, small, capsys
+):
     whole = train.train(small, tmp_path / "whole")
     train.train(small, tmp_path / "damaged")
-    largest = max((tmp_path / "damaged" / "checkpoints" / "20").rglob("*"), key=lambda p: p.stat().st_size)
+    largest = max(
+        (tmp_path / "damaged" / "checkpoints" / "20").rglob("*"), key=lambda p: p.stat().st_size
+    )
     largest.write_bytes(largest.read_bytes()[:-1])
     again = train.train(small, tmp_path / "damaged")
     said = capsys.readouterr().out
@@ -202,7 +250,9 @@ def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(tm
 # --------------------------------------------------------------------------------------------------------- in a process of its own
 def start(*words: str) -> subprocess.Popen[str]:
     words_, environment = command(*words)
-    return subprocess.Popen(words_, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        words_, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def lines_until(process: subprocess.Popen[str], count: int) -> None:
@@ -216,14 +266,22 @@ def lines_until(process: subprocess.Popen[str], count: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_exits_cleanly(tmp_path, number):
-    process = start("train", "--workdir", str(tmp_path), *small_flags(steps=10**6, **{"log.every": 1, "log.checkpoint_every": 10**6}))
+    process = start(
+        "train",
+        "--workdir",
+        str(tmp_path),
+        *small_flags(steps=10**6, **{"log.every": 1, "log.checkpoint_every": 10**6}),
+    )
     lines_until(process, 3)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     (step,) = checkpoint.steps_in(tmp_path / "checkpoints")
     assert step >= 3
-    assert f"stopped by {number.name} at step {step} of 1000000, saved; the same command resumes" in out
+    assert (
+        f"stopped by {number.name} at step {step} of 1000000, saved; the same command resumes"
+        in out
+    )
     assert err == ""
 
 
@@ -239,7 +297,13 @@ def test_training_goes_on_when_nobody_reads_its_lines(tmp_path):
 
 
 KILLS = 20
-KILLED = {"data.name": "shapes", "steps": 60, "log.every": 1, "log.checkpoint_every": 2, "log.keep": 2}
+KILLED = {
+    "data.name": "shapes",
+    "steps": 60,
+    "log.every": 1,
+    "log.checkpoint_every": 2,
+    "log.keep": 2,
+}
 
 
 def killed_until_done(workdir: pathlib.Path, seed: int, kills: int) -> int:
@@ -268,7 +332,9 @@ def test_a_run_killed_twenty_times_ends_in_the_bits_of_the_undisturbed_run(tmp_p
     done = run("train", "--workdir", str(tmp_path / "whole"), *small_flags(**KILLED))
     assert done.returncode == 0, done.stderr
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        during_save = sum(pool.map(lambda i: killed_until_done(tmp_path / f"killed{i}", i, KILLS // 2), range(2)))
+        during_save = sum(
+            pool.map(lambda i: killed_until_done(tmp_path / f"killed{i}", i, KILLS // 2), range(2))
+        )
     assert during_save > 0  # some of the kills hit a checkpoint that was being written
     _, whole = train.restore(tmp_path / "whole")
     for i in range(2):
@@ -283,11 +349,16 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_survives(tmp_path):
     flags = small_flags(steps=10, **{"model.latent_size": 1024})
     assert run("train", "--workdir", str(tmp_path), *flags).returncode == 0
     process = start("train", "--workdir", str(tmp_path), *flags, "--steps", "20")
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))  # a checkpoint has 300 kB, each log less than 20
+    resource.prlimit(
+        process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000)
+    )  # a checkpoint has 300 kB, each log less than 20
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1, err
-    assert "a checkpoint could not be written" in err and "the checkpoint of step 10 is complete; make room" in err
+    assert (
+        "a checkpoint could not be written" in err
+        and "the checkpoint of step 10 is complete; make room" in err
+    )
     _, state = train.restore(tmp_path)
     assert int(state.step) == 10
 

@@ -50,7 +50,9 @@ def read_idx(path: Any, magic: int) -> np.ndarray:
     shape = tuple(int(n) for n in header[1:])
     body = np.frombuffer(content, np.uint8, offset=4 * (dims + 1))
     if body.size != np.prod(shape):
-        raise IDXFormatError(f"{path} holds {body.size} bytes, its header promises {np.prod(shape)}")
+        raise IDXFormatError(
+            f"{path} holds {body.size} bytes, its header promises {np.prod(shape)}"
+        )
     return body.reshape(shape)
 
 
@@ -63,9 +65,16 @@ class _IDXFiles:
         files = {"train": "train", "test": "t10k"}
         # Not download_and_extract, which needs TensorFlow.
         paths = dl_manager.download(
-            {(split, part): f"{self.URL}{stem}-{part}-ubyte.gz" for split, stem in files.items() for part in ("images-idx3", "labels-idx1")}
+            {
+                (split, part): f"{self.URL}{stem}-{part}-ubyte.gz"
+                for split, stem in files.items()
+                for part in ("images-idx3", "labels-idx1")
+            }
         )
-        return {s: self._generate_examples(paths[s, "images-idx3"], paths[s, "labels-idx1"]) for s in files}
+        return {
+            s: self._generate_examples(paths[s, "images-idx3"], paths[s, "labels-idx1"])
+            for s in files
+        }
 
     def _generate_examples(self, images: Any, labels: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         return _examples(read_idx(images, 2051)[..., None], read_idx(labels, 2049))
@@ -77,7 +86,9 @@ with registered.skip_registration():  # tfds.builder("mnist") stays the stock cl
         """MNIST. LeCun, Cortes and Burges."""
 
         name = "mnist"
-        url_infos = mnist.MNIST.url_infos  # sizes and checksums; a subclass elsewhere does not find them by itself
+        url_infos = (
+            mnist.MNIST.url_infos
+        )  # sizes and checksums; a subclass elsewhere does not find them by itself
 
     class FashionMNIST(_IDXFiles, mnist.FashionMNIST):
         """Fashion-MNIST. Xiao, Rasul and Vollgraf, 2017."""
@@ -113,7 +124,9 @@ with registered.skip_registration():  # tfds.builder("mnist") stays the stock cl
             from sklearn.datasets import load_digits
 
             digits: Any = load_digits()
-            return _examples(np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None], digits.target)
+            return _examples(
+                np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None], digits.target
+            )
 
 
 TF_FREE = {"digits": Digits, "mnist": MNIST, "fashion_mnist": FashionMNIST}

@@ -12,7 +12,9 @@ from jaxgan.data import shapes
 from jaxgan.data.tfds import open_builder
 from jaxgan.errors import ConfigError
 
-_READ_AT_ONCE = 4096  # examples per read: one call for many is several times faster than one for each
+_READ_AT_ONCE = (
+    4096  # examples per read: one call for many is several times faster than one for each
+)
 
 
 class Feed(NamedTuple):
@@ -50,7 +52,9 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
     """Which examples make the batch of a step, int32 [batch_size]."""
     epoch, place = divmod(step, count // batch_size)
-    return epoch_order(seed, epoch, count)[place * batch_size : (place + 1) * batch_size].astype(np.int32)
+    return epoch_order(seed, epoch, count)[place * batch_size : (place + 1) * batch_size].astype(
+        np.int32
+    )
 
 
 def load(config: Config, progress: bool = False, share: slice = slice(None)) -> Feed:
@@ -67,7 +71,9 @@ def load(config: Config, progress: bool = False, share: slice = slice(None)) -> 
     data = config.data
     count, read = _shapes(config) if data.name == shapes.NAME else _tfds(config, progress)
     if config.batch_size > count:
-        raise ConfigError(f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less")
+        raise ConfigError(
+            f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less"
+        )
     indices = lambda step: batch_indices(config.seed, step, config.batch_size, count)[share]
     megabytes = count * data.image_size**2 * config.model.channels / 2**20
     make = _resident if megabytes <= data.resident_limit_mb else _streamed
@@ -77,7 +83,9 @@ def load(config: Config, progress: bool = False, share: slice = slice(None)) -> 
 def _shapes(config: Config) -> tuple[int, Callable]:
     """(examples, read) of the shapes, which need none of the packages that read data sets."""
     data = config.data
-    return shapes.count(data), functools.partial(shapes.read, data.split, data.image_size, config.model.channels)
+    return shapes.count(data), functools.partial(
+        shapes.read, data.split, data.image_size, config.model.channels
+    )
 
 
 def _tfds(config: Config, progress: bool) -> tuple[int, Callable]:
@@ -96,7 +104,9 @@ def _tfds(config: Config, progress: bool) -> tuple[int, Callable]:
         source = builder.as_data_source(split=data.split)
     except (ValueError, KeyError) as error:
         splits = ", ".join(builder.info.splits)
-        raise ConfigError(f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:300]}; use one of {splits}") from None
+        raise ConfigError(
+            f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:300]}; use one of {splits}"
+        ) from None
     return len(source), functools.partial(_read, source, builder, data.image_size, shape[2])
 
 
@@ -104,7 +114,9 @@ def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
     features = builder.info.features
     name = config.data.name
     if "image" not in features:
-        raise ConfigError(f"data.name={name} has no feature 'image', only {', '.join(features)}; use an image data set")
+        raise ConfigError(
+            f"data.name={name} has no feature 'image', only {', '.join(features)}; use an image data set"
+        )
     shape = features["image"].shape
     if shape[2] != config.model.channels:
         raise ConfigError(
@@ -113,7 +125,9 @@ def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
     return shape
 
 
-def _read(source: Any, builder: Any, size: int, channels: int, indices: np.ndarray) -> dict[str, np.ndarray]:
+def _read(
+    source: Any, builder: Any, size: int, channels: int, indices: np.ndarray
+) -> dict[str, np.ndarray]:
     """Examples as `image` uint8 [n,size,size,channels] and `label` int32 [n] (0 where the data set has none)."""
     try:
         rows = source.__getitems__(indices.tolist())
@@ -122,7 +136,11 @@ def _read(source: Any, builder: Any, size: int, channels: int, indices: np.ndarr
         raise ConfigError(
             f"data set {builder.name} is damaged: {reason}; remove its folder {builder.data_path} to prepare it anew"
         ) from None
-    images = np.stack([_resized(row["image"], size) for row in rows]) if rows else np.zeros((0, size, size, channels), np.uint8)
+    images = (
+        np.stack([_resized(row["image"], size) for row in rows])
+        if rows
+        else np.zeros((0, size, size, channels), np.uint8)
+    )
     labels = np.array([row.get("label", 0) for row in rows], np.int32)
     return {"image": images, "label": labels}
 
@@ -138,15 +156,25 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
     top, left = (height - side) // 2, (width - side) // 2
     square = image[top : top + side, left : left + side]
     picture = Image.fromarray(square[..., 0] if channels == 1 else square)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).reshape(size, size, channels)
+    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).reshape(
+        size, size, channels
+    )
 
 
-def _resident(read: Callable, indices: Callable, count: int, config: Config, progress: bool) -> Feed:
+def _resident(
+    read: Callable, indices: Callable, count: int, config: Config, progress: bool
+) -> Feed:
     """All examples on the device as uint8; an item is the indices of a batch."""
     from tqdm import tqdm
 
     parts = []
-    with tqdm(total=count, desc=f"Loading {config.data.name}", unit=" images", leave=False, disable=not progress) as bar:
+    with tqdm(
+        total=count,
+        desc=f"Loading {config.data.name}",
+        unit=" images",
+        leave=False,
+        disable=not progress,
+    ) as bar:
         for first in range(0, count, _READ_AT_ONCE):
             parts.append(read(np.arange(first, min(first + _READ_AT_ONCE, count))))
             bar.update(len(parts[-1]["label"]))
@@ -162,7 +190,9 @@ def _resident(read: Callable, indices: Callable, count: int, config: Config, pro
     )
 
 
-def _streamed(read: Callable, indices: Callable, count: int, config: Config, progress: bool) -> Feed:
+def _streamed(
+    read: Callable, indices: Callable, count: int, config: Config, progress: bool
+) -> Feed:
     """Whole batches read ahead by Grain: batch first, because a read of one example costs a hop between threads."""
     try:
         import grain
@@ -173,12 +203,16 @@ def _streamed(read: Callable, indices: Callable, count: int, config: Config, pro
         ) from None
     del progress
     batches = grain.MapDataset.range(2**62).map(lambda step: read(indices(int(step))))
-    options = grain.ReadOptions(num_threads=config.data.read_threads, prefetch_buffer_size=4 * config.data.read_threads)
+    options = grain.ReadOptions(
+        num_threads=config.data.read_threads, prefetch_buffer_size=4 * config.data.read_threads
+    )
     iterator = iter(batches.to_iter_dataset(options))
 
     def items(step: int, k: int) -> Any:
         if iterator.get_state()["next_index"] != step:
-            raise RuntimeError(f"the reader is at step {iterator.get_state()['next_index']}, not at {step}; seek first")
+            raise RuntimeError(
+                f"the reader is at step {iterator.get_state()['next_index']}, not at {step}; seek first"
+            )
         return jax.tree.map(lambda *xs: np.stack(xs), *(next(iterator) for _ in range(k)))
 
     return Feed(

@@ -27,7 +27,9 @@ def count(data: DataConfig) -> int:
       ConfigError: for a split other than train and test.
     """
     if data.split not in EXAMPLES:
-        raise ConfigError(f"data.split={data.split!r} of {NAME}: there is no such split; use one of {', '.join(EXAMPLES)}")
+        raise ConfigError(
+            f"data.split={data.split!r} of {NAME}: there is no such split; use one of {', '.join(EXAMPLES)}"
+        )
     return EXAMPLES[data.split]
 
 
@@ -69,11 +71,15 @@ def _drawn(kind: str, numbers: np.ndarray, size: int, channels: int) -> np.ndarr
     pixels = ((np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size))[None]
     x = pixels[:, None, :] - _between(across, radius, 1 - radius)
     y = pixels[:, :, None] - _between(down, radius, 1 - radius)
-    t = 2 * turn - 1  # the tangent of half an angle of -90 to 90 degrees, enough for shapes with these symmetries
+    t = (
+        2 * turn - 1
+    )  # the tangent of half an angle of -90 to 90 degrees, enough for shapes with these symmetries
     cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     inside = _distance(kind, cosine * x + sine * y, cosine * y - sine * x, radius)
     inside *= -size
-    inside += np.float32(0.5)  # the share of a pixel that the shape covers, for a straight edge through it
+    inside += np.float32(
+        0.5
+    )  # the share of a pixel that the shape covers, for a straight edge through it
     np.clip(inside, 0, 1, out=inside)
     ground, figure = _colours(np.stack([c[:, 0, 0] for c in colours]), channels)
     images = inside[..., None] * (figure - ground)[:, None, None, :]
@@ -101,7 +107,13 @@ def _distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np
         return np.maximum(np.minimum(x, y) - 0.3 * radius, np.maximum(x, y) - 0.92 * radius)
     # A star is where at least four of a pentagon's five half planes overlap: the second largest distance from its sides counts.
     first = second = np.full_like(x, -2)
-    for a, b in ((0.0, 1.0), (0.95105652, 0.30901699), (0.58778525, -0.80901699), (-0.58778525, -0.80901699), (-0.95105652, 0.30901699)):
+    for a, b in (
+        (0.0, 1.0),
+        (0.95105652, 0.30901699),
+        (0.58778525, -0.80901699),
+        (-0.58778525, -0.80901699),
+        (-0.95105652, 0.30901699),
+    ):
         side = np.float32(a) * x + np.float32(b) * y
         first, second = np.maximum(first, side), np.maximum(second, np.minimum(first, side))
     return second - np.float32(0.309) * radius

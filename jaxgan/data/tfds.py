@@ -43,17 +43,25 @@ def open_builder(data: DataConfig) -> Any:
     from jaxgan.data.builders import TF_FREE
 
     if not data.name.strip(":/ "):
-        raise ConfigError(f"data.name={data.name!r} names no data set; use digits, shapes, mnist or another of TensorFlow Datasets")
+        raise ConfigError(
+            f"data.name={data.name!r} names no data set; use digits, shapes, mnist or another of TensorFlow Datasets"
+        )
     root = data_dir(data)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"data.dir={root} cannot be written: {error.strerror}; choose another --data.dir") from None
+        raise ConfigError(
+            f"data.dir={root} cannot be written: {error.strerror}; choose another --data.dir"
+        ) from None
     if data.manual_dir and not pathlib.Path(data.manual_dir).is_dir():
-        raise ConfigError(f"data.manual_dir={data.manual_dir} is not a folder; name the folder that holds the original files")
+        raise ConfigError(
+            f"data.manual_dir={data.manual_dir} is not a folder; name the folder that holds the original files"
+        )
     name = data.name.partition(":")[0].partition("/")[0]
     if name in TF_FREE and name != data.name:
-        raise ConfigError(f"data.name={data.name!r}: {name} comes in one version here; use --data.name {name}")
+        raise ConfigError(
+            f"data.name={data.name!r}: {name} comes in one version here; use --data.name {name}"
+        )
 
     def make() -> Any:
         if name in TF_FREE:
@@ -87,14 +95,18 @@ def _prepare(builder: Any, name: str, data: DataConfig, tf_free: bool) -> None:
             f"data.name={name!r} is not prepared in {data_dir(data)}, and preparing it needs TensorFlow once (reading does not); "
             f"run: {sys.executable} -m pip install tensorflow-cpu"
         )
-    if builder.url_infos and not (data.manual_dir and _check_manual_files(builder, name, data.manual_dir)):
+    if builder.url_infos and not (
+        data.manual_dir and _check_manual_files(builder, name, data.manual_dir)
+    ):
         _check_network(builder, name, data.manual_dir)
     if not tf_free:
         _prepare_with_tensorflow(name, data)
         return
     # A download folder for each data set: MNIST's and Fashion-MNIST's files have the same names.
     downloads = data_dir(data) / "downloads" / name
-    download_config = tfds.download.DownloadConfig(manual_dir=data.manual_dir, try_download_gcs=False)
+    download_config = tfds.download.DownloadConfig(
+        manual_dir=data.manual_dir, try_download_gcs=False
+    )
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # where TFDS announces each step
             builder.download_and_prepare(download_dir=downloads, download_config=download_config)
@@ -102,7 +114,9 @@ def _prepare(builder: Any, name: str, data: DataConfig, tf_free: bool) -> None:
         raise ConfigError(
             f"data set {name} could not be prepared in {data_dir(data)}: {_one_line(error)}; mend that and run again"
         ) from None
-    except Exception as error:  # TFDS raises many kinds here: wrong checksums, broken downloads, damaged files
+    except (
+        Exception
+    ) as error:  # TFDS raises many kinds here: wrong checksums, broken downloads, damaged files
         shutil.rmtree(downloads, ignore_errors=True)
         raise ConfigError(
             f"data set {name} could not be prepared: {_one_line(error)}; the downloads were removed, run again, or pass the original "
@@ -122,11 +136,16 @@ def _prepare_with_tensorflow(name: str, data: DataConfig) -> None:
     root = str(data_dir(data))
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        [sys.executable, "-c", code, data.name, root, data.manual_dir or ""], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, data.name, root, data.manual_dir or ""],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ConfigError(f"data set {name} could not be prepared with TensorFlow: {reason}; mend that and run again")
+        raise ConfigError(
+            f"data set {name} could not be prepared with TensorFlow: {reason}; mend that and run again"
+        )
 
 
 def _check_manual_files(builder: Any, name: str, folder: str) -> bool:
@@ -139,10 +158,14 @@ def _check_manual_files(builder: Any, name: str, folder: str) -> bool:
             continue
         size = path.stat().st_size
         if size != info.size:
-            raise ConfigError(f"{path} has {size} bytes, {name}'s has {int(info.size)}; download it again")
+            raise ConfigError(
+                f"{path} has {size} bytes, {name}'s has {int(info.size)}; download it again"
+            )
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != info.checksum:
-            raise ConfigError(f"{path} is not {name}'s file: sha256 {digest[:12]}.., not {info.checksum[:12]}..; download it again")
+            raise ConfigError(
+                f"{path} is not {name}'s file: sha256 {digest[:12]}.., not {info.checksum[:12]}..; download it again"
+            )
     return complete
 
 
@@ -154,8 +177,12 @@ def _check_network(builder: Any, name: str, manual_dir: str | None) -> None:
     def ask() -> None:
         with contextlib.suppress(OSError):
             try:
-                urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_CONNECT_SECONDS).close()
-            except urllib.error.HTTPError as answer:  # a server is there, but does not like to be asked this way
+                urllib.request.urlopen(
+                    urllib.request.Request(url, method="HEAD"), timeout=_CONNECT_SECONDS
+                ).close()
+            except (
+                urllib.error.HTTPError
+            ) as answer:  # a server is there, but does not like to be asked this way
                 answer.close()
             reached.append(True)
 
@@ -163,7 +190,11 @@ def _check_network(builder: Any, name: str, manual_dir: str | None) -> None:
     thread.start()
     thread.join(_CONNECT_SECONDS + 2)
     if not reached:
-        where = f"data.manual_dir={manual_dir} lacks some of" if manual_dir else "no --data.manual-dir names"
+        where = (
+            f"data.manual_dir={manual_dir} lacks some of"
+            if manual_dir
+            else "no --data.manual-dir names"
+        )
         raise ConfigError(
             f"data set {name} is not prepared, {url} cannot be reached, and {where} its files; put {_file_names(builder)} into a "
             f"folder and pass --data.manual-dir, or train on --data.name digits"

@@ -22,8 +22,15 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
       Dowson and Landau, The Frechet distance between multivariate normal distributions, 1982; Heusel et al., GANs Trained by a
       Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, 2017.
     """
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
-        raise ValueError(f"expected features [N,F] and [M,F] of at least two rows, got shapes {first.shape} and {second.shape}")
+    if (
+        first.ndim != 2
+        or second.ndim != 2
+        or first.shape[1] != second.shape[1]
+        or min(len(first), len(second)) < 2
+    ):
+        raise ValueError(
+            f"expected features [N,F] and [M,F] of at least two rows, got shapes {first.shape} and {second.shape}"
+        )
     first, second = first.astype(np.float64), second.astype(np.float64)
     size = first.shape[1]
     difference = first.mean(0) - second.mean(0)

@@ -29,9 +29,13 @@ class DCGANGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, train: bool) -> Array:
-        norm_act = lambda index: BatchNormAct(self.axis_name, self.momentum, self.act, self.norm_act, name=f"BatchNorm_{index}")
+        norm_act = lambda index: BatchNormAct(
+            self.axis_name, self.momentum, self.act, self.norm_act, name=f"BatchNorm_{index}"
+        )
         start = self.image_size // 2**self.doublings
-        x = nn.Dense(start * start * self.width, use_bias=False, kernel_init=dcgan_normal, dtype=z.dtype)(z)
+        x = nn.Dense(
+            start * start * self.width, use_bias=False, kernel_init=dcgan_normal, dtype=z.dtype
+        )(z)
         x = norm_act(0)(x.reshape(-1, start, start, self.width), train)
         for i in range(1, self.doublings):
             x = norm_act(i)(ConvTranspose(self.width // 2**i, use_bias=False)(x), train)

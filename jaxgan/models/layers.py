@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxgan.kernels import batch_norm_leaky_relu, bias_leaky_relu, convolution, transposed_convolution
+from jaxgan.kernels import (
+    batch_norm_leaky_relu,
+    bias_leaky_relu,
+    convolution,
+    transposed_convolution,
+)
 
 Initializer = Callable[..., Array]
 # DCGAN's: N(0, 0.02^2). Radford et al., 2016.
@@ -29,16 +34,32 @@ def plain_act(x: Array, bias: Array | None = None) -> Array:
 
 
 def plain_norm_act(
-    x: Array, scale: Array, bias: Array, running_mean: Array, running_variance: Array, *, momentum: float, epsilon: float, axis_name: Any
+    x: Array,
+    scale: Array,
+    bias: Array,
+    running_mean: Array,
+    running_variance: Array,
+    *,
+    momentum: float,
+    epsilon: float,
+    axis_name: Any,
 ) -> tuple[Array, Array, Array]:
     """`batch_norm_leaky_relu` by its definition, with derivatives from automatic differentiation."""
     axes = tuple(range(x.ndim - 1))
-    average = lambda values: jnp.mean(values, axes) if axis_name is None else lax.pmean(jnp.mean(values, axes), axis_name)
+    average = lambda values: (
+        jnp.mean(values, axes)
+        if axis_name is None
+        else lax.pmean(jnp.mean(values, axes), axis_name)
+    )
     mean = average(x.astype(jnp.float32))
     variance = average((x.astype(jnp.float32) - mean) ** 2)
     y = (x - mean) * lax.rsqrt(variance + epsilon) * scale + bias
     move = lambda old, new: momentum * old + (1.0 - momentum) * new
-    return jax.nn.leaky_relu(y, 0.2).astype(x.dtype), move(running_mean, mean), move(running_variance, variance)
+    return (
+        jax.nn.leaky_relu(y, 0.2).astype(x.dtype),
+        move(running_mean, mean),
+        move(running_variance, variance),
+    )
 
 
 class Conv(nn.Module):
@@ -109,8 +130,12 @@ class BatchNormAct(nn.Module):
         if not train:
             factor = scale * lax.rsqrt(variance_of.value + self.epsilon)
             return self.act(x * factor.astype(x.dtype), bias - mean_of.value * factor)
-        options: dict[str, Any] = dict(momentum=self.momentum, epsilon=self.epsilon, axis_name=self.axis_name)
-        y, mean, variance = self.norm_act(x, scale, bias, mean_of.value, variance_of.value, **options)
+        options: dict[str, Any] = dict(
+            momentum=self.momentum, epsilon=self.epsilon, axis_name=self.axis_name
+        )
+        y, mean, variance = self.norm_act(
+            x, scale, bias, mean_of.value, variance_of.value, **options
+        )
         if not self.is_initializing():
             mean_of.value, variance_of.value = mean, variance
         return y

@@ -30,7 +30,9 @@ from jaxgan.models.layers import Act, Conv, ConvTranspose, Initializer
 def torch_uniform(fan_in: int) -> Initializer:
     """PyTorch's default for linear and convolutional layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
     bound = 1.0 / math.sqrt(fan_in)
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
 
 
 class SeedGenerator(nn.Module):
@@ -50,8 +52,14 @@ class SeedGenerator(nn.Module):
         x = self.act(x).reshape(-1, start, start, self.width)
         # PyTorch counts a transposed convolution's fan_in by its outputs.
         half = self.width // 2
-        x = ConvTranspose(half, use_bias=False, kernel_init=torch_uniform(16 * half), act=self.act)(x)
-        return jnp.tanh(ConvTranspose(self.channels, use_bias=False, kernel_init=torch_uniform(16 * self.channels))(x))
+        x = ConvTranspose(half, use_bias=False, kernel_init=torch_uniform(16 * half), act=self.act)(
+            x
+        )
+        return jnp.tanh(
+            ConvTranspose(
+                self.channels, use_bias=False, kernel_init=torch_uniform(16 * self.channels)
+            )(x)
+        )
 
 
 class SeedDiscriminator(nn.Module):
@@ -65,5 +73,7 @@ class SeedDiscriminator(nn.Module):
         del train
         x = images
         for features in (self.width, 2 * self.width):
-            x = Conv(features, use_bias=False, kernel_init=torch_uniform(16 * x.shape[-1]), act=self.act)(x)
+            x = Conv(
+                features, use_bias=False, kernel_init=torch_uniform(16 * x.shape[-1]), act=self.act
+            )(x)
         return Conv(1, use_bias=False, kernel_init=torch_uniform(16 * x.shape[-1]))(x)
