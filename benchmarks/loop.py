@@ -162,7 +162,7 @@ def input_rate(config: Any, batches: int) -> float:
 def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, Any]:
     """What is asked for, and the config to train; checked."""
     from jaxgan.config import PRESETS, preset, replace, validate
-    from jaxgan.errors import ConfigError
+    from jaxgan.errors import UserError
 
     parser = output.parser("loop", __doc__, "figure")
     parser.add_argument(
@@ -194,7 +194,7 @@ def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, Any]:
             {"data.name": given.data, "devices": 1, **(_QUICK if given.quick else {})},
         )
         validate(config, 1)
-    except ConfigError as error:
+    except UserError as error:
         parser.error(str(error))
     if given.quick:
         given.steps, given.rounds = 8, min(given.rounds, 2)
@@ -281,7 +281,7 @@ def print_overhead(record: dict[str, Any], quick: bool) -> None:
 
 def input_record(what: str, config: Any, rounds: int, quick: bool) -> dict[str, Any]:
     """Images a second of one way of input, or why it was skipped."""
-    from jaxgan.errors import ConfigError
+    from jaxgan.errors import UserError
 
     record = {"what": f"input_{what}", "data": config.data.name}
     if reason := missing("tensorflow_datasets", "grain") if what == "streamed" else None:
@@ -291,7 +291,7 @@ def input_record(what: str, config: Any, rounds: int, quick: bool) -> dict[str, 
             input_rate(config, 20 if quick else 2000 if what == "resident" else 200)
             for _ in range(rounds)
         ]
-    except ConfigError as error:
+    except UserError as error:
         return {**record, "skipped": str(error)}
     return {**record, "samples": rates, "images_per_s": output.spread(rates)["median"]}
 

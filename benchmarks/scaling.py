@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks import network, output
 from benchmarks.network import Links, collectives, predicted
 from jaxgan.config import Config, preset, to_dict, validate
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 EXAMPLES = 4096
 
@@ -397,7 +397,7 @@ def options(argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
                 ),
                 count,
             )
-    except ConfigError as error:
+    except UserError as error:
         parser.error(str(error))
     output.check(parser, given)
     return given, config

@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import output
 from benchmarks.providers import PEERS, reason_against, serve
 from jaxgan.config import DTYPES, KERNELS, PRESETS, Config, replace, unknown, validate
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 COLUMNS = f"{'provider':19s} {'steps/s':>23s} {'images/s':>9s} {'s/kimg':>7s} {'compile s':>9s} {'peak MiB':>8s} {'used':>5s} {'waits':>5s}"
 
@@ -179,12 +179,12 @@ def configs(parser: argparse.ArgumentParser, given: argparse.Namespace) -> dict[
     try:
         for name in given.presets:
             if name not in PRESETS:
-                raise ConfigError(unknown("preset", name, PRESETS))
+                raise UserError(unknown("preset", name, PRESETS))
             made[name] = replace(
                 PRESETS[name][1], {k: v for k, v in changes.items() if v is not None}
             )
             validate(dataclasses.replace(made[name], devices=None), 1)
-    except ConfigError as error:
+    except UserError as error:
         parser.error(str(error))
     if given.round_seconds is not None and not 0 < given.round_seconds < 3600:
         parser.error(

@@ -1,7 +1,7 @@
 """Generative adversarial networks in JAX and Flax. See `jaxgan.game` for the types and `jaxgan.step` for the training step."""
 
 from jaxgan.config import Config, preset, validate
-from jaxgan.errors import ConfigError, RunError
+from jaxgan.errors import RunError, UserError
 from jaxgan.game import Game, GANState, Player, init, make_game
 from jaxgan.objectives import Objective
 from jaxgan.parallel import data_parallel, make_program
@@ -9,7 +9,7 @@ from jaxgan.step import make_step
 
 __all__ = [
     "Config",
-    "ConfigError",
+    "UserError",
     "GANState",
     "Game",
     "Objective",

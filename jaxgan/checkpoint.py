@@ -22,7 +22,7 @@ import flax.serialization
 import jax
 import numpy as np
 
-from jaxgan.errors import ConfigError, RunError
+from jaxgan.errors import RunError, UserError
 from jaxgan.game import GANState
 
 _MANIFEST = "manifest.json"
@@ -137,7 +137,7 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
     for step in reversed(steps_in(folder)):
         try:
             state, position = _read(folder / str(step), template)
-        except ConfigError:
+        except UserError:
             raise
         except Exception as error:  # Orbax and TensorStore share no error type
             failed.append((step, _cause(error)))
@@ -186,7 +186,7 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     ):
         if np.shape(found_leaf) != needed.shape:
             key = jax.tree_util.keystr(name)
-            raise ConfigError(
+            raise UserError(
                 f"{path} holds {key} of shape {np.shape(found_leaf)}, this config needs {needed.shape}; restore that run's config.json"
             )
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)

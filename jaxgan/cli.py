@@ -9,12 +9,12 @@ import sys
 from typing import Any, NoReturn
 
 from jaxgan.config import PRESETS, Config, fields, preset, replace, to_dict, unknown, validate
-from jaxgan.errors import ConfigError, RunError
+from jaxgan.errors import RunError, UserError
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
+        raise UserError(message)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = [_dashed(word) for word in argv]
     try:
         return _run(argv)
-    except (ConfigError, RunError) as error:
+    except (UserError, RunError) as error:
         print("jaxgan:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
     except BrokenPipeError:  # `jaxgan presets | head`
@@ -55,7 +55,7 @@ def _run(argv: list[str]) -> int:
     )
     given, rest = parser.parse_known_args(argv)
     if rest:
-        raise ConfigError(_unknown_word(rest[0], given.command))
+        raise UserError(_unknown_word(rest[0], given.command))
     if given.command == "train":
         return _train(given)
     if given.command == "sample":
@@ -219,11 +219,11 @@ def _sample(given: argparse.Namespace) -> int:
     count, seed = _whole("num", given.num, 1, 10_000_001), _whole("seed", given.seed, 0, 2**32)
     out, workdir = pathlib.Path(given.out), pathlib.Path(given.workdir)
     if out.suffix not in (".png", ".npz"):
-        raise ConfigError(f"out={out} ends neither in .png nor in .npz; use one of them")
+        raise UserError(f"out={out} ends neither in .png nor in .npz; use one of them")
     columns = 8 if given.interpolate else None
     if columns and count % columns:
         near = sorted({count // columns * columns or columns, count // columns * columns + columns})
-        raise ConfigError(
+        raise UserError(
             f"num={count} does not fill rows of {columns} for --interpolate; use {' or '.join(map(str, near))}"
         )
 
@@ -271,13 +271,13 @@ def _whole(name: str, text: str, low: int, below: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise ConfigError(
+        raise UserError(
             f"{name}={text[:40]!r} is not a whole number; use one such as {low}"
         ) from None
     if value < low:
-        raise ConfigError(f"{name}={text} is too small; use {low} or more")
+        raise UserError(f"{name}={text} is too small; use {low} or more")
     if value >= below:
-        raise ConfigError(f"{name}={text} is too large; use less than {below}")
+        raise UserError(f"{name}={text} is too large; use less than {below}")
     return value
 
 

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 from jaxgan.kernels.gan_loss import KINDS, SMOOTHED
 
 
@@ -218,9 +218,9 @@ MAY_CHANGE = (
 
 
 def preset(name: str) -> Config:
-    """The preset of that name, or a `ConfigError` with the nearest names."""
+    """The preset of that name, or a `UserError` with the nearest names."""
     if name not in PRESETS:
-        raise ConfigError(unknown("preset", name, PRESETS))
+        raise UserError(unknown("preset", name, PRESETS))
     return PRESETS[name][1]
 
 
@@ -250,7 +250,7 @@ def replace(config: Config, changes: dict[str, Any]) -> Config:
     known = {name: field for name, field, _ in fields(config)}
     for name, value in changes.items():
         if name not in known:
-            raise ConfigError(unknown("field", name, known))
+            raise UserError(unknown("field", name, known))
         value = parse(name, known[name], value if isinstance(value, str) else str(value))
         group, _, leaf = name.rpartition(".")
         if group:
@@ -272,13 +272,13 @@ def parse(name: str, field: dataclasses.Field, text: str) -> Any:
     kind: Any = kinds[0]
     if kind is bool:
         if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{name}={text!r} is neither true nor false; use one of them")
+            raise UserError(f"{name}={text!r} is neither true nor false; use one of them")
         return text.lower() == "true"
     try:
         return kind(text)
     except ValueError:
         noun = {int: "a whole number", float: "a number"}[kind]
-        raise ConfigError(
+        raise UserError(
             f"{name}={text!r} is not {noun}; use {noun} such as {field.default or 1}"
         ) from None
 
@@ -301,30 +301,30 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def validate(config: Config, device_count: int, process_count: int = 1) -> None:
-    """Raises `ConfigError` for a config that cannot train on `device_count` devices, of all processes. Nothing is compiled or read."""
+    """Raises `UserError` for a config that cannot train on `device_count` devices, of all processes. Nothing is compiled or read."""
     for name, field, value in fields(config):
         _check_bounds(name, value, **{k: field.metadata[k] for k in ("low", "above", "below")})
     if config.model.name not in MODELS:
-        raise ConfigError("model.name: " + unknown("model", config.model.name, MODELS))
+        raise UserError("model.name: " + unknown("model", config.model.name, MODELS))
     if config.objective.name not in OBJECTIVES:
-        raise ConfigError(
+        raise UserError(
             "objective.name: " + unknown("objective", config.objective.name, OBJECTIVES)
         )
     if config.kernels not in KERNELS:
-        raise ConfigError("kernels: " + unknown("kind", config.kernels, KERNELS))
+        raise UserError("kernels: " + unknown("kind", config.kernels, KERNELS))
     if config.dtype not in DTYPES:
-        raise ConfigError("dtype: " + unknown("dtype", config.dtype, DTYPES))
+        raise UserError("dtype: " + unknown("dtype", config.dtype, DTYPES))
     if config.objective.label_smoothing and config.objective.name not in SMOOTHED:
-        raise ConfigError(
+        raise UserError(
             f"objective.label_smoothing={config.objective.label_smoothing} has no meaning for {config.objective.name}; use 0"
         )
     if config.model.channels not in (1, 3):
-        raise ConfigError(
+        raise UserError(
             f"model.channels={config.model.channels} is neither 1 (greyscale) nor 3 (RGB); use one of them"
         )
     doublings = config.model.doublings
     if config.model.name == "seed" and doublings != 2:
-        raise ConfigError(
+        raise UserError(
             f"model.doublings={doublings} but the networks of 'seed' have 2; use 2, or --model.name dcgan"
         )
     width, halvings = config.model.generator_width, 2 ** (doublings - 1)
@@ -334,7 +334,7 @@ def validate(config: Config, device_count: int, process_count: int = 1) -> None:
             for n in (width // halvings * halvings, width // halvings * halvings + halvings)
             if n
         )
-        raise ConfigError(
+        raise UserError(
             f"model.generator_width={width} cannot be halved {doublings - 1} times by the generator's layers; use {near}"
         )
     size, factor = config.data.image_size, 2**doublings
@@ -342,30 +342,28 @@ def validate(config: Config, device_count: int, process_count: int = 1) -> None:
         near = " or ".join(
             str(n) for n in (size // factor * factor, size // factor * factor + factor) if n >= 8
         )
-        raise ConfigError(
+        raise UserError(
             f"data.image_size={size} cannot be made by {doublings} doublings; use {near}, multiples of {factor}"
         )
     devices = config.devices or device_count
     if devices > device_count:
         where = f"these {process_count} processes have" if process_count > 1 else "this machine has"
-        raise ConfigError(
-            f"devices={devices} but {where} {device_count}; use at most {device_count}"
-        )
+        raise UserError(f"devices={devices} but {where} {device_count}; use at most {device_count}")
     if devices % process_count:
         less = devices // process_count * process_count
         near = " or ".join(str(n) for n in (less, less + process_count) if n)
-        raise ConfigError(
+        raise UserError(
             f"devices={devices} are not the same number in each of {process_count} processes; use {near}"
         )
     batch = config.batch_size
     if batch % devices:
         near = [n for n in (batch // devices * devices, batch // devices * devices + devices) if n]
-        raise ConfigError(
+        raise UserError(
             f"batch_size={batch} is not divisible by {devices} devices; use {' or '.join(map(str, near))}"
         )
     share, every = batch // devices, config.objective.r1_every
     if devices > 1 and config.objective.r1_weight and share % every:
-        raise ConfigError(
+        raise UserError(
             f"objective.r1_every={every} does not divide the {share} images of each of {devices} devices, so R1 would see other images "
             f"than on one device; use batch_size={devices * every} or --objective.r1-every {math.gcd(share, every)}"
         )
@@ -377,10 +375,10 @@ def _check_bounds(
     if value is None or isinstance(value, str | bool):
         return
     if not math.isfinite(value):
-        raise ConfigError(f"{name}={value} is not a finite number; use one")
+        raise UserError(f"{name}={value} is not a finite number; use one")
     if low is not None and value < low:
-        raise ConfigError(f"{name}={value} is too small; use {low} or more")
+        raise UserError(f"{name}={value} is too small; use {low} or more")
     if above is not None and value <= above:
-        raise ConfigError(f"{name}={value} is too small; use more than {above}")
+        raise UserError(f"{name}={value} is too small; use more than {above}")
     if below is not None and value >= below:
-        raise ConfigError(f"{name}={value} is too large; use less than {below}")
+        raise UserError(f"{name}={value} is too large; use less than {below}")

@@ -1,7 +1,7 @@
 """The two errors a user sees. The text of each is one line; the command line prints it and exits with 2."""
 
 
-class ConfigError(ValueError):
+class UserError(ValueError):
     """A mistake in what was asked for; the text names the field, the numbers and the fix."""
 
 

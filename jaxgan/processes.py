@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.errors import ConfigError, RunError
+from jaxgan.errors import RunError, UserError
 
 _MESSAGE_BYTES = 1024  # of what a process tells the others at once
 _LEAVE_SECONDS = 10
@@ -56,36 +56,36 @@ def place(
     """The place that the command line names; None for a run of one process. Without a timeout that of `Place`.
 
     Raises:
-      ConfigError: flags that do not go together.
+      UserError: flags that do not go together.
     """
     seconds = Place().timeout if timeout is None else timeout
     flags = {"--coordinator-address": address, "--num-processes": count, "--process-id": number}
     given = [name for name, value in flags.items() if value is not None]
     if detected:
         if given:
-            raise ConfigError(
+            raise UserError(
                 f"--distributed asks the cluster for what {', '.join(given)} would say; leave out one or the other"
             )
         return Place(timeout=seconds)
     if not given:
         if timeout is not None:
-            raise ConfigError(
+            raise UserError(
                 f"--initialization-timeout {timeout} but there are no other processes to wait for; give {_THREE}"
             )
         return None
     if len(given) < len(flags):
         missing = [name for name in flags if name not in given]
-        raise ConfigError(
+        raise UserError(
             f"{', '.join(given)} without {', '.join(missing)}; several processes need all three, or --distributed alone"
         )
     assert address is not None and count is not None and number is not None
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ConfigError(
+        raise UserError(
             f"--coordinator-address {address!r} is not HOST:PORT; use one such as localhost:12345"
         )
     if number >= count:
-        raise ConfigError(
+        raise UserError(
             f"--process-id {number} but --num-processes {count}; the processes are numbered from 0 to {count - 1}"
         )
     return Place(address, count, number, seconds)
@@ -96,7 +96,7 @@ def joined(here: Place | None) -> Iterator[None]:
     """Joins the other processes, before JAX looks for devices. After an error it does not wait long for them to end, too.
 
     Raises:
-      ConfigError: where there is no cluster to detect, or processes have different numbers of devices.
+      UserError: where there is no cluster to detect, or processes have different numbers of devices.
       RunError: where another process was lost.
     """
     if here is None:
@@ -125,10 +125,10 @@ def joined(here: Place | None) -> Iterator[None]:
             )
         except (ValueError, RuntimeError) as error:
             if here.coordinator_address is None:
-                raise ConfigError(
+                raise UserError(
                     f"--distributed found no cluster ({_line(error)}); give {_THREE}"
                 ) from None
-            raise ConfigError(
+            raise UserError(
                 f"--coordinator-address {here.coordinator_address} cannot be used: {_line(error)}"
             ) from None
     try:
@@ -136,7 +136,7 @@ def joined(here: Place | None) -> Iterator[None]:
             {len(jax.local_devices(process_index=i)) for i in range(jax.process_count())}
         )
         if len(numbers) > 1:  # JAX's collectives between processes want the same
-            raise ConfigError(
+            raise UserError(
                 f"the processes have {' and '.join(map(str, numbers))} devices; give each the same number"
             )
         yield
@@ -222,7 +222,7 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
       stops: gets the signals of all processes, see `agreed_stops`.
 
     Raises:
-      ConfigError, RunError: what went wrong here, or in the first process of those where it did.
+      UserError, RunError: what went wrong here, or in the first process of those where it did.
     """
     if jax.process_count() == 1:
         yield
@@ -233,7 +233,7 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
     except Exception as error:
         failed = error
     told = {
-        "error": failed and [isinstance(failed, ConfigError), _line(failed)],
+        "error": failed and [isinstance(failed, UserError), _line(failed)],
         "signals": (signals or [])[:1],
     }
     all_told = _exchange(told)
@@ -242,19 +242,19 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
     for number, other in enumerate(all_told):
         if other["error"]:
             is_config, line = other["error"]
-            raise (ConfigError if is_config else RunError)(f"process {number}: {line}")
+            raise (UserError if is_config else RunError)(f"process {number}: {line}")
         if stops is not None:
             stops += other["signals"]
 
 
 def check_same(values: dict[str, Any]) -> None:
-    """Raises `ConfigError` in every process where one was given other values, by name, than the first."""
+    """Raises `UserError` in every process where one was given other values, by name, than the first."""
     values = {name: value for name, value in values.items() if name not in _OWN}
     first = from_first_json(values)
     with together():
         for name in sorted(values.keys() | first.keys()):
             if (here := values.get(name)) != (there := first.get(name)):
-                raise ConfigError(
+                raise UserError(
                     f"{name}={here} here but {there} in process 0; start all processes with the same config and data"
                 )
 
@@ -312,7 +312,7 @@ def _line(error: BaseException) -> str:
     """One line, short enough for a message."""
     text = (
         str(error)
-        if isinstance(error, ConfigError | RunError)
+        if isinstance(error, UserError | RunError)
         else f"{type(error).__name__}: {error}"
     )
     text = " ".join(text.split()).encode("ascii", "replace").decode()

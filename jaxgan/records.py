@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan import sampling
-from jaxgan.errors import ConfigError, RunError
+from jaxgan.errors import RunError, UserError
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
             record = json.loads(line)
             record["step"] + 0
         except (ValueError, TypeError, KeyError):
-            raise ConfigError(
+            raise UserError(
                 f"{path} line {number} is not a record; mend that line or move the file away"
             ) from None
         records.append(record)
@@ -66,7 +66,7 @@ class Records:
             try:
                 import tensorboardX
             except ImportError as error:
-                raise ConfigError(
+                raise UserError(
                     f"log.tensorboard=true needs tensorboardX ({error}); install it or use --log.tensorboard false"
                 ) from None
             self._tensorboard = tensorboardX.SummaryWriter(

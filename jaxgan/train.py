@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxgan import checkpoint, data, parallel, processes, profile, records, sampling
 from jaxgan.config import Config, differences, replace, to_dict, validate
-from jaxgan.errors import ConfigError, RunError
+from jaxgan.errors import RunError, UserError
 from jaxgan.game import GANState, init, make_game
 from jaxgan.kernels import launch
 
@@ -52,7 +52,7 @@ def train(
       The last state.
 
     Raises:
-      ConfigError: before anything is compiled.
+      UserError: before anything is compiled.
       RunError: a loss that is not finite, or a file that cannot be written.
     """
     # ---------------------------------------------------------------------------------------------------------- check and open
@@ -72,7 +72,7 @@ def train(
                     and not (workdir / "profile").is_dir()
                     and os.path.lexists(workdir / "profile")
                 ):
-                    raise ConfigError(
+                    raise UserError(
                         f"{workdir / 'profile'} is no folder, where --profile writes; move it away or leave out --profile"
                     )
             feed = data.load(config, progress and first, parallel.own_share(config.batch_size))
@@ -211,11 +211,11 @@ def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
     """The config and the newest whole state of a workdir.
 
     Raises:
-      ConfigError: where there is none.
+      UserError: where there is none.
     """
     path, folder = workdir / "config.json", workdir / "checkpoints"
     if not path.is_file() or not checkpoint.steps_in(folder):
-        raise ConfigError(
+        raise UserError(
             f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}"
         )
     config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None, kernels="auto")
@@ -229,20 +229,20 @@ def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
 
 
 def check_kernels(config: Config, platform: str) -> None:
-    """Raises `ConfigError` where the fused operations that the config or JAXGAN_KERNELS asks for cannot run on a platform."""
+    """Raises `UserError` where the fused operations that the config or JAXGAN_KERNELS asks for cannot run on a platform."""
     if config.kernels == "plain":
         return
     source, asked = f"kernels={config.kernels}", config.kernels
     if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
         source, asked = f"JAXGAN_KERNELS={given}", given
     if asked == "triton" and platform != "gpu":
-        raise ConfigError(
+        raise UserError(
             f"{source} needs a CUDA GPU, but this machine trains on {platform}; use auto or xla"
         )
     try:
         launch.resolve(asked)
     except ValueError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise UserError(f"{source}: {error}") from None
 
 
 def _template(config: Config) -> GANState:
@@ -269,42 +269,42 @@ def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
         lock = (workdir / ".lock").open("w")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name is not UTF-8"
-        raise ConfigError(
+        raise UserError(
             f"workdir={str(workdir)!a} cannot be written: {reason}; choose another --workdir"
         ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
+            raise UserError(
                 f"workdir={workdir} is in use by another run; wait for it or choose another --workdir"
             ) from None
         try:
             yield workdir / "checkpoints"
-        except ConfigError:
+        except UserError:
             if made_here:  # a refused command leaves nothing behind
                 shutil.rmtree(workdir, ignore_errors=True)
             raise
 
 
 def _check_workdir(workdir: pathlib.Path, config: Config, must_resume: bool) -> None:
-    """Raises `ConfigError` where the workdir holds another run, or one that is further on."""
+    """Raises `UserError` where the workdir holds another run, or one that is further on."""
     path, steps = workdir / "config.json", checkpoint.steps_in(workdir / "checkpoints")
     if path.exists():
         if changed := differences(_read_json(path), to_dict(config)):
-            raise ConfigError(
+            raise UserError(
                 f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir or that config"
             )
     elif steps or any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
-        raise ConfigError(
+        raise UserError(
             f"workdir={workdir} holds results but no config.json; choose another --workdir"
         )
     if must_resume and not steps:
-        raise ConfigError(
+        raise UserError(
             f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew"
         )
     if steps and steps[-1] > config.steps:
-        raise ConfigError(
+        raise UserError(
             f"steps={config.steps} but {workdir} is already at step {steps[-1]}; use --steps {steps[-1]} or more"
         )
 
@@ -316,7 +316,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
             raise ValueError("not an object")
         return content
     except (OSError, ValueError) as error:
-        raise ConfigError(
+        raise UserError(
             f"{path} cannot be read: {' '.join(str(error).split())}; restore it or choose another --workdir"
         ) from None
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from jaxgan.config import PRESETS, Config, differences, fields, preset, replace, to_dict, validate
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -93,7 +93,7 @@ MISTAKES = [
     ("changes", "devices", "text"), MISTAKES, ids=[m[2][:50] for m in MISTAKES]
 )
 def test_a_mistake_is_named_with_its_numbers_and_the_fix(changes, devices, text):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         validate(replace(Config(), changes), devices)
     assert text in str(error.value) and "\n" not in str(error.value)
 
@@ -122,7 +122,7 @@ def test_a_mistake_is_named_with_its_numbers_and_the_fix(changes, devices, text)
     ],
 )
 def test_names_and_values_that_cannot_be_read_are_named(call, text):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         call()
     assert text in str(error.value)
 

@@ -20,7 +20,7 @@ from jaxgan import data
 from jaxgan.config import Config, replace
 from jaxgan.data import builders, feeds
 from jaxgan.data.tfds import data_dir
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -183,7 +183,7 @@ def test_mnist_and_fashion_mnist_are_prepared_from_files_and_never_mixed_up(tmp_
 
 def test_files_of_another_data_set_are_refused(tmp_path, official):
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=r"has \d+ bytes, fashion_mnist's has \d+|is not fashion_mnist's file: sha256",
     ):
         data.load(config_for(tmp_path, "fashion_mnist", "mnist"))
@@ -195,7 +195,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, official, damage):
     path = tmp_path / "mnist" / FILES["train"][0]
     path.write_bytes(damage)
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=rf"{path.name} has {len(damage)} bytes, mnist's has \d+; download it again",
     ):
         data.load(config_for(tmp_path, "mnist", "mnist"))
@@ -206,7 +206,7 @@ def test_a_changed_byte_is_noticed(tmp_path, official):
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(ConfigError, match="is not mnist's file: sha256"):
+    with pytest.raises(UserError, match="is not mnist's file: sha256"):
         data.load(config_for(tmp_path, "mnist", "mnist"))
 
 
@@ -230,7 +230,7 @@ def test_a_damaged_description_of_a_data_set_is_named(tmp_path):
     data.load(config)
     (tmp_path / "digits" / "1.0.0" / "dataset_info.json").write_text("{")
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=r"data\.name='digits' cannot be opened: .*remove .*digits to prepare it anew",
     ):
         data.load(config)
@@ -261,7 +261,7 @@ def test_without_a_network_one_line_says_which_files_to_bring(tmp_path, monkeypa
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=r"cannot be reached.*train-images-idx3-ubyte.gz.*--data.manual-dir.*--data.name digits",
     ) as error:
         data.load(config_for(tmp_path, "mnist", None))
@@ -274,7 +274,7 @@ def test_a_network_that_never_answers_is_given_up(tmp_path, monkeypatch):
     waited = []
     monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: hang.wait() and io.BytesIO())
     monkeypatch.setattr(threading.Thread, "join", lambda self, timeout=None: waited.append(timeout))
-    with pytest.raises(ConfigError, match="cannot be reached"):
+    with pytest.raises(UserError, match="cannot be reached"):
         data.load(config_for(tmp_path, "mnist", None))
     hang.set()
     assert sum(waited) <= 10
@@ -283,14 +283,14 @@ def test_a_network_that_never_answers_is_given_up(tmp_path, monkeypatch):
 def test_incomplete_files_without_a_network_are_named(tmp_path, official, monkeypatch):
     (tmp_path / "mnist" / FILES["test"][1]).unlink()
     monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError()))
-    with pytest.raises(ConfigError, match="lacks some of its files"):
+    with pytest.raises(UserError, match="lacks some of its files"):
         data.load(config_for(tmp_path, "mnist", "mnist"))
 
 
 def test_a_data_set_that_only_tensorflow_prepares_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None)
-    with pytest.raises(ConfigError, match=r"'cifar10' is not prepared.*pip install tensorflow-cpu"):
+    with pytest.raises(UserError, match=r"'cifar10' is not prepared.*pip install tensorflow-cpu"):
         data.load(config_for(tmp_path, "cifar10", None))
 
 
@@ -314,7 +314,7 @@ def test_a_data_set_that_only_tensorflow_prepares_says_what_to_install(tmp_path,
     ],
 )
 def test_data_that_does_not_fit_is_named(tmp_path, changes, text):
-    with pytest.raises(ConfigError, match=text):
+    with pytest.raises(UserError, match=text):
         data.load(replace(Config(), {"data.dir": str(tmp_path), **changes}))
 
 
@@ -332,7 +332,7 @@ def test_a_damaged_record_file_is_named(tmp_path):
     for damaged in (content[: len(content) // 2], b""):
         record.write_bytes(damaged)
         with pytest.raises(
-            ConfigError, match=r"data set digits is damaged: .*remove its folder .*digits"
+            UserError, match=r"data set digits is damaged: .*remove its folder .*digits"
         ):
             data.load(config)
 

@@ -17,7 +17,7 @@ from conftest import FASTER_TO_COMPILE, SMALL, command, run, small_flags
 
 from jaxgan import checkpoint, processes, train
 from jaxgan.config import preset, replace
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 from jaxgan.records import read_metrics
 
 SECONDS = 150  # after which a hang is a failure; a run takes ten
@@ -139,7 +139,7 @@ AGREEING = """
     import sys
     import numpy as np, jax, jax.numpy as jnp
     from jaxgan import processes
-    from jaxgan.errors import ConfigError, RunError
+    from jaxgan.errors import UserError, RunError
 
     def told(work):
         try:
@@ -157,7 +157,7 @@ AGREEING = """
     with processes.joined(here):
         told(lambda: processes.check_same({"batch_size": 8 + i, "data.dir": str(i)}))
         told(lambda: alone(0, OSError(28, "No space left")))
-        told(lambda: alone(1, ConfigError("steps=0 is too small")))
+        told(lambda: alone(1, UserError("steps=0 is too small")))
         stops = []
         with processes.together(["SIGTERM"] if i else [], stops):
             pass
@@ -182,14 +182,14 @@ def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_fo
         "batch_size=9 here but 8 in process 0; start all processes with the same config and data"
     )
     assert lines[0][:3] == [
-        f"ConfigError: process 1: {differs}",
+        f"UserError: process 1: {differs}",
         "OSError: [Errno 28] No space left",
-        "ConfigError: process 1: steps=0 is too small",
+        "UserError: process 1: steps=0 is too small",
     ]
     assert lines[1][:3] == [
-        f"ConfigError: {differs}",
+        f"UserError: {differs}",
         "RunError: process 0: OSError: [Errno 28] No space left",
-        "ConfigError: steps=0 is too small",
+        "UserError: steps=0 is too small",
     ]
     bits = np.array([-0.0, np.nan, 1e-42, 3.0], np.float32).tobytes().hex()
     assert (
@@ -301,14 +301,14 @@ def test_processes_that_do_not_come_are_one_line(tmp_path):
     ],
 )
 def test_options_that_do_not_go_together_are_refused(address, count, number, detected, text):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         processes.place(address, count, number, detected)
     assert str(error.value).startswith(text)
 
 
 def test_waiting_for_nobody_is_refused():
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=r"^--initialization-timeout 5 but there are no other processes to wait for; give",
     ):
         processes.place(None, None, None, False, 5)

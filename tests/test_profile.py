@@ -9,7 +9,7 @@ from conftest import assert_equal_trees
 
 from jaxgan import profile, train
 from jaxgan.config import replace
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 from jaxgan.profile import Operation
 from jaxgan.records import read_metrics
 
@@ -202,7 +202,7 @@ def test_a_profile_that_cannot_be_is_one_line_and_costs_no_run(tmp_path, small, 
 def test_a_profile_that_has_no_place_is_refused_before_anything_is_compiled(tmp_path, small):
     (tmp_path / "profile").symlink_to(tmp_path / "nowhere")
     with pytest.raises(
-        ConfigError,
+        UserError,
         match="profile is no folder, where --profile writes; move it away or leave out --profile",
     ):
         train.train(small, tmp_path, profiled=True)

@@ -12,7 +12,7 @@ from conftest import ROOT, small_flags
 from jaxgan import data
 from jaxgan.config import Config, replace
 from jaxgan.data import shapes
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_splits_differ_and_others_are_refused():
     assert train.num_examples == 10_000 and test.num_examples == 2_000
     assert (train.resident["image"][:100] != test.resident["image"][:100]).any((1, 2, 3)).all()
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=r"data\.split='train\[:50%\]' of shapes: there is no such split; use one of train, test",
     ):
         data.load(replace(Config(), {"data.name": "shapes", "data.split": "train[:50%]"}))
-    with pytest.raises(ConfigError, match="batch_size=10001 exceeds the 10000 examples of shapes"):
+    with pytest.raises(UserError, match="batch_size=10001 exceeds the 10000 examples of shapes"):
         data.load(
             replace(Config(), {"data.name": "shapes", "data.image_size": 8, "batch_size": 10001})
         )
@@ -126,17 +126,17 @@ def test_other_data_sets_say_that_they_need_a_reader(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=r"data\.name=digits needs tensorflow-datasets .*; install it, or train on --data\.name shapes",
     ):
         data.load(Config())
     with pytest.raises(
-        ConfigError,
+        UserError,
         match=r"data\.resident_limit_mb=0 is too small for shapes .* streaming needs grain .*; install it",
     ):
         data.load(replace(Config(), {"data.name": "shapes", "data.resident_limit_mb": 0}))
 
 
 def test_a_name_close_to_shapes_is_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown data set 'shape'; did you mean .*shapes\b"):
+    with pytest.raises(UserError, match=r"unknown data set 'shape'; did you mean .*shapes\b"):
         data.load(replace(Config(), {"data.name": "shape", "data.dir": str(tmp_path)}))

@@ -15,7 +15,7 @@ from conftest import assert_equal_trees, command, run, small_flags
 
 from jaxgan import checkpoint, train
 from jaxgan.config import replace
-from jaxgan.errors import ConfigError, RunError
+from jaxgan.errors import RunError, UserError
 from jaxgan.records import read_metrics
 
 
@@ -118,7 +118,7 @@ def test_the_lines_of_a_killed_run_are_made_again_once(tmp_path, small):
 def test_another_config_is_refused_and_nothing_changes(tmp_path, small, changes, text):
     train.train(replace(small, {"steps": 10}), tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(ConfigError, match=text):
+    with pytest.raises(UserError, match=text):
         train.train(replace(small, {"steps": 10, **changes}), tmp_path)
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
@@ -137,25 +137,25 @@ def test_a_refused_command_leaves_nothing_behind(tmp_path, small):
         ({"data.name": "minst"}, False),
         ({"batch_size": 5000}, False),
     ]:
-        with pytest.raises(ConfigError):
+        with pytest.raises(UserError):
             train.train(replace(small, changes), tmp_path / "run", must_resume)
     assert not list(tmp_path.iterdir())
 
 
 def test_resuming_can_be_demanded(tmp_path, small):
-    with pytest.raises(ConfigError, match="holds no checkpoint to resume from; leave out --resume"):
+    with pytest.raises(UserError, match="holds no checkpoint to resume from; leave out --resume"):
         train.train(small, tmp_path, must_resume=True)
 
 
 def test_a_workdir_in_use_is_refused(tmp_path, small):
-    with train._owned(tmp_path), pytest.raises(ConfigError, match="in use by another run"):
+    with train._owned(tmp_path), pytest.raises(UserError, match="in use by another run"):
         train.train(small, tmp_path)
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path, small):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        ConfigError, match=r"workdir=.*file/run. cannot be written: Not a directory; choose another"
+        UserError, match=r"workdir=.*file/run. cannot be written: Not a directory; choose another"
     ):
         train.train(small, tmp_path / "file" / "run")
 
@@ -165,7 +165,7 @@ def test_a_damaged_line_of_metrics_is_named(tmp_path, small, line):
     train.train(replace(small, {"steps": 10}), tmp_path)
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + line.encode(errors="surrogateescape") + b"\n")
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl line 3 is not a record; mend that line"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 3 is not a record; mend that line"):
         train.train(small, tmp_path)
 
 
@@ -173,7 +173,7 @@ def test_checkpoints_of_an_unknown_config_are_not_continued(tmp_path, small):
     train.train(replace(small, {"steps": 10}), tmp_path)
     (tmp_path / "config.json").unlink()
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(ConfigError, match=r"holds results but no config\.json"):
+    with pytest.raises(UserError, match=r"holds results but no config\.json"):
         train.train(small, tmp_path)
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]
 
@@ -193,7 +193,7 @@ def test_a_config_that_does_not_fit_its_checkpoints_is_named(tmp_path, small, ch
     train.train(replace(small, {"steps": 10}), tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    with pytest.raises(ConfigError, match=text):
+    with pytest.raises(UserError, match=text):
         train.restore(tmp_path)
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]  # not set aside as damaged
 
@@ -211,7 +211,7 @@ def test_grids_that_cannot_be_written_cost_no_step(tmp_path, small, monkeypatch)
 @pytest.mark.parametrize("content", ["", "[1]", '{"no_such_field": 1}'])
 def test_a_damaged_config_is_named(tmp_path, small, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ConfigError, match=r"config\.json cannot be read|holds another run"):
+    with pytest.raises(UserError, match=r"config\.json cannot be read|holds another run"):
         train.train(small, tmp_path)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxgan.config import Config
 from jaxgan.data import shapes
 from jaxgan.data.tfds import open_builder
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 _READ_AT_ONCE = (
     4096  # examples per read: one call for many is several times faster than one for each
@@ -66,12 +66,12 @@ def load(config: Config, progress: bool = False, share: slice = slice(None)) -> 
       share: which examples of each batch the items are of; those of the others are not read.
 
     Raises:
-      ConfigError: a data set that cannot be had or does not fit the config.
+      UserError: a data set that cannot be had or does not fit the config.
     """
     data = config.data
     count, read = _shapes(config) if data.name == shapes.NAME else _tfds(config, progress)
     if config.batch_size > count:
-        raise ConfigError(
+        raise UserError(
             f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less"
         )
     indices = lambda step: batch_indices(config.seed, step, config.batch_size, count)[share]
@@ -93,7 +93,7 @@ def _tfds(config: Config, progress: bool) -> tuple[int, Callable]:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise ConfigError(
+        raise UserError(
             f"data.name={config.data.name} needs tensorflow-datasets ({error}); install it, or train on --data.name {shapes.NAME}"
         ) from None
     data = config.data
@@ -104,7 +104,7 @@ def _tfds(config: Config, progress: bool) -> tuple[int, Callable]:
         source = builder.as_data_source(split=data.split)
     except (ValueError, KeyError) as error:
         splits = ", ".join(builder.info.splits)
-        raise ConfigError(
+        raise UserError(
             f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:300]}; use one of {splits}"
         ) from None
     return len(source), functools.partial(_read, source, builder, data.image_size, shape[2])
@@ -114,12 +114,12 @@ def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
     features = builder.info.features
     name = config.data.name
     if "image" not in features:
-        raise ConfigError(
+        raise UserError(
             f"data.name={name} has no feature 'image', only {', '.join(features)}; use an image data set"
         )
     shape = features["image"].shape
     if shape[2] != config.model.channels:
-        raise ConfigError(
+        raise UserError(
             f"model.channels={config.model.channels} but the images of {name} have {shape[2]}; use --model.channels {shape[2]}"
         )
     return shape
@@ -133,7 +133,7 @@ def _read(
         rows = source.__getitems__(indices.tolist())
     except Exception as error:  # the reader's errors share no type
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
+        raise UserError(
             f"data set {builder.name} is damaged: {reason}; remove its folder {builder.data_path} to prepare it anew"
         ) from None
     images = (
@@ -197,7 +197,7 @@ def _streamed(
     try:
         import grain
     except ImportError as error:
-        raise ConfigError(
+        raise UserError(
             f"data.resident_limit_mb={config.data.resident_limit_mb} is too small for {config.data.name} to live on the device, and "
             f"streaming needs grain ({error}); install it, or raise --data.resident-limit-mb"
         ) from None

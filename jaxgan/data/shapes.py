@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.config import DataConfig
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 NAME = "shapes"
 KINDS = ("disc", "ring", "square", "triangle", "cross", "star")  # by label
@@ -24,10 +24,10 @@ def count(data: DataConfig) -> int:
     """How many images a split has.
 
     Raises:
-      ConfigError: for a split other than train and test.
+      UserError: for a split other than train and test.
     """
     if data.split not in EXAMPLES:
-        raise ConfigError(
+        raise UserError(
             f"data.split={data.split!r} of {NAME}: there is no such split; use one of {', '.join(EXAMPLES)}"
         )
     return EXAMPLES[data.split]

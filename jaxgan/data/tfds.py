@@ -17,7 +17,7 @@ import urllib.request
 from typing import Any
 
 from jaxgan.config import DataConfig, unknown
-from jaxgan.errors import ConfigError
+from jaxgan.errors import UserError
 
 _CONNECT_SECONDS = 5
 FORMAT = "array_record"  # the one format that reads at random without TensorFlow
@@ -33,7 +33,7 @@ def open_builder(data: DataConfig) -> Any:
     """The builder of a prepared data set, which is prepared first where it is not.
 
     Raises:
-      ConfigError: an unknown name, no network, missing or damaged files, no TensorFlow where preparing needs it.
+      UserError: an unknown name, no network, missing or damaged files, no TensorFlow where preparing needs it.
     """
     # absl logs TFDS's progress as warnings on standard error.
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -43,23 +43,23 @@ def open_builder(data: DataConfig) -> Any:
     from jaxgan.data.builders import TF_FREE
 
     if not data.name.strip(":/ "):
-        raise ConfigError(
+        raise UserError(
             f"data.name={data.name!r} names no data set; use digits, shapes, mnist or another of TensorFlow Datasets"
         )
     root = data_dir(data)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
+        raise UserError(
             f"data.dir={root} cannot be written: {error.strerror}; choose another --data.dir"
         ) from None
     if data.manual_dir and not pathlib.Path(data.manual_dir).is_dir():
-        raise ConfigError(
+        raise UserError(
             f"data.manual_dir={data.manual_dir} is not a folder; name the folder that holds the original files"
         )
     name = data.name.partition(":")[0].partition("/")[0]
     if name in TF_FREE and name != data.name:
-        raise ConfigError(
+        raise UserError(
             f"data.name={data.name!r}: {name} comes in one version here; use --data.name {name}"
         )
 
@@ -74,9 +74,9 @@ def open_builder(data: DataConfig) -> Any:
             return builder
     except tfds.core.DatasetNotFoundError:
         known = {shapes.NAME, *TF_FREE, *tfds.list_builders(with_community_datasets=False)}
-        raise ConfigError("data.name: " + unknown("data set", data.name, known)) from None
+        raise UserError("data.name: " + unknown("data set", data.name, known)) from None
     except Exception as error:  # TFDS and protobuf share no error type
-        raise ConfigError(
+        raise UserError(
             f"data.name={data.name!r} cannot be opened: {_one_line(error)}; correct the name, or remove {root / name} to prepare it anew"
         ) from None
     with (root / f".{name}.lock").open("w") as lock:  # another run may be preparing the same
@@ -91,7 +91,7 @@ def _prepare(builder: Any, name: str, data: DataConfig, tf_free: bool) -> None:
     import tensorflow_datasets as tfds
 
     if not tf_free and importlib.util.find_spec("tensorflow") is None:
-        raise ConfigError(
+        raise UserError(
             f"data.name={name!r} is not prepared in {data_dir(data)}, and preparing it needs TensorFlow once (reading does not); "
             f"run: {sys.executable} -m pip install tensorflow-cpu"
         )
@@ -111,14 +111,14 @@ def _prepare(builder: Any, name: str, data: DataConfig, tf_free: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # where TFDS announces each step
             builder.download_and_prepare(download_dir=downloads, download_config=download_config)
     except OSError as error:
-        raise ConfigError(
+        raise UserError(
             f"data set {name} could not be prepared in {data_dir(data)}: {_one_line(error)}; mend that and run again"
         ) from None
     except (
         Exception
     ) as error:  # TFDS raises many kinds here: wrong checksums, broken downloads, damaged files
         shutil.rmtree(downloads, ignore_errors=True)
-        raise ConfigError(
+        raise UserError(
             f"data set {name} could not be prepared: {_one_line(error)}; the downloads were removed, run again, or pass the original "
             "files' folder with --data.manual-dir"
         ) from None
@@ -143,7 +143,7 @@ def _prepare_with_tensorflow(name: str, data: DataConfig) -> None:
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ConfigError(
+        raise UserError(
             f"data set {name} could not be prepared with TensorFlow: {reason}; mend that and run again"
         )
 
@@ -158,12 +158,12 @@ def _check_manual_files(builder: Any, name: str, folder: str) -> bool:
             continue
         size = path.stat().st_size
         if size != info.size:
-            raise ConfigError(
+            raise UserError(
                 f"{path} has {size} bytes, {name}'s has {int(info.size)}; download it again"
             )
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != info.checksum:
-            raise ConfigError(
+            raise UserError(
                 f"{path} is not {name}'s file: sha256 {digest[:12]}.., not {info.checksum[:12]}..; download it again"
             )
     return complete
@@ -195,7 +195,7 @@ def _check_network(builder: Any, name: str, manual_dir: str | None) -> None:
             if manual_dir
             else "no --data.manual-dir names"
         )
-        raise ConfigError(
+        raise UserError(
             f"data set {name} is not prepared, {url} cannot be reached, and {where} its files; put {_file_names(builder)} into a "
             f"folder and pass --data.manual-dir, or train on --data.name digits"
         )
