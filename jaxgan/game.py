@@ -1,166 +1,191 @@
 """The types of the library, and the first state of a run.
 
-A GAN variant is one `Game`; `game._replace(...)` makes the next variant. All that training changes is in `GANState`.
+A GAN variant is one `Game`: players, and the moves that they make in a round; `game._replace(...)` makes the
+next variant. All that training changes is in `GANState`. In shapes, B is the number of examples.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax import Array
 
-from jaxgan import models, objectives, penalties
-from jaxgan.config import Config
-from jaxgan.kernels import batch_norm_leaky_relu, bias_leaky_relu
-from jaxgan.models import layers
-from jaxgan.objectives import Objective
-from jaxgan.penalties import Penalty
+from jaxgan.calling import Apply, applier, begin, cast_floats, fold_in_name
 
 Key = Array
+Batch = dict[str, Array]  # an example is a dict, real or made: `image`, and what it is an image of
+
+
+class Player(NamedTuple):
+    """A network and how it is trained.
+
+    Attributes:
+      module: any Linen module. One without parameters keeps state: an adaptive probability, a running mean.
+      tx: the optimizer; None for a module without parameters, or one that stays as it begins.
+      ema_decay: decay per step of the average of the parameters, which counts the first steps less; or a
+        schedule of it, taken as it is; None for no average. See `jaxgan.schedules`.
+    """
+
+    module: nn.Module
+    tx: optax.GradientTransformation | None = None
+    ema_decay: float | optax.Schedule | None = None
+
+
+class Play(NamedTuple):
+    """What a loss may look at.
+
+    Attributes:
+      apply: (name, *inputs, state=None, **options) -> (output, state): a player as it is now. Pure: a state
+        that no `Outcome` gives back is forgotten. Outputs are float32, whatever the game computes in.
+      batch: leaves [B, ...], of this device; uint8 features come as float32 in [-1, 1].
+      keys: [B], one for each example of the global batch, so that draws (see `drawn`) do not depend on the
+        number of devices.
+      step: int32 [], finished steps.
+      states: the players' model states as they are now, by name.
+    """
+
+    apply: Apply
+    batch: Batch
+    keys: Array
+    step: Array
+    states: dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What a loss gives beside its value: scalars to log, and new model states of the move's players."""
+
+    metrics: dict[str, Array] = {}
+    states: dict[str, Any] = {}
+
+
+class Move(NamedTuple):
+    """One update: `players` descend `loss`, and nobody else changes.
+
+    Attributes:
+      name: in errors and profiles.
+      players: who descends.
+      loss: Play -> (scalar, Outcome).
+      times: how often in a round, each time on its own part of the batch (critic steps).
+      lookahead: moves of others to look through, differentiated (Metz et al., Unrolled GANs, 2016). Through
+        Adam that is NaN where a second moment is exactly 0: give it `eps_root` > 0.
+    """
+
+    name: str
+    players: tuple[str, ...]
+    loss: Callable[[Play], tuple[Array, Outcome]]
+    times: int = 1
+    lookahead: tuple["Move", ...] = ()
 
 
 class Game(NamedTuple):
-    """What is played: networks, objective and optimizers. Static; compiled into the step.
+    """A GAN variant. Static: a step is compiled for it.
 
     Attributes:
-      generator: module (z [B,Z], train) -> images [B,H,W,C] in [-1, 1].
-      discriminator: module (images [B,H,W,C], train) -> logits [B,...].
-      objective: what each player minimises.
-      generator_tx: the generator's optimizer.
-      discriminator_tx: the discriminator's optimizer.
-      latent: (key, n) -> z [n,Z]; the key is consumed.
-      penalties: added to the discriminator's loss, with their weights inside.
-      ema_decay: decay per step of the averaged generator; smaller in the first steps, see `step`.
-      instance_noise: step -> standard deviation of the noise on all that the discriminator sees; None for none.
-      dtype: what the networks compute in, float32 or bfloat16; parameters, statistics, logits and losses stay float32.
+      players: by name.
+      moves: of one round, in order.
+      latent: key -> all that is random in one example that is made: z, or a pytree with noise, masks, ...
+      generate: (apply, latents, batch) -> (made, states), what the game is played for: the features that are
+        made, leaves [B, ...], and the model states that this left.
+      dtype: what players compute in, float32 or bfloat16; parameters, states and losses stay float32.
     """
 
-    generator: nn.Module
-    discriminator: nn.Module
-    objective: Objective
-    generator_tx: optax.GradientTransformation
-    discriminator_tx: optax.GradientTransformation
-    latent: Callable[[Key, int], Array]
-    penalties: tuple[Penalty, ...] = ()
-    ema_decay: float = 0.999
-    instance_noise: optax.Schedule | None = None
+    players: dict[str, Player]
+    moves: tuple[Move, ...]
+    latent: Callable[[Key], Any]
+    generate: Callable[[Apply, Any, Batch], tuple[Batch, dict[str, Any]]]
     dtype: Any = jnp.float32
 
 
-class Player(struct.PyTreeNode):
-    """One network and its optimizer. model_state: the collections beside the parameters, such as batch_stats; {} for none."""
+class PlayerState(struct.PyTreeNode):
+    """model_state: the collections beside `params`, such as batch_stats; ema: of `params`, or None."""
 
     params: Any
     model_state: Any
     opt_state: Any
-
-
-class GANState(struct.PyTreeNode):
-    """All that training changes, and nothing else; replicated over devices, with no device axis.
-
-    Attributes:
-      step: int32 [], finished steps.
-      key: the run's key. Never split: step t draws from fold_in(key, t), so a resumed run is the same run.
-      generator: the player that makes images.
-      discriminator: the player that judges them.
-      ema: the average of the generator's parameters over steps, from which samples are made.
-    """
-
-    step: Array
-    key: Key
-    generator: Player
-    discriminator: Player
     ema: Any
 
 
-def normal_latent(size: int) -> Callable[[Key, int], Array]:
-    """z ~ N(0, I) of `size` numbers."""
-    return lambda key, n: jax.random.normal(key, (n, size))
+class GANState(struct.PyTreeNode):
+    """step: int32 [], finished ones. key: of the run; step t draws from fold_in(key, t), so that a resumed
+    run is the same run. The state is replicated over devices and has no device axis."""
+
+    step: Array
+    key: Key
+    players: dict[str, PlayerState]
 
 
-def make_game(config: Config) -> Game:
-    """The game that a config describes."""
-    model, objective, optimizer = config.model, config.objective, config.optimizer
-    image: dict[str, Any] = dict(
-        image_size=config.data.image_size, channels=model.channels, width=model.generator_width
-    )
-    if config.kernels == "plain":
-        smoothing = (
-            {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
-        )
-        losses = getattr(objectives, objective.name)(**smoothing)
-        act, norm_act = layers.plain_act, layers.plain_norm_act
-    else:
-        implementation = None if config.kernels == "auto" else config.kernels
-        losses = objectives.fused(objective.name, objective.label_smoothing, implementation)
-        act = functools.partial(bias_leaky_relu, implementation=implementation)
-        norm_act = functools.partial(batch_norm_leaky_relu, implementation=implementation)
-    if model.name == "seed":
-        networks = (
-            models.SeedGenerator(**image, act=act),
-            models.SeedDiscriminator(model.discriminator_width, act),
-        )
-    else:
-        discriminator = models.DCGANDiscriminator(model.discriminator_width, model.doublings, act)
-        networks = (
-            models.DCGANGenerator(**image, doublings=model.doublings, act=act, norm_act=norm_act),
-            discriminator,
-        )
-    noise = None
-    if objective.instance_noise:
-        noise = optax.linear_schedule(objective.instance_noise, 0.0, objective.instance_noise_steps)
+def init(game: Game, key: Key, batch: Batch) -> GANState:
+    """The state before the first step. Pure: works under `jit` and, over keys, under `vmap`.
 
-    def adam(rate: float) -> optax.GradientTransformation:
-        schedule = rate
-        if optimizer.decay_steps is not None:
-            schedule = optax.linear_schedule(
-                rate, 0.01 * rate, optimizer.decay_steps, optimizer.decay_from
+    Args:
+      game: the variant.
+      key: consumed. A player's parameters depend on it, and on the player's name and input shapes alone.
+      batch: leaves [B, ...], of which only shapes and dtypes count: `jax.ShapeDtypeStruct` will do.
+
+    Raises:
+      ValueError: a player that no loss calls, or that has parameters to train and no optimizer.
+    """
+    for_training, for_players = jax.random.split(key)
+    modules = {name: player.module for name, player in game.players.items()}
+    first_calls: dict[str, Any] = {}
+
+    def begun(name: str) -> dict[str, Any]:
+        return begin(modules[name], fold_in_name(for_players, name), *first_calls[name])
+
+    def every_move(batch: Batch) -> None:
+        variables: dict[str, Any] = {}
+        states: dict[str, Any] = {}
+
+        def apply(name: str, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+            if name in modules and name not in variables:  # comes to life when it is first called
+                shapes = jax.tree.map(jax.typeof, cast_floats(inputs, game.dtype))
+                first_calls[name] = shapes, {k: v for k, v in options.items() if k != "state"}
+                shapes = jax.eval_shape(lambda: begun(name))
+                variables[name] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+                states[name] = {k: v for k, v in variables[name].items() if k != "params"}
+            return applier(modules, variables, game.dtype, train=True, key=key)(
+                name, *inputs, **options
             )
-        update = optax.adam(schedule, b1=optimizer.beta1, b2=optimizer.beta2)
-        return (
-            optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), update)
-            if optimizer.clip_norm
-            else update
-        )
 
-    return Game(
-        *networks,
-        objective=losses,
-        generator_tx=adam(optimizer.generator_rate),
-        discriminator_tx=adam(optimizer.discriminator_rate),
-        latent=normal_latent(model.latent_size),
-        penalties=(penalties.r1(objective.r1_weight, objective.r1_every),)
-        if objective.r1_weight
-        else (),
-        ema_decay=optimizer.ema_decay,
-        instance_noise=noise,
-        dtype=jnp.dtype(config.dtype),
-    )
+        batch = scaled(batch)
+        keys = jax.random.split(key, len(jax.tree.leaves(batch)[0]))
+        for move in game.moves:
+            move.loss(Play(apply, batch, keys, jnp.zeros((), jnp.int32), states))
+
+    jax.eval_shape(every_move, batch)
+    descends = {name: move.name for move in game.moves for name in move.players}
+
+    def player(name: str, spec: Player) -> PlayerState:
+        if name not in first_calls:
+            raise ValueError(
+                f"player {name!r} is called by no loss; call it in a move, or leave it out"
+            )
+        variables = begun(name)
+        params = variables.pop("params", {})
+        if params and spec.tx is None and name in descends:
+            raise ValueError(
+                f"player {name!r} has parameters and descends in move {descends[name]!r}, but has no "
+                "optimizer; give its tx (optax.set_to_zero() keeps the parameters as they are)"
+            )
+        ema = None if spec.ema_decay is None else jax.tree.map(jnp.copy, params)
+        return PlayerState(params, variables, spec.tx.init(params) if spec.tx else (), ema)
+
+    players = {name: player(name, spec) for name, spec in game.players.items()}
+    return GANState(jnp.zeros((), jnp.int32), for_training, players)
 
 
-def init(game: Game, key: Key) -> GANState:
-    """The state before the first step. Pure, so it works under `jit` and, over keys, under `vmap`; the key is consumed."""
-    for_generator, for_discriminator, for_training, for_shape = jax.random.split(key, 4)
-    z = game.latent(for_shape, 1)
-    generator = game.generator.init(for_generator, z, train=True)
-    images, _ = game.generator.apply(generator, z, train=True, mutable=True)
-    discriminator = game.discriminator.init(for_discriminator, images, train=True)
+def drawn(draw: Callable[[Key], Any], keys: Array, use: str) -> Any:
+    """draw(key) for each example, leaves [B, ...]; draws of different uses are independent."""
+    return jax.vmap(lambda key: draw(fold_in_name(key, use)))(keys)
 
-    def player(variables: Any, tx: optax.GradientTransformation) -> Player:
-        params = variables["params"]
-        return Player(
-            params, {k: v for k, v in variables.items() if k != "params"}, tx.init(params)
-        )
 
-    return GANState(
-        step=jnp.zeros((), jnp.int32),
-        key=for_training,
-        generator=player(generator, game.generator_tx),
-        discriminator=player(discriminator, game.discriminator_tx),
-        ema=jax.tree.map(jnp.copy, generator["params"]),
+def scaled(batch: Batch) -> Batch:
+    """uint8 features, [0, 255], as float32 in [-1, 1]; the others as they are."""
+    return jax.tree.map(
+        lambda x: x.astype(jnp.float32) / 127.5 - 1.0 if x.dtype == jnp.uint8 else x, batch
     )

@@ -1,37 +1,97 @@
-"""Penalties on the discriminator: pure functions of a critique, the closure of the discriminator over its parameters."""
+"""Penalties: terms of a loss beside the objective, on examples, with weights that may be schedules."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import optax
+from jax import Array, lax
 
-Critique = Callable[[Array], Array]
-Penalty = Callable[[Critique, Array, Array, Array], Array]
+from jaxgan.game import Batch, Play, Player
+
+Weight = float | optax.Schedule
+Value = Array | tuple[Array, dict[str, Any]]
 
 
-def r1(weight: float, every: int = 1) -> Penalty:
-    """weight / 2 E[|grad_x D(x)|^2] over real images x: a flat discriminator where the data are, so that training converges.
+class Critique(NamedTuple):
+    """What a penalty on the discriminator looks at.
 
-    Args:
-      weight: gamma of the paper.
-      every: the mean is over every n-th image of the batch, which has the same expectation as that over all and costs less.
-        Others penalise the whole batch in every n-th step; that needs a conditional in the step, which on XLA:CPU took five
-        times as long as what was inside it. Where each device's share of the batch is a multiple of `every`, the images are the
-        same on any number of devices.
-
-    Returns:
-      penalty(critique, real, fake, key) -> scalar; critique: images [B,H,W,C] -> logits [B,...]; fake and key are not used.
-
-    References:
-      Mescheder, Geiger and Nowozin, Which Training Methods for GANs do actually Converge?, 2018; Karras et al., Analyzing and
-      Improving the Image Quality of StyleGAN, 2020, for penalising in some steps only.
+    Attributes:
+      logits: examples -> logits [B, ...], any pytree: the discriminator as it is now.
+      made: names of the features that the generator makes, in which slopes are taken.
+      on_real, on_fake: the logits that the objective is taken of.
+      across_batch: an example's logit depends on other examples.
     """
 
-    def penalty(critique: Critique, real: Array, fake: Array, key: Array) -> Array:
-        del fake, key
-        # The gradient of the sum is each image's own, because no image's logits depend on another image.
-        slopes = jax.grad(lambda images: jnp.sum(critique(images)))(real[::every])
-        return 0.5 * weight * jnp.mean(jnp.sum(slopes**2, axis=(1, 2, 3)))
+    logits: Callable[[Batch], Any]
+    made: tuple[str, ...]
+    on_real: Any = None
+    on_fake: Any = None
+    across_batch: bool = False
 
-    return penalty
+
+class Penalty(NamedTuple):
+    """A term of the discriminator's loss.
+
+    Attributes:
+      name: of the metric `penalty_<name>`, the value without its weight.
+      weight: times the value; a number, or a schedule of the step.
+      value: (play, critique, real, fake) -> scalar, or (scalar, states); `real` and `fake` are examples as
+        the discriminator is shown them.
+      every: taken in every n-th step only, times n.
+      players: without parameters, that keep its state, by name.
+    """
+
+    name: str
+    weight: Weight
+    value: Callable[[Play, Critique, Batch, Batch], Value]
+    every: int = 1
+    players: dict[str, Player] = {}
+
+
+class GeneratorPenalty(NamedTuple):
+    """A term of the generator's loss. As `Penalty`, but value: (play, latents, fake) -> scalar, or (scalar,
+    states); `fake` holds the examples made from the latents."""
+
+    name: str
+    weight: Weight
+    value: Callable[[Play, Any, Batch], Value]
+    every: int = 1
+    players: dict[str, Player] = {}
+
+
+def added(
+    penalties: tuple[Any, ...], play: Play, *arguments: Any
+) -> tuple[Any, dict[str, Array], dict[str, Any]]:
+    """The weighted sum of penalties, their values as metrics, and the states that they leave."""
+    total, metrics, states = 0.0, {}, {}
+    for penalty in penalties:
+
+        def value(penalty: Any = penalty) -> tuple[Array, dict[str, Any]]:
+            given = penalty.value(play, *arguments)
+            return given if isinstance(given, tuple) else (given, {})
+
+        if penalty.every == 1:
+            of_penalty, kept = value()
+        else:
+            due = play.step % penalty.every == 0
+            unchanged = {name: play.states[name] for name in jax.eval_shape(value)[1]}
+            of_penalty, kept = lax.cond(due, value, lambda held=unchanged: (jnp.zeros(()), held))
+        weight = penalty.weight(play.step) if callable(penalty.weight) else penalty.weight
+        total = total + penalty.every * weight * of_penalty
+        metrics[f"penalty_{penalty.name}"] = of_penalty
+        states |= kept
+    return total, metrics, states
+
+
+def r1(weight: Weight, *, every: int = 1, subset: int = 1) -> Penalty:
+    def value(play, critique, real, fake):
+        examples = jax.tree.map(lambda x: x[::subset], real)
+        (name,) = critique.made
+        slopes = jax.grad(lambda image: jnp.sum(critique.logits({**examples, name: image})))(
+            examples[name]
+        )
+        return 0.5 * jnp.mean(jnp.sum(slopes**2, axis=tuple(range(1, slopes.ndim))))
+
+    return Penalty("r1", weight, value, every)

@@ -1,9 +1,6 @@
-"""Networks: Linen modules called as `module(inputs, train)`, and nothing else.
-
-A module with batch statistics has the fields `axis_name` and `momentum`, which the step and the sampler set.
-"""
+"""Networks: Linen modules, and nothing else. A training step calls any module alike, see `jaxgan.calling`."""
 
 from jaxgan.models.dcgan import DCGANDiscriminator, DCGANGenerator
-from jaxgan.models.seed import SeedDiscriminator, SeedGenerator
+from jaxgan.models.listing import ListingDiscriminator, ListingGenerator
 
-__all__ = ["DCGANDiscriminator", "DCGANGenerator", "SeedDiscriminator", "SeedGenerator"]
+__all__ = ["DCGANDiscriminator", "DCGANGenerator", "ListingDiscriminator", "ListingGenerator"]

@@ -1,4 +1,4 @@
-"""DCGAN's recipe at any size: batch norm in the generator, one logit an image.
+"""DCGAN's networks at any size: batch norm in the generator, one logit an image.
 
 References:
   Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs, 2016.
@@ -8,54 +8,50 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgan.kernels import batch_norm_leaky_relu, bias_leaky_relu
-from jaxgan.models.layers import Act, BatchNormAct, Conv, ConvTranspose, NormAct, dcgan_normal
+from jaxgan.models.layers import BatchNormLeakyReLU, Double, Halve, dcgan_normal
 
 
 class DCGANGenerator(nn.Module):
-    """z [B,Z] -> images [B,S,S,channels] in [-1, 1], with S = image_size, a multiple of 2**doublings.
+    """z [B,Z] -> images [B,H,W,C] in [-1, 1].
 
-    The first image has S / 2**doublings pixels a side and `width` channels; each layer doubles the former and halves the latter.
+    Attributes:
+      shape: (H, W, C), H and W multiples of 2**doublings.
+      width: channels of the first image, which has (H, W) / 2**doublings pixels; each layer but the last
+        halves them.
+      doublings: layers that double the image.
     """
 
-    image_size: int = 28
-    channels: int = 1
+    shape: tuple[int, int, int] = (28, 28, 1)
     width: int = 64
     doublings: int = 2
-    act: Act = bias_leaky_relu
-    norm_act: NormAct = batch_norm_leaky_relu
-    axis_name: str | None = None
-    momentum: float = 0.9
 
     @nn.compact
     def __call__(self, z: Array, train: bool) -> Array:
-        norm_act = lambda index: BatchNormAct(
-            self.axis_name, self.momentum, self.act, self.norm_act, name=f"BatchNorm_{index}"
-        )
-        start = self.image_size // 2**self.doublings
-        x = nn.Dense(
-            start * start * self.width, use_bias=False, kernel_init=dcgan_normal, dtype=z.dtype
-        )(z)
-        x = norm_act(0)(x.reshape(-1, start, start, self.width), train)
+        height, width, channels = self.shape
+        first = height // 2**self.doublings, width // 2**self.doublings, self.width
+        size = first[0] * first[1] * first[2]
+        x = nn.Dense(size, use_bias=False, kernel_init=dcgan_normal, dtype=z.dtype)(z)
+        x = BatchNormLeakyReLU()(x.reshape(-1, *first), train)
         for i in range(1, self.doublings):
-            x = norm_act(i)(ConvTranspose(self.width // 2**i, use_bias=False)(x), train)
-        return jnp.tanh(ConvTranspose(self.channels)(x))
+            x = Double(self.width // 2**i, use_bias=False)(x)
+            x = BatchNormLeakyReLU()(x, train)
+        return jnp.tanh(Double(channels)(x))
 
 
 class DCGANDiscriminator(nn.Module):
-    """images [B,S,S,C] -> logits [B,1]. Without batch norm, so that real and fake images can share one application.
+    """images [B,H,W,C] -> logits [B,1]. Without batch norm, so that real and fake images can share one call.
 
-    Each of its layers halves the image; the first has `width` channels, each further one twice as many.
+    Attributes:
+      width: channels of the first layer; each further one has twice as many.
+      doublings: layers that halve the image.
     """
 
     width: int = 32
     doublings: int = 2
-    act: Act = bias_leaky_relu
 
     @nn.compact
-    def __call__(self, images: Array, train: bool) -> Array:
-        del train
+    def __call__(self, images: Array) -> Array:
         x = images
         for i in range(self.doublings):
-            x = Conv(2**i * self.width, act=self.act)(x)
+            x = Halve(2**i * self.width, leaky=True)(x)
         return nn.Dense(1, kernel_init=dcgan_normal, dtype=x.dtype)(x.reshape(x.shape[0], -1))

@@ -1,14 +1,12 @@
-"""Layers that the networks share: convolutions with fast gradients, LeakyReLU, and batch norm over all replicas.
+"""Layers that networks share: convolutions that halve and double, and batch norm over all devices.
 
-What runs between the convolutions is a field of the module, by value: `act(x, bias)` and `norm_act`, with the signatures of
-`jaxgan.kernels.bias_leaky_relu` and `batch_norm_leaky_relu`. `plain_act` and `plain_norm_act` are the same in jax.nn.
+Their operations are those of `jaxgan.kernels`, with fast gradients of any order.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -20,55 +18,23 @@ from jaxgan.kernels import (
 )
 
 Initializer = Callable[..., Array]
-# DCGAN's: N(0, 0.02^2). Radford et al., 2016.
-dcgan_normal = nn.initializers.normal(0.02)
+dcgan_normal = nn.initializers.normal(0.02)  # N(0, 0.02^2), of Radford et al., 2016
 
 
-Act = Callable[..., Array]
-NormAct = Callable[..., tuple[Array, Array, Array]]
+class Halve(nn.Module):
+    """A 4 x 4 convolution that halves an image: [B,H,W,I] -> [B,H//2,W//2,features].
 
-
-def plain_act(x: Array, bias: Array | None = None) -> Array:
-    """leaky_relu(x + bias), of jax.nn."""
-    return jax.nn.leaky_relu(x if bias is None else x + bias.astype(x.dtype), 0.2)
-
-
-def plain_norm_act(
-    x: Array,
-    scale: Array,
-    bias: Array,
-    running_mean: Array,
-    running_variance: Array,
-    *,
-    momentum: float,
-    epsilon: float,
-    axis_name: Any,
-) -> tuple[Array, Array, Array]:
-    """`batch_norm_leaky_relu` by its definition, with derivatives from automatic differentiation."""
-    axes = tuple(range(x.ndim - 1))
-    average = lambda values: (
-        jnp.mean(values, axes)
-        if axis_name is None
-        else lax.pmean(jnp.mean(values, axes), axis_name)
-    )
-    mean = average(x.astype(jnp.float32))
-    variance = average((x.astype(jnp.float32) - mean) ** 2)
-    y = (x - mean) * lax.rsqrt(variance + epsilon) * scale + bias
-    move = lambda old, new: momentum * old + (1.0 - momentum) * new
-    return (
-        jax.nn.leaky_relu(y, 0.2).astype(x.dtype),
-        move(running_mean, mean),
-        move(running_variance, variance),
-    )
-
-
-class Conv(nn.Module):
-    """A 4 x 4 convolution that halves an image: [B,H,W,I] -> [B,H//2,W//2,features], and `act` of it with the bias."""
+    Attributes:
+      features: channels of the result.
+      use_bias: adds a bias.
+      kernel_init: of the kernel [4,4,I,features].
+      leaky: ends in LeakyReLU with slope 0.2, in one operation with the bias.
+    """
 
     features: int
     use_bias: bool = True
     kernel_init: Initializer = dcgan_normal
-    act: Act | None = None
+    leaky: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -76,13 +42,16 @@ class Conv(nn.Module):
         return _finished(self, convolution(x, kernel.astype(x.dtype)))
 
 
-class ConvTranspose(nn.Module):
-    """A 4 x 4 transposed convolution that doubles an image: [B,H,W,I] -> [B,2H,2W,features], and `act` of it with the bias."""
+class Double(nn.Module):
+    """A 4 x 4 transposed convolution that doubles an image: [B,H,W,I] -> [B,2H,2W,features].
+
+    Attributes: as of `Halve`; the kernel is [4,4,features,I].
+    """
 
     features: int
     use_bias: bool = True
     kernel_init: Initializer = dcgan_normal
-    act: Act | None = None
+    leaky: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -90,25 +59,27 @@ class ConvTranspose(nn.Module):
         return _finished(self, transposed_convolution(x, kernel.astype(x.dtype)))
 
 
-def _finished(layer: Conv | ConvTranspose, y: Array) -> Array:
-    """y with the layer's bias and activation, where it has them."""
+def _finished(layer: Halve | Double, y: Array) -> Array:
+    """y with the layer's bias and LeakyReLU, where it has them."""
     bias = layer.param("bias", nn.initializers.zeros, (layer.features,)) if layer.use_bias else None
-    if layer.act is not None:
-        return layer.act(y, bias)
+    if layer.leaky:
+        return bias_leaky_relu(y, bias)
     return y if bias is None else y + bias.astype(y.dtype)
 
 
-class BatchNormAct(nn.Module):
-    """Batch normalisation over every axis but the last, and over all replicas; then LeakyReLU.
+def _scale_init(key: Array, shape: tuple[int, ...]) -> Array:
+    return 1.0 + dcgan_normal(key, shape)
 
-    With `train`, the batch's own mean and variance normalise it, and the running ones (collection `batch_stats`) move towards
-    them by 1 - momentum. Otherwise the running ones serve.
+
+class BatchNormLeakyReLU(nn.Module):
+    """Batch normalisation over every axis but the last, and over all devices; then LeakyReLU of slope 0.2.
+
+    With `train`, the batch's own mean and variance normalise it, and the running ones (collection
+    `batch_stats`) move towards them by 1 - momentum. Otherwise the running ones serve.
 
     Attributes:
-      axis_name: the mapped axis whose replicas share the statistics; None for one device.
-      momentum: of the running statistics; 0 stores the batch's own.
-      act: serves where the running statistics do.
-      norm_act: serves in training.
+      axis_name: the mapped axis whose devices share the statistics; a training step sets it.
+      momentum: of the running statistics; 0 keeps the batch's own.
 
     References:
       Ioffe and Szegedy, Batch Normalization, 2015.
@@ -116,24 +87,23 @@ class BatchNormAct(nn.Module):
 
     axis_name: str | None = None
     momentum: float = 0.9
-    act: Act = bias_leaky_relu
-    norm_act: NormAct = batch_norm_leaky_relu
     epsilon: float = 1e-5
+    across_batch = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         shape = (x.shape[-1],)
-        scale = self.param("scale", lambda key, s: 1.0 + dcgan_normal(key, s), shape)
+        scale = self.param("scale", _scale_init, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
         mean_of = self.variable("batch_stats", "mean", jnp.zeros, shape)
         variance_of = self.variable("batch_stats", "variance", jnp.ones, shape)
         if not train:
             factor = scale * lax.rsqrt(variance_of.value + self.epsilon)
-            return self.act(x * factor.astype(x.dtype), bias - mean_of.value * factor)
+            return bias_leaky_relu(x * factor.astype(x.dtype), bias - mean_of.value * factor)
         options: dict[str, Any] = dict(
             momentum=self.momentum, epsilon=self.epsilon, axis_name=self.axis_name
         )
-        y, mean, variance = self.norm_act(
+        y, mean, variance = batch_norm_leaky_relu(
             x, scale, bias, mean_of.value, variance_of.value, **options
         )
         if not self.is_initializing():
