@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.errors import UserError
+
 Apply = Callable[..., tuple[Any, Any]]
 
 
@@ -40,7 +42,7 @@ def applier(
     def apply(name: str, *inputs: Any, state: Any = None, **options: Any) -> tuple[Any, Any]:
         if name not in modules:
             known = ", ".join(map(repr, modules))
-            raise ValueError(f"a loss calls player {name!r}; this game has {known}")
+            raise UserError(f"a loss calls player {name!r}; this game has {known}")
         held = {**variables[name], **(state or {})}
         with _fields_set(fields):
             output, state = modules[name].apply(

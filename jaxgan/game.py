@@ -15,6 +15,7 @@ import optax
 from flax import struct
 from jax import Array
 
+from jaxgan.errors import UserError
 from jaxgan.calling import Apply, applier, begin, cast_floats, fold_in_name
 
 Key = Array
@@ -128,7 +129,7 @@ def init(game: Game, key: Key, batch: Batch) -> GANState:
       batch: leaves [B, ...], of which only shapes and dtypes count: `jax.ShapeDtypeStruct` will do.
 
     Raises:
-      ValueError: a player that no loss calls, or that has parameters to train and no optimizer.
+      UserError: a player that no loss calls, or that has parameters to train and no optimizer.
     """
     for_training, for_players = jax.random.split(key)
     modules = {name: player.module for name, player in game.players.items()}
@@ -162,13 +163,13 @@ def init(game: Game, key: Key, batch: Batch) -> GANState:
 
     def player(name: str, spec: Player) -> PlayerState:
         if name not in first_calls:
-            raise ValueError(
+            raise UserError(
                 f"player {name!r} is called by no loss; call it in a move, or leave it out"
             )
         variables = begun(name)
         params = variables.pop("params", {})
         if params and spec.tx is None and name in descends:
-            raise ValueError(
+            raise UserError(
                 f"player {name!r} has parameters and descends in move {descends[name]!r}, but has no "
                 "optimizer; give its tx (optax.set_to_zero() keeps the parameters as they are)"
             )

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.errors import UserError
 from jaxgan.game import Move, Outcome, PlayerState
 
 Players = dict[str, PlayerState]
@@ -148,7 +149,7 @@ def _competitive(
     rate: float, iterations: int, round: Round, players: Players
 ) -> tuple[Players, Metrics]:
     if len(round.moves) != 2:
-        raise ValueError(
+        raise UserError(
             f"competitive gradient descent is for 2 moves, the game has {len(round.moves)}"
         )
     field, params = _field(round, players)
@@ -196,7 +197,7 @@ def _gradients(round: Round, players: Players) -> list[Gradient]:
             if twice
             else f"move {often[0].name!r} is made {often[0].times} times"
         )
-        raise ValueError(f"{what}; only the rule 'alternating' can do that")
+        raise UserError(f"{what}; only the rule 'alternating' can do that")
     with jax.named_scope("gradients"):
         return [round.gradient(move, players) for move in round.moves]
 

@@ -1,10 +1,9 @@
-"""Images from the averaged generator: samples, walks through the latent space, and grids of them."""
+"""Examples from the averaged players: samples, and walks through the latent space.
+
+Latents are those of the game; conditions are features of a batch, leaves [N, ...].
+"""
 
 import functools
-import math
-import os
-import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -12,69 +11,103 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgan.errors import RunError
-from jaxgan.game import Game, GANState, Key
-from jaxgan.step import per_example
+from jaxgan.calling import applier
+from jaxgan.errors import UserError
+from jaxgan.game import Batch, Game, GANState, Key, drawn, scaled
 
 _STATISTICS_BATCH = 1024
-_CHUNK = 250  # images generated at once
+_CHUNK = 250  # examples made at once
+Examples = dict[str, np.ndarray]
 
 
-def averaged_generator(game: Game, state: GANState) -> dict[str, Any]:
-    """The variables of the generator to sample from: the averaged parameters, with batch statistics of their own.
+class Sampler:
+    """Makes examples of a game from its states; compiles once for all of them.
 
-    The running statistics of training belong to the parameters of training, not to their average. So they are taken anew, over
-    1,024 latents that are always the same (Brock et al., Large Scale GAN Training, 2019, call them standing statistics).
+    Args:
+      game: the variant.
+      pixels: made features that are given as uint8, [-1, 1] as [0, 255]; the others are float32.
+      averaged: with the players' averages, where they have one, or with the parameters of training.
     """
-    variables = {"params": state.ema, **state.generator.model_state}
-    return _with_statistics(game, variables) if "batch_stats" in variables else variables
+
+    def __init__(self, game: Game, pixels: tuple[str, ...] = ("image",), averaged: bool = True) -> None:
+        self._game, self._averaged = game, averaged
+        self._made = jax.jit(functools.partial(_made, game, pixels))
+        self._with_statistics = jax.jit(functools.partial(_with_statistics, game))
+        self._latents = jax.jit(lambda key, index: latents_at(game, key, index))
+
+    def variables(self, state: GANState, conditions: Batch | None = None) -> dict[str, Any]:
+        """What the players make examples with: their averages, with batch statistics of their own.
+
+        The running statistics of training belong to the parameters of training, not to their average. So they
+        are taken anew, over 1,024 latents that are always the same (Brock et al., Large Scale GAN Training,
+        2019, call them standing statistics).
+        """
+        chosen = {
+            name: {
+                "params": player.ema if self._averaged and player.ema is not None else player.params,
+                **player.model_state,
+            }
+            for name, player in state.players.items()
+        }
+        if not any("batch_stats" in held for held in chosen.values()):
+            return chosen
+        return self._with_statistics(chosen, _tiled(conditions or {}, np.arange(_STATISTICS_BATCH)))
+
+    def sample(
+        self, state: GANState, key: Key, count: int, conditions: Batch | None = None
+    ) -> Examples:
+        """`count` examples, leaves [count, ...].
+
+        Args:
+          state: whose players make them.
+          key: consumed. Example i depends on the key and i alone.
+          conditions: leaves [N, ...]; example i gets number i modulo N.
+        """
+        if count < 1:
+            raise UserError(f"num={count} is too small; use 1 or more")
+        variables, chunk = self.variables(state, conditions), min(_CHUNK, count)
+        parts = []
+        for first in range(0, count, chunk):
+            index = np.arange(first, first + chunk)
+            latents = self._latents(key, jnp.asarray(index))
+            parts.append(self._made(variables, latents, _tiled(conditions or {}, index)))
+        parts = jax.device_get(parts)
+        return {name: np.concatenate([p[name] for p in parts])[:count] for name in parts[0]}
+
+    def generate(self, state: GANState, latents: Any, conditions: Batch | None = None) -> Examples:
+        """The examples of given latents, leaves [N, ...], all at once."""
+        count = len(jax.tree.leaves(latents)[0])
+        made = self._made(
+            self.variables(state, conditions), latents, _tiled(conditions or {}, np.arange(count))
+        )
+        return jax.device_get(made)
+
+    def interpolate(
+        self, state: GANState, key: Key, rows: int, columns: int, conditions: Batch | None = None
+    ) -> Examples:
+        """Walks between pairs of latents on great circles, leaves [rows * columns, ...], row by row; all
+        examples of a row have one condition."""
+        ends = self._latents(key, jnp.arange(2 * rows))
+        walks = jax.tree.map(lambda leaf: great_circles(leaf[::2], leaf[1::2], columns), ends)
+        per_row = None if not conditions else _tiled(conditions, np.repeat(np.arange(rows), columns))
+        return self.generate(state, walks, per_row)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _with_statistics(game: Game, variables: Any) -> Any:
-    z = _latents(game, jax.random.key(0), _STATISTICS_BATCH)
-    generator = game.generator.clone(momentum=0.0)  # keeps the batch's own statistics
-    _, updated = generator.apply(variables, z, train=True, mutable=["batch_stats"])
-    return {**variables, **updated}
+def latents_at(game: Game, key: Key, index: Array) -> Any:
+    """The latents of examples of these numbers, leaves [N, ...]."""
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+    return drawn(game.latent, keys, "latent")
 
 
-def _latents(game: Game, key: Key, count: int) -> Array:
-    return per_example(lambda k: game.latent(k, 1)[0], key, 0, count)
+def great_circles(first: Array, last: Array, columns: int) -> Array:
+    """[R, ...] and [R, ...] -> [R * columns, ...], from the first to the last of each row.
 
-
-@functools.partial(jax.jit, static_argnums=0)
-def _generate(game: Game, variables: Any, z: Array) -> Array:
-    images: Any = game.generator.apply(variables, z, train=False)
-    return jnp.clip(jnp.round((images + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
-
-
-def generate(game: Game, state: GANState, z: Array) -> np.ndarray:
-    """Images of the averaged generator: z [N,Z] -> uint8 [N,H,W,C]."""
-    if not len(z):
-        raise ValueError("there are 0 latents to make images from; give 1 or more")
-    variables = averaged_generator(game, state)
-    padded = jnp.concatenate([z, jnp.zeros((-len(z) % min(_CHUNK, len(z)), z.shape[1]), z.dtype)])
-    chunks = np.split(padded, range(min(_CHUNK, len(z)), len(padded), min(_CHUNK, len(z))))
-    return np.concatenate([np.asarray(_generate(game, variables, chunk)) for chunk in chunks])[
-        : len(z)
-    ]
-
-
-def sample(game: Game, state: GANState, key: Key, count: int) -> np.ndarray:
-    """`count` images, uint8 [count,H,W,C]. Image i depends on the key and i alone; the key is consumed."""
-    if count < 1:
-        raise ValueError(f"count={count} is too small; use 1 or more")
-    return generate(game, state, _latents(game, key, count))
-
-
-def interpolate(game: Game, state: GANState, key: Key, rows: int, columns: int) -> np.ndarray:
-    """Walks between pairs of latents on great circles, uint8 [rows * columns,H,W,C], row by row.
-
-    Great circles keep the norm that normal latents have; straight lines pass through short ones (White, Sampling Generative
-    Networks, 2016).
+    Great circles keep the norm that normal latents have; straight lines pass through short ones (White,
+    Sampling Generative Networks, 2016). What is no floating vector stays as the first of the row has it.
     """
-    ends = _latents(game, key, 2 * rows).reshape(rows, 2, -1)
-    first, last = ends[:, 0, None], ends[:, 1, None]
+    if not jnp.issubdtype(first.dtype, jnp.floating) or first.ndim != 2:
+        return jnp.repeat(first, columns, axis=0)
+    first, last = first[:, None], last[:, None]
     norm = functools.partial(jnp.linalg.norm, axis=-1, keepdims=True)
     cosine = jnp.sum(first * last, -1, keepdims=True) / (norm(first) * norm(last))
     angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
@@ -84,59 +117,62 @@ def interpolate(game: Game, state: GANState, key: Key, rows: int, columns: int) 
     safe = jnp.where(straight, 1.0, jnp.sin(angle))
     arc = (jnp.sin((1.0 - t) * angle) * first + jnp.sin(t * angle) * last) / safe
     walk = jnp.where(straight, (1.0 - t) * first + t * last, arc)
-    return generate(game, state, walk.reshape(rows * columns, -1))
+    return walk.reshape(-1, first.shape[-1])
 
 
-def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """uint8 [N,H,W,C] -> one image uint8 [h,w,C], row by row, with a line of one pixel between; near a square by default."""
-    count, height, width, channels = images.shape
-    if count < 1 or (columns is not None and columns < 1):
-        raise ValueError(f"a grid needs at least 1 image and 1 column, got {count} and {columns}")
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    page = np.zeros((rows * columns, height + 1, width + 1, channels), np.uint8)
-    page[:count, :height, :width] = images
-    page = page.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
-    return page.reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
+def conditions_of(game: Game, state: GANState, features: dict[str, Any]) -> tuple[str, ...]:
+    """The features of an example that making one looks at, such as ("label",).
 
-
-def save(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> bool:
-    """Writes a grid (`.png`) or the images themselves (`.npz`, array `images`), whole or not at all.
-
-    Returns:
-      Whether a file was replaced.
-
-    Raises:
-      RunError: where the file cannot be written.
+    Args:
+      game: the variant.
+      state: of it; only shapes count, so `jax.eval_shape` of `init` will do.
+      features: name -> what has the `shape` and `dtype` of one example's feature.
     """
-    replaced = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=".", suffix=path.suffix, delete=False
-        ) as file:
-            try:
-                if path.suffix == ".npz":
-                    np.savez_compressed(file, images=images)
-                else:
-                    from PIL import Image
+    read: set[str] = set()
 
-                    page = grid(images, columns)
-                    Image.fromarray(page[..., 0] if page.shape[-1] == 1 else page).save(file, "png")
-                file.close()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror or error}; choose another place or make room"
-        ) from None
-    return replaced
+    class Noting(dict):
+        def __getitem__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getitem__(name)
+
+    def make(state: GANState, batch: Batch, key: Key) -> None:
+        held = {name: {"params": p.params, **p.model_state} for name, p in state.players.items()}
+        latents = latents_at(game, key, jnp.arange(2))
+        game.generate(_applier(game, held, train=False), latents, Noting(scaled(batch)))
+
+    batch = {n: jax.ShapeDtypeStruct((2, *f.shape), f.dtype) for n, f in features.items()}
+    jax.eval_shape(make, state, batch, jax.random.key(0))
+    return tuple(sorted(read & features.keys()))
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def _applier(game: Game, variables: Any, **options: Any) -> Any:
+    modules = {name: player.module for name, player in game.players.items()}
+    return applier(modules, variables, game.dtype, **options)
+
+
+def _made(
+    game: Game, pixels: tuple[str, ...], variables: Any, latents: Any, conditions: Batch
+) -> dict[str, Array]:
+    made, _ = game.generate(_applier(game, variables, train=False), latents, scaled(conditions))
+    return {name: as_pixels(x) if name in pixels else x for name, x in made.items()}
+
+
+def as_pixels(images: Array) -> Array:
+    """[-1, 1] as uint8 [0, 255]."""
+    return jnp.clip(jnp.round((images + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
+
+
+def _with_statistics(game: Game, variables: Any, conditions: Batch) -> Any:
+    latents = latents_at(game, jax.random.key(0), jnp.arange(_STATISTICS_BATCH))
+    # A momentum of 0 keeps the batch's own statistics.
+    apply = _applier(game, variables, train=True, key=jax.random.key(0), momentum=0.0)
+    _, states = game.generate(apply, latents, scaled(conditions))
+    statistics = {name: state for name, state in states.items() if "batch_stats" in state}
+    return variables | {
+        name: {**variables[name], "batch_stats": state["batch_stats"]}
+        for name, state in statistics.items()
+    }
+
+
+def _tiled(conditions: Batch, index: np.ndarray) -> Batch:
+    return {name: np.asarray(leaf)[index % len(leaf)] for name, leaf in conditions.items()}

@@ -34,7 +34,7 @@ def make_step(game: Game, axis_name: str | None = None, rule: Rule = alternating
       Metrics are float32 scalars, means over devices.
 
     Raises:
-      ValueError: what `jaxgan.checks` finds, here or when the step is traced.
+      UserError: what `jaxgan.checks` finds, here or when the step is traced.
     """
     checks.check_game(game)
     modules = {name: player.module for name, player in game.players.items()}

@@ -1,376 +1,167 @@
-"""The training loop, top to bottom: check, open the workdir, load data, restore, compile, train, record, save."""
+"""The training loop, top to bottom: check, open the workdir, load data, restore, train, save."""
 
 import contextlib
-import dataclasses
-import fcntl
-import json
-import os
 import pathlib
-import shutil
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxgan import checkpoint, data, parallel, processes, profile, records, sampling
-from jaxgan.config import Config, differences, replace, to_dict, validate
-from jaxgan.errors import RunError, UserError
-from jaxgan.game import GANState, init, make_game
-from jaxgan.kernels import launch
+from jaxgan import data, options
+from jaxgan.config import RunOptions, check_run
+from jaxgan.errors import RunError
+from jaxgan.game import Game, GANState
+from jaxgan.kernels.launch import using
+from jaxgan.paths import user_path
+from jaxgan.run import checkpoint, dispatch, finite, first, hooks, messages, parallel, processes
+from jaxgan.run import profile, records, runtime, signals
+from jaxgan.run import workdir as workdirs
+from jaxgan.run.hooks import Dispatch, Hook, Moment
+
+Callback = Callable[[int, dict[str, float]], Any]
 
 
 def train(
-    config: Config,
-    workdir: pathlib.Path,
+    game: Game | Callable[[dict[str, Any]], Game],
+    source: Any,
+    workdir: str | pathlib.Path,
+    run: RunOptions = RunOptions(),
+    *,
+    callback: Callback | None = None,
+    more_hooks: tuple[Hook, ...] = (),
+    about: dict[str, Any] | None = None,
+    recipe: str | None = None,
+    may_differ: tuple[str, ...] = (),
     must_resume: bool = False,
-    progress: bool = False,
     profiled: bool = False,
-    at_interval: Callable[[int, float], None] = lambda step, seconds: None,
+    progress: bool = False,
+    **changes: Any,
 ) -> GANState:
-    """Trains to `config.steps`, from the workdir's newest checkpoint where there is one.
+    """Trains a game to `run.steps`, from the workdir's newest checkpoint where there is one.
 
-    The workdir gets `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/` and `tensorboard/`. SIGTERM and Ctrl-C finish the
-    step under way, save, and return.
-
-    With several processes (`jaxgan.processes.joined`) each calls this with the same config. The first alone has a workdir; a
-    signal or an error in any of them stops all at the next step at which the host looks.
+    SIGTERM, SIGINT, SIGHUP and SIGUSR1 finish the step under way, save, and return. With several processes
+    (`jaxgan.run.processes.joined`) each calls this alike; the first alone has a workdir, and a signal or an
+    error in any of them stops all at the next step at which the host looks.
 
     Args:
-      config: what to train.
-      workdir: where the run lives; made where it does not exist.
+      game: the variant, or a function that makes it for examples of such features.
+      source: arrays, a dict of arrays, a sequence of examples, a `data.Source` or `data.DataOptions`.
+      workdir: where the run lives, see `jaxgan.run.workdir`; made where it does not exist.
+      run: the options of every run.
+      callback: (step, metrics) at each line of the log; the run stops where it returns something true.
+      more_hooks: done after the library's own.
+      about, recipe: what else `config.json` says, and the text of the user's recipe, kept with the run.
+      may_differ: names of `about` in which a resumed run may differ.
       must_resume: refuse to begin anew.
+      profiled: trace a few steps into `profile/`, and end with the time of each phase; trains the same bits.
       progress: show bars while loading data.
-      profiled: trace a few steps into `profile/`, and end with a table of the time of each phase; trains the same bits.
-      at_interval: called with the step after the records, the checkpoint and the samples of each interval, and with the
-        seconds that these took, in which the devices had no step to compute.
+      changes: options of `run` by name, groups as dicts: `steps=1000, log={"every": 10}`.
 
     Returns:
       The last state.
 
     Raises:
       UserError: before anything is compiled.
-      RunError: a loss that is not finite, or a file that cannot be written.
+      RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be written.
     """
-    # ---------------------------------------------------------------------------------------------------------- check and open
-    processes.check_same(to_dict(config))
-    with processes.together():
-        validate(config, jax.device_count(), jax.process_count())
-        devices = parallel.chosen_devices(config.devices)
-        check_kernels(config, devices[0].platform)
-    first = processes.is_first()  # the others write nothing
+    run, workdir = options.replace(run, changes), user_path(workdir, "workdir")
+    about = {**(about or {}), **options.to_dict(run)}
+    alone = processes.is_first()  # the others write nothing
     with contextlib.ExitStack() as held:
+        processes.check_same(about)
         with processes.together():
-            folder = held.enter_context(_owned(workdir)) if first else None
-            if folder:
-                _check_workdir(workdir, config, must_resume)
-                if (
-                    profiled
-                    and not (workdir / "profile").is_dir()
-                    and os.path.lexists(workdir / "profile")
-                ):
-                    raise UserError(
-                        f"{workdir / 'profile'} is no folder, where --profile writes; move it away or leave out --profile"
-                    )
-            feed = data.load(config, progress and first, parallel.own_share(config.batch_size))
-            if folder and (
-                max(checkpoint.steps_in(folder), default=0) < config.steps
-                or not (workdir / "config.json").exists()
-            ):
-                records.write_json(workdir / "config.json", to_dict(config))
-
-            # --------------------------------------------------------------------------------------------- the state, new or restored
-            game = make_game(config)
-            state, restored = _first_state(game, config, folder)
-        processes.check_same({"the number of examples": feed.num_examples})
-        state, position = (
-            processes.from_first(state),
-            processes.from_first_json(restored.position if restored else None),
-        )
-        step, per_epoch = int(state.step), feed.steps_per_epoch
-        with processes.together():
-            log = (
-                records.Records(workdir, step, config.steps, per_epoch, config.log.tensorboard)
-                if first
-                else records.Silence()
-            )
-            saver = (
-                checkpoint.open_checkpoints(folder, config.log.keep)
-                if folder
-                else checkpoint.NOWHERE
-            )
-        with contextlib.closing(log), _closing(saver), _stop_signals() as signals:
-            stopped = processes.agreed_stops(signals)
-            for line in restored.damaged if restored else []:
-                log.say(line)
-            if log.dropped:
-                log.say(
-                    f"{log.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are trained again"
-                )
+            check_run(run, jax.device_count(), jax.process_count())
+            devices = parallel.chosen_devices(run.devices)
+            runtime.check_kernels(run.kernels, devices[0].platform)
+            if alone:
+                held.enter_context(workdirs.held(workdir))
+                workdirs.check(workdir, about, run.steps, must_resume, may_differ)
+                records.check(workdir, run.log, profiled)
+            held.enter_context(using(None if run.kernels == "auto" else run.kernels))
+            opened = data.opened(source, progress and alone)
+            about |= workdirs.about_data(opened)
+            if alone:
+                workdirs.check(workdir, about, run.steps, must_resume, may_differ)
+            game = first.game_of(game, opened.features, run.dtype)
+            feed = data.feed_of(opened, run, parallel.own_share(run.batch_size), progress and alone)
+            first.check_step(game, opened.features, run, len(devices))
+            restored = first.first_state(game, opened.features, run, workdir if alone else None)
+        processes.check_same({"examples": opened.count, "data_version": opened.version})
+        state = processes.from_first(restored.state)
+        position = processes.from_first_json(restored.position)
+        step = int(state.step)
+        with processes.together():  # nothing is refused any more: the workdir is this run's
+            log, saver, sample = records.SILENCE, checkpoint.NOWHERE, None
+            if alone:
+                sample = hooks.sampler(game, restored.state, opened, run)
+                workdirs.write(workdir, about, sample.conditions, recipe)
+                log = records.Records(workdir, step, run.steps, feed.steps_per_epoch, run.log.tensorboard)
+                saver = checkpoint.open_checkpoints(workdir / workdirs.CHECKPOINTS, run.log.keep)
             if position is not None:
                 feed.seek(position)
-            if step == config.steps:
-                log.say(
-                    f"{workdir} is already at step {step} of {config.steps}; use more --steps to go on"
-                    + (", and to profile" if profiled else "")
-                )
-                return state
-            where = f"{config.batch_size} images a step on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
-            where += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-            doing = "resuming" if step else "training"
-            log.say(
-                f"{doing} {workdir} at step {step} of {config.steps}: {feed.num_examples} images of {config.data.name}, {where}"
-            )
+        held.enter_context(contextlib.closing(log))
+        held.enter_context(checkpoint.closing(saver))
+        signalled = held.enter_context(signals.stop_signals())
+        stopped = processes.agreed_stops(signalled)
+        for line in (*restored.damaged, messages.beginning(workdir, step, run, opened, devices)):
+            log.say(line)
+        if step == run.steps:
+            return state
 
-            # ------------------------------------------------------------------------------------------------------------- compile
-            program = parallel.make_program(game, feed.fetch, devices)
-            state, resident = parallel.replicate((state, feed.resident), devices)
-            per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
-            intervals = (config.log.every, config.log.sample_every, config.log.checkpoint_every)
+        program = parallel.make_program(game, feed.fetch, devices)
+        state, resident = parallel.replicate((state, feed.resident), devices)
+        per_call = dispatch.steps_per_call(run.steps_per_call, devices[0].platform)
+        clock = hooks.Clock(run.batch_size)
 
-            # --------------------------------------------------------------------------------------------------------------- train
-            pending: list[
-                Any
-            ] = []  # metrics still on the device: the host waits for them at log steps only
-            timer, timed_from, saved = 0.0, step, step
-            profiler = profile.Recorder(workdir / "profile") if profiled and first else None
-            while step < config.steps and not stopped:
-                until = min([config.steps, *(step - step % n + n for n in intervals)])
-                count = per_call if until - step >= per_call else 1
-                items = parallel.split(feed.items(step, count), len(devices) // jax.process_count())
-                if profiler:
-                    timer += profiler.before(
-                        program, (state, (resident, items)), step, count, until
-                    )
-                with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                    state, metrics = program(state, (resident, items))
-                if not pending and not timer:
-                    timer, timed_from = time.perf_counter(), step + count  # the first call compiled
-                pending.append(metrics)
-                step += count
-                if profiler:
-                    timer += profiler.after(state)
-                log.advance(count)
-                if step < until:
-                    continue
-                if profiler:
-                    timer += profiler.at_interval(state)
-                last, pending = _checked(pending, step, saved), []
-                computed = time.perf_counter()
-                with processes.together(signals, stopped):
-                    if step % config.log.every == 0 or step == config.steps:
-                        elapsed = time.perf_counter() - timer
-                        rate = (
-                            (step - timed_from) * config.batch_size / elapsed
-                            if step > timed_from
-                            else 0.0
-                        )
-                        log.metrics({"step": step, **last, "images_per_second": round(rate, 1)})
-                        timer, timed_from = time.perf_counter(), step
-                    if step % config.log.checkpoint_every == 0 or step == config.steps:
-                        saver.save(parallel.local(state), feed.position())
-                        saved = step
-                    if step % config.log.sample_every == 0 or step == config.steps:
-                        images = sampling.sample(
-                            game,
-                            parallel.local(state),
-                            jax.random.key(config.seed),
-                            config.log.samples,
-                        )
-                        log.samples(step, images)
-                at_interval(step, time.perf_counter() - computed)
+        def save(moment: Moment) -> None:
+            finite.check_state(moment.state, moment.step, saver.latest())
+            saver.save(moment.state, feed.position())
 
-            # ------------------------------------------------------------------------------------------------------------- finish
-            _checked(pending, step, saved)  # none where all was saved
-            with processes.together():
-                if saved != step:
-                    saver.save(parallel.local(state), feed.position())
-                saver.wait()
-                log.wait()
-            log.close_bar()
-            for line in profiler.report(state) if profiler else []:
-                log.say(line)
-            if stopped:
-                kept = (
-                    "saved; the same command resumes"
-                    if step
-                    else "before there was anything to save"
-                )
-                log.say(f"stopped by {stopped[0]} at step {step} of {config.steps}, {kept}")
-            else:
-                log.say(
-                    f"step {step} of {config.steps}: samples in {workdir / 'samples' / f'step_{step:08d}.png'}"
-                )
-            return parallel.local(state)
+        every = run.log
+        profiling = profile.hook(workdir / "profile", every.every) if profiled and alone else Hook(every.every)
+        all_hooks = [
+            profiling,
+            hooks.logging(log, every.every, clock),
+            Hook(every.checkpoint_every, save),
+            Hook(every.sample_every) if sample is None else hooks.sampling(log, every.sample_every, sample),
+            *([hooks.calling_back(callback, every.every, signalled)] if callback else []),
+            *more_hooks,
+        ]
+        pending: list[Any] = []  # metrics still on the devices; the host waits for them when a hook is due
+        while step < run.steps and not stopped:
+            until = min(run.steps, *(step - step % hook.every + hook.every for hook in all_hooks))
+            count = per_call if until - step >= per_call else 1
+            try:
+                item = dispatch.item_of(feed, step, count)
+            except RunError as error:  # the reader failed, not a step: the state is whole
+                kept = finite.saved_after(error, Moment(step, parallel.local(state), {}), save, saver)
+                raise RunError(f"{error}; {kept}") from None
+            compiled, item = program.of(count), program.place(item, count)
+            sent = Dispatch(step, count, until, compiled, (state, resident, item))
+            clock.skip(sum(hook.before(sent) for hook in all_hooks))
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                state, metrics = compiled(state, resident, item)
+            step += count
+            clock.dispatched(step)
+            clock.skip(sum(hook.after(state) for hook in all_hooks))
+            log.advance(count)
+            pending.append(metrics)
+            if step < until:
+                continue
+            last, pending = finite.checked_metrics(pending, step, saver.latest()), []
+            with processes.together(signalled, stopped):
+                moment = Moment(step, parallel.local(state), last)
+                for hook in all_hooks:
+                    if step % hook.every == 0 or step == run.steps:
+                        hook.do(moment)
 
-
-def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
-    """The config and the newest whole state of a workdir.
-
-    Raises:
-      UserError: where there is none.
-    """
-    path, folder = workdir / "config.json", workdir / "checkpoints"
-    if not path.is_file() or not checkpoint.steps_in(folder):
-        raise UserError(
-            f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}"
-        )
-    config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None, kernels="auto")
-    validate(config, 1)
-    check_kernels(config, jax.default_backend())
-    found = checkpoint.restore(
-        folder, _template(config), set_aside=False
-    )  # a run may be training there
-    assert found is not None  # steps_in was not empty
-    return config, found.state
-
-
-def check_kernels(config: Config, platform: str) -> None:
-    """Raises `UserError` where the fused operations that the config or JAXGAN_KERNELS asks for cannot run on a platform."""
-    if config.kernels == "plain":
-        return
-    source, asked = f"kernels={config.kernels}", config.kernels
-    if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
-        source, asked = f"JAXGAN_KERNELS={given}", given
-    if asked == "triton" and platform != "gpu":
-        raise UserError(
-            f"{source} needs a CUDA GPU, but this machine trains on {platform}; use auto or xla"
-        )
-    try:
-        launch.resolve(asked)
-    except ValueError as error:
-        raise UserError(f"{source}: {error}") from None
-
-
-def _template(config: Config) -> GANState:
-    game = make_game(config)
-    return jax.eval_shape(lambda: init(game, jax.random.key(0)))
-
-
-def _first_state(
-    game: Any, config: Config, folder: pathlib.Path | None
-) -> tuple[GANState, checkpoint.Restored | None]:
-    restored = checkpoint.restore(folder, _template(config)) if folder else None
-    if restored:
-        return restored.state, restored
-    return jax.jit(lambda: init(game, jax.random.key(config.seed)))(), None
-
-
-@contextlib.contextmanager
-def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Makes the workdir and holds it against a second run; gives its folder of checkpoints."""
-    try:
-        made_here = not workdir.exists()
-        str(workdir).encode()  # Orbax takes no other names
-        (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("w")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name is not UTF-8"
-        raise UserError(
-            f"workdir={str(workdir)!a} cannot be written: {reason}; choose another --workdir"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"workdir={workdir} is in use by another run; wait for it or choose another --workdir"
-            ) from None
-        try:
-            yield workdir / "checkpoints"
-        except UserError:
-            if made_here:  # a refused command leaves nothing behind
-                shutil.rmtree(workdir, ignore_errors=True)
-            raise
-
-
-def _check_workdir(workdir: pathlib.Path, config: Config, must_resume: bool) -> None:
-    """Raises `UserError` where the workdir holds another run, or one that is further on."""
-    path, steps = workdir / "config.json", checkpoint.steps_in(workdir / "checkpoints")
-    if path.exists():
-        if changed := differences(_read_json(path), to_dict(config)):
-            raise UserError(
-                f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir or that config"
-            )
-    elif steps or any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
-        raise UserError(
-            f"workdir={workdir} holds results but no config.json; choose another --workdir"
-        )
-    if must_resume and not steps:
-        raise UserError(
-            f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew"
-        )
-    if steps and steps[-1] > config.steps:
-        raise UserError(
-            f"steps={config.steps} but {workdir} is already at step {steps[-1]}; use --steps {steps[-1]} or more"
-        )
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-        return content
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read: {' '.join(str(error).split())}; restore it or choose another --workdir"
-        ) from None
-
-
-def _checked(pending: list[Any], step: int, saved: int) -> dict[str, float]:
-    """The metrics of the last of the pending steps, after looking at all of them; this is where the host waits."""
-    pending = jax.device_get(pending)
-    if not pending:
-        return {}
-    series = {name: np.concatenate([metrics[name] for metrics in pending]) for name in pending[0]}
-    first = step - len(next(iter(series.values()))) + 1
-    for name, values in series.items():
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            kept = (
-                f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was made yet"
-            )
-            raise RunError(
-                f"{name} became {values[bad[0]]} at step {first + bad[0]}, within steps {first} to {step}; {kept}; lower "
-                "--optimizer.generator-rate and --optimizer.discriminator-rate, or set --optimizer.clip-norm, in a new --workdir"
-            )
-    return {name: float(values[-1]) for name, values in series.items()}
-
-
-@contextlib.contextmanager
-def _closing(saver: checkpoint.Checkpoints) -> Iterator[None]:
-    """Waits for the writes under way also when the loop ends by an error, which then is the one to tell."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(RunError):
+        finite.checked_metrics(pending, step, saver.latest())
+        with processes.together():
+            if saver.latest() != step:
+                save(Moment(step, parallel.local(state), {}))
             saver.wait()
-        raise
-    finally:
-        saver.close()
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[str]]:
-    """A list that stays empty until SIGTERM or Ctrl-C. A second signal acts as it did before."""
-    stopped: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def stop(number: int, frame: Any) -> None:
-        stopped.append(signal.Signals(number).name)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            log.wait()
+        log.close_bar()
+        for line in (*profiling.end(), messages.end(workdir, step, run, stopped, "samples" not in log.lost)):
+            log.say(line)
+        return parallel.local(state)

@@ -1,0 +1,85 @@
+"""Pictures of examples, and files: grids, `.npz`, folders."""
+
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxgan.errors import RunError
+from jaxgan.files import written_whole
+
+
+def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """uint8 [N,H,W,C] -> one image uint8 [h,w,C], row by row, with a line of one pixel between; near a square
+    by default."""
+    count, height, width, channels = images.shape
+    if count < 1 or (columns is not None and columns < 1):
+        raise ValueError(f"a grid needs at least 1 image and 1 column, got {count} and {columns}")
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    page = np.zeros((rows * columns, height + 1, width + 1, channels), np.uint8)
+    page[:count, :height, :width] = images
+    page = page.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
+    return page.reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
+
+
+def scatter(points: np.ndarray, side: int = 480) -> np.ndarray:
+    """float [N,2] -> a picture uint8 [side,side,1] of the square that holds them, a dot for each point."""
+    centre = (points.max(0) + points.min(0)) / 2
+    reach = max(float(np.abs(points - centre).max()), 1e-6) * 1.1
+    at = ((points - centre) / reach * [1, -1] + 1) / 2 * (side - 1)
+    page = np.full((side, side), 255.0)
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        columns, rows = np.clip(np.floor(at).astype(int).T + [[dx], [dy]], 0, side - 1)
+        np.multiply.at(page, (rows, columns), 0.6)
+    return page.astype(np.uint8)[..., None]
+
+
+def picture(examples: dict[str, np.ndarray], columns: int | None = None) -> np.ndarray | None:
+    """One image uint8 [h,w,C] of made examples: a grid of each feature of images, one below the other, or
+    points in the plane; None where they are neither."""
+    pages = []
+    for feature in examples.values():
+        if feature.dtype == np.uint8 and feature.ndim == 4 and feature.shape[-1] in (1, 3, 4):
+            pages.append(grid(feature, columns))
+        elif feature.ndim == 2 and feature.shape[1] == 2 and np.isfinite(feature).all():
+            pages.append(scatter(feature))
+    if not pages:
+        return None
+    channels = max(page.shape[-1] for page in pages)
+    pages = [np.repeat(p, channels, 2) if p.shape[-1] == 1 else p for p in pages]
+    width = max(page.shape[1] for page in pages)
+    pages = [np.pad(p, ((0, 1), (0, width - p.shape[1]), (0, 0))) for p in pages if p.shape[-1] == channels]
+    return np.concatenate(pages)[:-1]
+
+
+def save(path: pathlib.Path, examples: dict[str, np.ndarray], columns: int | None = None) -> bool:
+    """Writes a picture (`.png`) or the examples themselves (`.npz`, an array each feature), whole or not at all.
+
+    Returns:
+      Whether a file was replaced.
+
+    Raises:
+      RunError: examples that have no picture, or a file that cannot be written.
+    """
+    page = None
+    if path.suffix.lower() == ".png":
+        page = picture(examples, columns)
+        if page is None:
+            shapes = {name: feature.shape for name, feature in examples.items()}
+            raise RunError(f"there is no picture of examples of shapes {shapes}; write an .npz")
+    replaced = path.exists()
+    with written_whole(path) as file:
+        if page is None:
+            np.savez_compressed(file, **examples)
+        else:
+            write_png(file, page)
+    return replaced
+
+
+def write_png(file: Any, page: np.ndarray) -> None:
+    """Writes uint8 [h,w,C] to an open file."""
+    from PIL import Image
+
+    Image.fromarray(page[..., 0] if page.shape[-1] == 1 else page).save(file, "png")

@@ -1,0 +1,128 @@
+"""Options of a run and of a recipe: frozen dataclasses whose fields carry their help and their bounds.
+
+They are declared once. The command line, `--help` and `config.json` come from the fields; a field that is itself
+such a dataclass is a group, whose options are named with a dot: `data.name`, `--data.name`.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from jaxgan.errors import UserError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field with its help and bounds: low <= value, above < value, value < below, value in choices."""
+    metadata = dict(help=help, low=low, above=above, below=below, choices=choices)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def fields(options: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """(dotted name, field, value) of every option."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from fields(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field, value
+
+
+def to_dict(options: Any) -> dict[str, Any]:
+    """Dotted names to values, as JSON takes them."""
+    return {name: value for name, _, value in fields(options)}
+
+
+def dotted(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"log": {"every": 10}} and groups of options as {"log.every": 10}."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if dataclasses.is_dataclass(value):
+            value = to_dict(value)
+        flat |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def replace(options: Any, changes: dict[str, Any]) -> Any:
+    """The options with these names set, dotted or nested; text is read as the field's type, and bounds are
+    checked."""
+    known = {name: field for name, field, _ in fields(options)}
+    for name, value in dotted(changes).items():
+        if name not in known:
+            raise UserError(unknown("field", name, known))
+        options = _set(options, name.split("."), checked(name, known[name], value))
+    return options
+
+
+def _set(options: Any, path: list[str], value: Any) -> Any:
+    if len(path) > 1:
+        value = _set(getattr(options, path[0]), path[1:], value)
+    return dataclasses.replace(options, **{path[0]: value})
+
+
+def checked(name: str, field: dataclasses.Field, value: Any) -> Any:
+    """A value of a field's type within its bounds, from text or from a value of about that type."""
+    value = _parsed(name, field, value)
+    bounds = {"low": None, "above": None, "below": None, "choices": (), **field.metadata}
+    if bounds["choices"] and value is not None and value not in bounds["choices"]:
+        raise UserError(f"{name}: " + unknown("value", str(value), bounds["choices"]))
+    if value is None or isinstance(value, str | bool):
+        return value
+    if not math.isfinite(value):
+        raise UserError(f"{name}={value} is not a finite number; use one")
+    if bounds["low"] is not None and value < bounds["low"]:
+        raise UserError(f"{name}={value} is too small; use {bounds['low']} or more")
+    if bounds["above"] is not None and value <= bounds["above"]:
+        raise UserError(f"{name}={value} is too small; use more than {bounds['above']}")
+    if bounds["below"] is not None and value >= bounds["below"]:
+        raise UserError(f"{name}={value} is too large; use less than {bounds['below']}")
+    return value
+
+
+def _parsed(name: str, field: dataclasses.Field, value: Any) -> Any:
+    kinds = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    kind: Any = kinds[0]
+    if type(None) in kinds and (value is None or str(value).lower() == "none"):
+        return None
+    if kind is bool:
+        if str(value).lower() not in ("true", "false"):
+            raise UserError(f"{name}={_short(value)} is neither true nor false; use one of them")
+        return str(value).lower() == "true"
+    if kind is str:
+        return str(value)
+    try:
+        number = kind(value if isinstance(value, str) else str(value))
+    except ValueError:
+        # 8.0 is a whole number, where Python or JSON made a float of it.
+        if kind is int and isinstance(value, float) and value.is_integer():
+            return int(value)
+        noun = {int: "a whole number", float: "a number"}[kind]
+        example = field.default if isinstance(field.default, int | float) else 1
+        raise UserError(f"{name}={_short(value)} is not {noun}; use {noun} such as {example}") from None
+    return number
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:60]}..{text[-10:]}"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that is not known, with the nearest that are."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"unknown {kind} {_short(name)}; did you mean {' or '.join(near)}?"
+    shown = ", ".join(known[:20]) + (f" or {len(known) - 20} more" if len(known) > 20 else "")
+    return f"unknown {kind} {_short(name)}; use {shown}"

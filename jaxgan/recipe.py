@@ -1,0 +1,191 @@
+"""Recipes: functions whose keyword arguments are options and that return a `Game`.
+
+Those of the library are in `jaxgan.recipes`; anyone's own may be in any file, as `my_gan.py:ring`.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import pathlib
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from jaxgan.errors import RunError, UserError
+from jaxgan.game import Game
+from jaxgan.options import dotted, fields, replace, unknown
+
+_PLAIN = (int, float, str, bool)
+REQUIRED = "<required>"
+
+
+class Recipe(NamedTuple):
+    """A recipe that was found.
+
+    Attributes:
+      name: as the command line has it.
+      make: (example, options) -> Game; example: what one example of the data is, name -> `jaxgan.data.Feature`.
+      options: the defaults of its options, a frozen dataclass.
+      defaults: of the run's options, by dotted names: the data, the batch size, the steps.
+      about: one line.
+      source: the text of the user's file; None for a recipe of the library.
+    """
+
+    name: str
+    make: Callable[[dict[str, Any], Any], Game]
+    options: Any
+    defaults: dict[str, Any]
+    about: str
+    source: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the user's file."""
+        return None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest()
+
+
+def recipe(**defaults: Any) -> Callable[[Callable], Callable]:
+    """Decorates a recipe with its defaults of the run's options: `@recipe(steps=1000, data={"name": "ring"})`.
+
+    A recipe without the decorator begins with the defaults of every run.
+    """
+
+    def decorated(function: Callable) -> Callable:
+        function.run_defaults = dotted(defaults)  # type: ignore[attr-defined]
+        return function
+
+    return decorated
+
+
+def from_function(function: Callable, name: str, source: str | None = None) -> Recipe:
+    """The recipe that a function is.
+
+    A first parameter without default takes what an example of the data is. All others are options, of type
+    int, float, str, bool, one of these or None, a Literal of texts, or a group (a dataclass of `option`s).
+    Their help is read from the `Args:` of the docstring.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    hints = typing.get_type_hints(function)
+    takes_example = bool(parameters) and parameters[0].name == "example"
+    helps = _args_of(inspect.getdoc(function) or "")
+    declared = []
+    for parameter in parameters[takes_example:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise UserError(f"recipe {name} takes *{parameter.name}; name each of its options")
+        declared.append(_field(name, parameter, hints.get(parameter.name), helps))
+    kind = dataclasses.make_dataclass(f"{function.__name__}_options", declared, frozen=True)
+
+    def make(example: dict[str, Any], options: Any) -> Game:
+        values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+        for option, value in values.items():
+            if value is REQUIRED:
+                raise UserError(f"recipe {name} needs --{option.replace('_', '-')}; it has no default")
+        with blamed_on(name, source):
+            game = function(example, **values) if takes_example else function(**values)
+        if not isinstance(game, Game):
+            raise UserError(f"recipe {name} returns {type(game).__name__}, not a jaxgan.Game; return the game")
+        return game
+
+    about = (inspect.getdoc(function) or "").partition("\n")[0]
+    return Recipe(name, make, kind(), getattr(function, "run_defaults", {}), about, source)
+
+
+def from_file(place: str) -> Recipe:
+    """The recipe `FILE.py:FUNCTION`.
+
+    Raises:
+      UserError: a file that cannot be read or imported, with its own error's last line and line number; a
+        function that it does not have.
+    """
+    path_text, _, function_name = place.rpartition(":")
+    path = pathlib.Path(path_text).expanduser()
+    try:
+        source = path.read_text()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"recipe {place}: {path} cannot be read: {reason}; give FILE.py:FUNCTION") from None
+    module_name = f"_recipe_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    module = types.ModuleType(module_name)
+    module.__file__ = str(path)
+    sys.modules[module_name] = module  # dataclasses and pickles look for a class's module there
+    beside = str(path.resolve().parent)
+    sys.path.insert(0, beside)  # as for a script: what lies beside the file can be imported
+    try:
+        with blamed_on(place, source):
+            exec(compile(source, str(path), "exec"), module.__dict__)
+    finally:
+        sys.path.remove(beside)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        own = {n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module_name}
+        raise UserError(f"{path}: " + unknown("function", function_name, own or {"a function of yours"}))
+    return from_function(function, place, source)
+
+
+def with_defaults(found: Recipe, name: str, changes: dict[str, Any]) -> Recipe:
+    """A recipe under another name, with other defaults of its own options and of the run's, by dotted names."""
+    known = {option for option, _, _ in fields(found.options)}
+    own = {option: value for option, value in changes.items() if option in known}
+    rest = {option: value for option, value in changes.items() if option not in known}
+    options, defaults = replace(found.options, own), {**found.defaults, **rest}
+    return found._replace(name=name, options=options, defaults=defaults)
+
+
+@contextlib.contextmanager
+def blamed_on(name: str, source: str | None) -> Iterator[None]:
+    """Tells an error that arose in a user's file by its last line and the number of the line in that file."""
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        file = name.rpartition(":")[0]
+        place = str(pathlib.Path(file).expanduser())
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == place]
+        if isinstance(error, SyntaxError) and error.filename == place:
+            lines.append(error.lineno)
+        if source is None or not lines:
+            raise
+        text = " ".join(traceback.format_exception_only(error)[-1].split())[:300]
+        raise UserError(f"{file} line {lines[-1]}: {text}") from error
+
+
+def _field(name: str, parameter: inspect.Parameter, hint: Any, helps: dict[str, str]) -> Any:
+    default = REQUIRED if parameter.default is parameter.empty else parameter.default
+    if dataclasses.is_dataclass(default):
+        return parameter.name, type(default), dataclasses.field(default=default)
+    hint = hint or type(default)
+    choices: tuple = ()
+    if typing.get_origin(hint) is typing.Literal:
+        choices, hint = typing.get_args(hint), str
+    kinds = [kind for kind in (typing.get_args(hint) or (hint,)) if kind is not type(None)]
+    if len(kinds) != 1 or kinds[0] not in _PLAIN:
+        raise UserError(
+            f"option {parameter.name!r} of recipe {name} is of type {hint}; use int, float, str, bool, one of "
+            "them or None, a Literal, or a dataclass of options"
+        )
+    metadata = dict(help=helps.get(parameter.name, ""), choices=choices)
+    return parameter.name, hint, dataclasses.field(default=default, metadata=metadata)
+
+
+def _args_of(doc: str) -> dict[str, str]:
+    """name -> text of the `Args:` of a docstring."""
+    _, _, rest = doc.partition("Args:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in rest.splitlines():
+        if not line.startswith("  "):
+            if line.strip():
+                break
+            continue
+        head, colon, text = line.strip().partition(": ")
+        if colon and not line.startswith("    ") and head.replace("_", "").isalnum():
+            name = head
+            found[name] = text
+        elif name:
+            found[name] += " " + line.strip()
+    return found

@@ -1,0 +1,74 @@
+"""The recipes and presets of the library: the one room that knows all of them."""
+
+from typing import Any, NamedTuple
+
+from jaxgan import recipe as recipe_
+from jaxgan.errors import UserError
+from jaxgan.options import unknown
+from jaxgan.recipe import Recipe
+from jaxgan.recipes.dcgan import dcgan
+from jaxgan.recipes.listing import listing
+
+RECIPES = {function.__name__: function for function in (dcgan, listing)}
+
+
+class Preset(NamedTuple):
+    """A recipe with some of its options, and with some of the run's, by dotted names.
+
+    Attributes:
+      recipe: its name.
+      about: one line, with the paper or what to expect.
+      options: what differs from the recipe's own defaults.
+    """
+
+    recipe: str
+    about: str
+    options: dict[str, Any]
+
+
+# Found by trying on MNIST: fast rates that fall, and a discriminator that is flat where the data are.
+_FALLING = {
+    "optimizer.generator_rate": 2e-3,
+    "optimizer.discriminator_rate": 1e-3,
+    "objective.r1_weight": 0.5,
+}
+
+
+def _falling(steps: int) -> dict[str, Any]:
+    """The rates fall in the second half of the steps."""
+    return {**_FALLING, "optimizer.decay_from": steps // 2, "optimizer.decay_steps": steps // 2}
+
+
+# fmt: off
+PRESETS = {
+    "digits": Preset("dcgan", "digits of 8 x 8 pixels, embedded: two minutes on two cores",
+                     _falling(2000)),
+    "mnist": Preset("dcgan", "MNIST: 10 epochs; Frechet distance 11 to 14 (a classifier's features)",
+                    {"data.name": "mnist", "steps": 4680, "batch_size": 128, **_falling(4680)}),
+    "seed-mnist": Preset("listing", "the founding algorithm and networks, step for step: 10 epochs of MNIST",
+                         {}),
+    "dcgan-64": Preset("dcgan", "DCGAN at 64 x 64 in colour, on drawn shapes or any data: for a GPU",
+                       {"data.name": "shapes", "data.image_size": 64, "steps": 25_000, "batch_size": 128,
+                        "model.doublings": 4, "model.generator_width": 512, "model.discriminator_width": 64}),
+}
+# fmt: on
+
+
+def find(name: str) -> Recipe:
+    """The recipe of a preset's name, of a recipe's, or at `FILE.py:FUNCTION`; of a preset with its options.
+
+    Raises:
+      UserError: where there is none, with the nearest names.
+    """
+    if name in PRESETS:
+        preset = PRESETS[name]
+        found = recipe_.from_function(RECIPES[preset.recipe], preset.recipe)
+        return recipe_.with_defaults(found, name, preset.options)
+    if name in RECIPES:
+        return recipe_.from_function(RECIPES[name], name)
+    file, colon, _ = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return recipe_.from_file(name)
+    if name.endswith(".py"):
+        raise UserError(f"recipe {name!r} names no function; use {name}:FUNCTION")
+    raise UserError(unknown("recipe", name, [*PRESETS, *RECIPES]))

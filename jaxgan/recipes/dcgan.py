@@ -1,0 +1,61 @@
+"""DCGAN: batch norm in the generator, one logit an image."""
+
+import dataclasses
+from typing import Any
+
+from jaxgan import latents
+from jaxgan.adversarial import gan
+from jaxgan.errors import UserError
+from jaxgan.game import Game, Player
+from jaxgan.models import DCGANDiscriminator, DCGANGenerator
+from jaxgan.options import option
+from jaxgan.recipe import recipe
+from jaxgan.recipes import common
+from jaxgan.recipes.common import ObjectiveOptions, OptimizerOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """The networks' sizes."""
+
+    doublings: int = option(
+        2, "doublings of the generator's first image, and halvings in the discriminator", low=1, below=11
+    )
+    latent_size: int = option(100, "length of the latent vector z", low=1, below=2**16)
+    generator_width: int = option(64, "channels of the generator's first image", low=2, below=2**14)
+    discriminator_width: int = option(
+        32, "channels of the discriminator's first layer", low=1, below=2**14
+    )
+
+
+@recipe(steps=2000, batch_size=64, data={"name": "digits", "image_size": 28})
+def dcgan(
+    example: dict[str, Any],
+    model: ModelOptions = ModelOptions(),
+    objective: ObjectiveOptions = ObjectiveOptions(),
+    optimizer: OptimizerOptions = OptimizerOptions(),
+) -> Game:
+    """DCGAN at any size of image, with R1 and falling rates as options.
+
+    References:
+      Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs, 2016.
+    """
+    shape = common.image_shape("dcgan", example, 2**model.doublings)
+    halvings = 2 ** (model.doublings - 1)
+    if model.generator_width % halvings:
+        below = model.generator_width // halvings * halvings
+        near = " or ".join(str(n) for n in (below, below + halvings) if n)
+        raise UserError(
+            f"model.generator_width={model.generator_width} cannot be halved {model.doublings - 1} times by "
+            f"the generator's layers; use {near}"
+        )
+    generator = DCGANGenerator(shape, model.generator_width, model.doublings)
+    discriminator = DCGANDiscriminator(model.discriminator_width, model.doublings)
+    return gan(
+        Player(generator, common.adam(optimizer, optimizer.generator_rate), optimizer.ema_decay),
+        Player(discriminator, common.adam(optimizer, optimizer.discriminator_rate)),
+        common.objective_of(objective),
+        latents.normal(model.latent_size),
+        penalties=common.penalties_of(objective),
+        augment=common.augment_of(objective),
+    )

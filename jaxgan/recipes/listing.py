@@ -1,0 +1,50 @@
+"""The founding listing: its algorithm and networks, step for step."""
+
+import dataclasses
+from typing import Any
+
+from jaxgan import latents
+from jaxgan.adversarial import gan
+from jaxgan.game import Game, Player
+from jaxgan.models import ListingDiscriminator, ListingGenerator
+from jaxgan.options import option
+from jaxgan.recipe import recipe
+from jaxgan.recipes import common
+from jaxgan.recipes.common import ObjectiveOptions, OptimizerOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """The networks' sizes."""
+
+    latent_size: int = option(100, "length of the latent vector z", low=1, below=2**16)
+    generator_width: int = option(64, "channels of the generator's first image", low=2, below=2**14)
+    discriminator_width: int = option(
+        16, "channels of the discriminator's first layer", low=1, below=2**14
+    )
+
+
+@recipe(steps=4680, batch_size=128, data={"name": "mnist", "image_size": 28})
+def listing(
+    example: dict[str, Any],
+    model: ModelOptions = ModelOptions(),
+    objective: ObjectiveOptions = ObjectiveOptions(),
+    optimizer: OptimizerOptions = OptimizerOptions(beta1=0.9, ema_decay=0.0),
+) -> Game:
+    """The founding algorithm and networks, step for step: Adam(2e-4), one update of each, no average.
+
+    The networks are those of `jaxgan.models.listing`, whose docstring tells what of the listing was mended.
+    """
+    shape = common.image_shape("listing", example, 4)
+    generator = ListingGenerator(shape, model.generator_width)
+    return gan(
+        Player(generator, common.adam(optimizer, optimizer.generator_rate), optimizer.ema_decay),
+        Player(
+            ListingDiscriminator(model.discriminator_width),
+            common.adam(optimizer, optimizer.discriminator_rate),
+        ),
+        common.objective_of(objective),
+        latents.normal(model.latent_size),
+        penalties=common.penalties_of(objective),
+        augment=common.augment_of(objective),
+    )

@@ -1,0 +1,52 @@
+"""Many steps in one dispatch: a host that waits for Python between short steps would let a GPU wait, too."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+Fetch = Callable[[Any, Any], Any]
+
+
+def one_step(step: Callable, fetch: Fetch) -> Callable:
+    """run(state, resident, item) -> (state, metrics): a step on the batch that `fetch(resident, item)` gives."""
+
+    def run(state: Any, resident: Any, item: Any) -> tuple[Any, Any]:
+        with jax.named_scope("input"):
+            # Without the barrier XLA:CPU gathers each pixel again wherever a layer reads it.
+            batch = lax.optimization_barrier(fetch(resident, item))
+        return step(state, batch)
+
+    return run
+
+
+def many_steps(step: Callable, fetch: Fetch) -> Callable:
+    """run(state, resident, items) -> (state, metrics [K]): K steps, for items with leaves [K, ...]."""
+    single = one_step(step, fetch)
+
+    def run(state: Any, resident: Any, items: Any) -> tuple[Any, Any]:
+        shapes = jax.eval_shape(single, state, resident, jax.tree.map(lambda x: x[0], items))[1]
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+        unpacked = ravel_pytree(zeros)[1]
+
+        def packed_step(state: Any, item: Any) -> tuple[Any, Array]:
+            state, metrics = single(state, resident, item)
+            return state, ravel_pytree(metrics)[0]  # written by one kernel instead of one for each metric
+
+        state, packed = lax.scan(packed_step, state, items)
+        return state, jax.vmap(unpacked)(packed)
+
+    return run
+
+
+def steps_per_call(asked: int | None, platform: str) -> int:
+    """Steps in one dispatch. XLA:CPU runs a step inside a loop several times slower, so there it is one."""
+    return asked or (1 if platform == "cpu" else 25)
+
+
+def stacked(items: list[Any]) -> Any:
+    """The items of K steps as leaves [K, ...]."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *items)

@@ -1,0 +1,69 @@
+"""What a run begins with: its game, and a state that is new or read back."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgan.config import RunOptions
+from jaxgan.errors import UserError
+from jaxgan.game import Game, GANState, init
+from jaxgan.run import checkpoint, finite
+from jaxgan.run.workdir import CHECKPOINTS
+
+Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
+
+
+def game_of(
+    game: Game | Callable[[Features], Game], features: Features, dtype: str | None = None
+) -> Game:
+    """The game itself, or the one that a function makes for examples of these features; in another dtype."""
+    if not isinstance(game, Game):
+        game = game(features)
+    if not isinstance(game, Game):
+        raise UserError(f"the function of the game gives {type(game).__name__}; return a jaxgan.Game")
+    return game if dtype is None else game._replace(dtype=jnp.dtype(dtype))
+
+
+def batch_of(features: Features, count: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch."""
+    return {n: jax.ShapeDtypeStruct((count, *f.shape), f.dtype) for n, f in features.items()}
+
+
+def new_state(game: Game, features: Features, run: RunOptions) -> Callable[[], GANState]:
+    """() -> the state before the first step."""
+    batch = batch_of(features, run.batch_size)
+    return lambda: init(game, jax.random.key(run.seed), batch)
+
+
+def template_of(game: Game, features: Features, run: RunOptions) -> GANState:
+    """The shapes of a state."""
+    return jax.eval_shape(new_state(game, features, run))
+
+
+class First(NamedTuple):
+    """state: of the run's beginning; position: of the reader; damaged: a line for each checkpoint passed over."""
+
+    state: GANState
+    position: Any = None
+    damaged: tuple[str, ...] = ()
+
+
+def first_state(
+    game: Game, features: Features, run: RunOptions, workdir: pathlib.Path | None
+) -> First:
+    """The newest whole state of the workdir, or a new one.
+
+    Raises:
+      UserError: checkpoints of another game.
+      RunError: checkpoints that cannot be read, or hold numbers that are not finite.
+    """
+    if workdir:
+        template = template_of(game, features, run)
+        found = checkpoint.restore(workdir / CHECKPOINTS, template)
+        if found:
+            finite.check_restored(found.state, workdir)
+            return First(found.state, found.position, tuple(found.damaged))
+    return First(jax.jit(new_state(game, features, run))())

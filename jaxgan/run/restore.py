@@ -1,0 +1,99 @@
+"""What can be made again of a workdir: its game, its newest state, and what samples are conditioned on."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgan import config as configs
+from jaxgan import recipe as recipes
+from jaxgan.config import RunOptions
+from jaxgan.data import Feature
+from jaxgan.errors import UserError
+from jaxgan.game import Game, GANState
+from jaxgan.options import fields, replace
+from jaxgan.run import checkpoint, finite, first, workdir as workdirs
+
+
+class Restored(NamedTuple):
+    """A run read back.
+
+    Attributes:
+      game: the variant.
+      state: its newest whole state.
+      pixels: features that are images of uint8.
+      conditions: features that samples are made from, leaves [N, ...]; {} for none.
+      about: the content of `config.json`.
+      passed_over: a line for each damaged checkpoint.
+    """
+
+    game: Game
+    state: GANState
+    pixels: tuple[str, ...]
+    conditions: dict[str, np.ndarray]
+    about: dict[str, Any]
+    passed_over: tuple[str, ...]
+
+
+def restore(
+    workdir: pathlib.Path, game: Game | Callable[[dict[str, Any]], Game] | None = None
+) -> Restored:
+    """The newest whole state of a workdir, and its game.
+
+    Args:
+      workdir: of a run; another process may be training there.
+      game: as it was given to `train`; None for a run of a recipe, which the workdir knows.
+
+    Raises:
+      UserError: a workdir without checkpoint, or without recipe and no game given.
+      RunError: a state that cannot be read or is not finite.
+    """
+    folder = workdir / workdirs.CHECKPOINTS
+    if not (workdir / workdirs.CONFIG).is_file() or not checkpoint.steps_in(folder):
+        raise UserError(
+            f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}"
+        )
+    about = workdirs.read_config(workdir)
+    example = features_of(workdir, about)
+    run = _known(RunOptions(), about)
+    made = first.game_of(game or _recipe_of(workdir, about), example, run.dtype)
+    found = checkpoint.restore(folder, first.template_of(made, example, run), set_aside=False)
+    assert found is not None  # steps_in was not empty
+    finite.check_restored(found.state, workdir)
+    pixels = tuple(name for name, feature in example.items() if feature.dtype == np.uint8)
+    conditions = workdirs.read_conditions(workdir)
+    return Restored(made, found.state, pixels, conditions, about, tuple(found.damaged))
+
+
+def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Feature]:
+    """The features of an example, from the content of `config.json`."""
+    try:
+        return {
+            name: Feature(tuple(f["shape"]), np.dtype(f["dtype"]), f.get("classes"))
+            for name, f in about["example"].items()
+        }
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise UserError(
+            f"{workdir / workdirs.CONFIG} does not tell what an example is; restore it, or train on in "
+            "this workdir"
+        ) from None
+
+
+def _recipe_of(workdir: pathlib.Path, about: dict[str, Any]) -> Callable[[dict[str, Any]], Game]:
+    name = about.get("recipe")
+    if name is None:
+        raise UserError(f"workdir={workdir} was trained from Python; give its game: restore(workdir, game)")
+    if about.get("recipe_sha256"):
+        found = recipes.from_file(f"{workdir / workdirs.RECIPE}:{name.rpartition(':')[2]}")
+    else:
+        found = configs.begun(configs.recipes.find(name)).recipe
+    options = _known(found.options, about)
+    return lambda example: found.make(example, options)
+
+
+def _known(options: Any, about: dict[str, Any]) -> Any:
+    """The options with the values that `config.json` has for them."""
+    names = [name for name, _, _ in fields(options)]
+    return replace(options, {name: about[name] for name in names if name in about})

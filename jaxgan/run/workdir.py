@@ -1,0 +1,177 @@
+"""A run's folder: who holds it, which run it holds, and what can be read back from it.
+
+It gets `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, for a recipe of the user
+`recipe.py`, and for a conditional game `conditions.npz`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxgan import files
+from jaxgan.config import differences
+from jaxgan.errors import RunError, UserError
+from jaxgan.run import checkpoint
+
+CONFIG, CHECKPOINTS = "config.json", "checkpoints"
+RECIPE, CONDITIONS = "recipe.py", "conditions.npz"
+_RESULTS = (CONFIG, "metrics.jsonl", "samples")
+
+
+@contextlib.contextmanager
+def held(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the workdir and holds it against a second run.
+
+    An error in the block takes back what was made here, unless there is a result in it.
+
+    Raises:
+      UserError: a folder that cannot be written, or that another run holds.
+    """
+    checkpoints, lock_file = workdir / CHECKPOINTS, workdir / ".lock"
+    made = [path for path in (checkpoints, lock_file, workdir, *workdir.parents) if not path.exists()]
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        # Not through a link: others may write in the folder, too.
+        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"workdir={str(workdir)!a} cannot be written: {error.strerror}; choose another --workdir"
+        ) from None
+    with os.fdopen(descriptor, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"workdir={workdir} is in use by another run; wait for it or choose another --workdir"
+            ) from None
+        try:
+            yield
+        except BaseException:
+            if not has_results(workdir):
+                _take_back(made)
+            raise
+
+
+def _take_back(made: list[pathlib.Path]) -> None:
+    """Removes the lock and the empty folders among them; `rmdir` takes none that holds anything."""
+    with contextlib.suppress(OSError):
+        for path in made:
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+def has_results(workdir: pathlib.Path) -> bool:
+    """Whether anything in a workdir is a result of training."""
+    return bool(checkpoint.steps_in(workdir / CHECKPOINTS)) or any(
+        os.path.lexists(workdir / name) for name in _RESULTS
+    )
+
+
+def check(
+    workdir: pathlib.Path, about: dict[str, Any], steps: int, must_resume: bool, ignored: tuple[str, ...]
+) -> None:
+    """Raises `UserError` where the workdir holds another run, or one that is further on.
+
+    Args:
+      workdir: held.
+      about: what `config.json` is to say; what the folder's says beside it is not compared.
+      steps: to train to.
+      must_resume: refuse to begin anew.
+      ignored: of `about`, what may differ.
+    """
+    done = checkpoint.steps_in(workdir / CHECKPOINTS)
+    if (workdir / CONFIG).exists():
+        before = read_config(workdir)
+        compared = {name: value for name, value in about.items() if name not in ignored}
+        changed = differences({name: before.get(name) for name in compared}, compared)
+        if changed and all(line.startswith("recipe_sha256 ") for line in changed):
+            raise UserError(
+                f"workdir={workdir} was trained with another text of {about['recipe']}, kept there as "
+                f"{RECIPE}; choose another --workdir, or go on with --accept-changed-recipe"
+            )
+        if changed:
+            raise UserError(
+                f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir "
+                "or that config"
+            )
+    elif done or has_results(workdir):
+        raise UserError(f"workdir={workdir} holds results but no {CONFIG}; choose another --workdir")
+    if must_resume and not done:
+        raise UserError(
+            f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew"
+        )
+    if done and done[-1] > steps:
+        raise UserError(
+            f"steps={steps} but {workdir} is already at step {done[-1]}; use --steps {done[-1]} or more"
+        )
+
+
+def about_data(source: Any) -> dict[str, Any]:
+    """What `config.json` says of a source: another of these is another run."""
+    example = {
+        name: {"shape": list(f.shape), "dtype": np.dtype(f.dtype).name, "classes": f.classes}
+        for name, f in source.features.items()
+    }
+    return {"examples": source.count, "data_version": source.version, "example": example}
+
+
+def write(
+    workdir: pathlib.Path, about: dict[str, Any], conditions: dict[str, Any], recipe: str | None
+) -> None:
+    """Writes what tells which run this is, where it is not there as it should be.
+
+    Raises:
+      RunError: where that cannot be written.
+    """
+    known = read_config(workdir) if (workdir / CONFIG).exists() else {}
+    # A finished run that is asked again, with other kernels say, keeps the config that it was trained with.
+    if not known or known.get("steps") != about["steps"] or differences(known, about):
+        files.write_json(workdir / CONFIG, about)
+    if recipe is not None:
+        with files.written_whole(workdir / RECIPE) as file:
+            file.write(recipe.encode())
+    if conditions:
+        with files.written_whole(workdir / CONDITIONS) as file:
+            np.savez(file, **conditions)
+
+
+def read_conditions(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    """What samples are conditioned on, leaves [N, ...]; {} where the game needs nothing.
+
+    Raises:
+      RunError: where the file cannot be read.
+    """
+    path = workdir / CONDITIONS
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return dict(content)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path} cannot be read: {reason}; restore it from a copy") from None
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """The content of `config.json`.
+
+    Raises:
+      UserError: where it cannot be read.
+    """
+    path = workdir / CONFIG
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} cannot be read: {reason}; restore it or choose another --workdir"
+        ) from None
