@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import fcntl
-import json
+import functools
 import os
 import pathlib
-import shutil
 import signal
 import threading
 import time
@@ -14,10 +12,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxgan import checkpoint, data, parallel, processes, profile, records, sampling
-from jaxgan.config import Config, differences, replace, to_dict, validate
+from jaxgan import (
+    checkpoint,
+    data,
+    finite,
+    parallel,
+    processes,
+    profile,
+    records,
+    sampling,
+    tensorboard,
+)
+from jaxgan import workdir as workdirs
+from jaxgan.config import Config, replace, to_dict, validate
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import GANState, init, make_game
 from jaxgan.kernels import launch
@@ -53,7 +61,8 @@ def train(
 
     Raises:
       UserError: before anything is compiled.
-      RunError: a loss that is not finite, or a file that cannot be written.
+      RunError: a loss or a state that is not finite, data that cannot be read, or a checkpoint
+        that cannot be written.
     """
     # ---------------------------------------------------------------------------------------------------------- check and open
     processes.check_same(to_dict(config))
@@ -64,9 +73,11 @@ def train(
     first = processes.is_first()  # the others write nothing
     with contextlib.ExitStack() as held:
         with processes.together():
-            folder = held.enter_context(_owned(workdir)) if first else None
+            folder = held.enter_context(workdirs.owned(workdir)) if first else None
             if folder:
-                _check_workdir(workdir, config, must_resume)
+                workdirs.check(workdir, config, must_resume)
+                if config.log.tensorboard:
+                    tensorboard.check_available()
                 if (
                     profiled
                     and not (workdir / "profile").is_dir()
@@ -76,11 +87,6 @@ def train(
                         f"{workdir / 'profile'} is no folder, where --profile writes; move it away or leave out --profile"
                     )
             feed = data.load(config, progress and first, parallel.own_share(config.batch_size))
-            if folder and (
-                max(checkpoint.steps_in(folder), default=0) < config.steps
-                or not (workdir / "config.json").exists()
-            ):
-                records.write_json(workdir / "config.json", to_dict(config))
 
             # --------------------------------------------------------------------------------------------- the state, new or restored
             game = make_game(config)
@@ -92,6 +98,12 @@ def train(
         )
         step, per_epoch = int(state.step), feed.steps_per_epoch
         with processes.together():
+            # Nothing is refused any more: from here on the workdir is that of this run.
+            if folder and (
+                max(checkpoint.steps_in(folder), default=0) < config.steps
+                or not (workdir / "config.json").exists()
+            ):
+                records.write_json(workdir / "config.json", to_dict(config))
             log = (
                 records.Records(workdir, step, config.steps, per_epoch, config.log.tensorboard)
                 if first
@@ -131,6 +143,11 @@ def train(
             per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
             intervals = (config.log.every, config.log.sample_every, config.log.checkpoint_every)
 
+            def save(state: GANState, step: int, saved: int) -> None:
+                state = parallel.local(state)
+                finite.check_state(state, step, saved)
+                saver.save(state, feed.position())
+
             # --------------------------------------------------------------------------------------------------------------- train
             pending: list[
                 Any
@@ -140,7 +157,17 @@ def train(
             while step < config.steps and not stopped:
                 until = min([config.steps, *(step - step % n + n for n in intervals)])
                 count = per_call if until - step >= per_call else 1
-                items = parallel.split(feed.items(step, count), len(devices) // jax.process_count())
+                try:
+                    items = feed.items(step, count)
+                except Exception as error:  # the reader failed, not a step: the state is whole
+                    if not first:
+                        raise
+                    save_now = functools.partial(save, state, step, saved)
+                    kept = _after_a_read_error(step, saved, save_now, saver.wait)
+                    if isinstance(error, RunError):
+                        raise RunError(f"{error}; {kept}") from None
+                    raise
+                items = parallel.split(items, len(devices) // jax.process_count())
                 if profiler:
                     timer += profiler.before(
                         program, (state, (resident, items)), step, count, until
@@ -158,7 +185,7 @@ def train(
                     continue
                 if profiler:
                     timer += profiler.at_interval(state)
-                last, pending = _checked(pending, step, saved), []
+                last, pending = finite.checked_metrics(pending, step, saved), []
                 computed = time.perf_counter()
                 with processes.together(signals, stopped):
                     if step % config.log.every == 0 or step == config.steps:
@@ -171,7 +198,7 @@ def train(
                         log.metrics({"step": step, **last, "images_per_second": round(rate, 1)})
                         timer, timed_from = time.perf_counter(), step
                     if step % config.log.checkpoint_every == 0 or step == config.steps:
-                        saver.save(parallel.local(state), feed.position())
+                        save(state, step, saved)
                         saved = step
                     if step % config.log.sample_every == 0 or step == config.steps:
                         images = sampling.sample(
@@ -184,10 +211,10 @@ def train(
                 at_interval(step, time.perf_counter() - computed)
 
             # ------------------------------------------------------------------------------------------------------------- finish
-            _checked(pending, step, saved)  # none where all was saved
+            finite.checked_metrics(pending, step, saved)  # none where all was saved
             with processes.together():
                 if saved != step:
-                    saver.save(parallel.local(state), feed.position())
+                    save(state, step, saved)
                 saver.wait()
                 log.wait()
             log.close_bar()
@@ -201,30 +228,43 @@ def train(
                 )
                 log.say(f"stopped by {stopped[0]} at step {step} of {config.steps}, {kept}")
             else:
+                where = workdir / "samples" / f"step_{step:08d}.png"
                 log.say(
-                    f"step {step} of {config.steps}: samples in {workdir / 'samples' / f'step_{step:08d}.png'}"
+                    f"step {step} of {config.steps}: samples "
+                    + ("could not be written" if "samples" in log.lost else f"in {where}")
                 )
             return parallel.local(state)
 
 
-def restore(workdir: pathlib.Path) -> tuple[Config, GANState]:
+def restore(
+    workdir: pathlib.Path, say: Callable[[str], None] = lambda line: None
+) -> tuple[Config, GANState]:
     """The config and the newest whole state of a workdir.
+
+    Args:
+      workdir: of a run.
+      say: called with a line for each checkpoint that is damaged and passed over.
 
     Raises:
       UserError: where there is none.
+      RunError: where it cannot be read or is not finite.
     """
     path, folder = workdir / "config.json", workdir / "checkpoints"
     if not path.is_file() or not checkpoint.steps_in(folder):
         raise UserError(
             f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}"
         )
-    config = dataclasses.replace(replace(Config(), _read_json(path)), devices=None, kernels="auto")
+    config = replace(Config(), workdirs.read_json(path))
+    config = dataclasses.replace(config, devices=None, kernels="auto")
     validate(config, 1)
     check_kernels(config, jax.default_backend())
     found = checkpoint.restore(
         folder, _template(config), set_aside=False
     )  # a run may be training there
     assert found is not None  # steps_in was not empty
+    for line in found.damaged:
+        say(line)
+    _check_restored(found.state, workdir)
     return config, found.state
 
 
@@ -245,6 +285,15 @@ def check_kernels(config: Config, platform: str) -> None:
         raise UserError(f"{source}: {error}") from None
 
 
+def _check_restored(state: GANState, workdir: pathlib.Path) -> None:
+    """Raises `RunError` for a state that is not finite, as runs of older versions could save."""
+    if name := finite.first_not_finite(state):
+        raise RunError(
+            f"the checkpoint of step {int(state.step)} in {workdir} is not finite: {name}; move it "
+            f"out of {workdir / 'checkpoints'} to use the one before, or train in a new --workdir"
+        )
+
+
 def _template(config: Config) -> GANState:
     game = make_game(config)
     return jax.eval_shape(lambda: init(game, jax.random.key(0)))
@@ -254,91 +303,24 @@ def _first_state(
     game: Any, config: Config, folder: pathlib.Path | None
 ) -> tuple[GANState, checkpoint.Restored | None]:
     restored = checkpoint.restore(folder, _template(config)) if folder else None
-    if restored:
+    if restored and folder:
+        _check_restored(restored.state, folder.parent)
         return restored.state, restored
     return jax.jit(lambda: init(game, jax.random.key(config.seed)))(), None
 
 
-@contextlib.contextmanager
-def _owned(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Makes the workdir and holds it against a second run; gives its folder of checkpoints."""
+def _after_a_read_error(
+    step: int, saved: int, save: Callable[[], None], wait: Callable[[], None]
+) -> str:
+    """Saves the state of the last whole step, `step`; says what is kept."""
+    if step == saved:
+        return finite.kept(saved)
     try:
-        made_here = not workdir.exists()
-        str(workdir).encode()  # Orbax takes no other names
-        (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("w")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name is not UTF-8"
-        raise UserError(
-            f"workdir={str(workdir)!a} cannot be written: {reason}; choose another --workdir"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"workdir={workdir} is in use by another run; wait for it or choose another --workdir"
-            ) from None
-        try:
-            yield workdir / "checkpoints"
-        except UserError:
-            if made_here:  # a refused command leaves nothing behind
-                shutil.rmtree(workdir, ignore_errors=True)
-            raise
-
-
-def _check_workdir(workdir: pathlib.Path, config: Config, must_resume: bool) -> None:
-    """Raises `UserError` where the workdir holds another run, or one that is further on."""
-    path, steps = workdir / "config.json", checkpoint.steps_in(workdir / "checkpoints")
-    if path.exists():
-        if changed := differences(_read_json(path), to_dict(config)):
-            raise UserError(
-                f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir or that config"
-            )
-    elif steps or any((workdir / name).exists() for name in ("metrics.jsonl", "samples")):
-        raise UserError(
-            f"workdir={workdir} holds results but no config.json; choose another --workdir"
-        )
-    if must_resume and not steps:
-        raise UserError(
-            f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew"
-        )
-    if steps and steps[-1] > config.steps:
-        raise UserError(
-            f"steps={config.steps} but {workdir} is already at step {steps[-1]}; use --steps {steps[-1]} or more"
-        )
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-        return content
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read: {' '.join(str(error).split())}; restore it or choose another --workdir"
-        ) from None
-
-
-def _checked(pending: list[Any], step: int, saved: int) -> dict[str, float]:
-    """The metrics of the last of the pending steps, after looking at all of them; this is where the host waits."""
-    pending = jax.device_get(pending)
-    if not pending:
-        return {}
-    series = {name: np.concatenate([metrics[name] for metrics in pending]) for name in pending[0]}
-    first = step - len(next(iter(series.values()))) + 1
-    for name, values in series.items():
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            kept = (
-                f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was made yet"
-            )
-            raise RunError(
-                f"{name} became {values[bad[0]]} at step {first + bad[0]}, within steps {first} to {step}; {kept}; lower "
-                "--optimizer.generator-rate and --optimizer.discriminator-rate, or set --optimizer.clip-norm, in a new --workdir"
-            )
-    return {name: float(values[-1]) for name, values in series.items()}
+        save()
+        wait()
+    except RunError as other:
+        return f"the state of step {step} could not be saved: {other}"
+    return f"step {step} is saved; when that is mended the same command resumes"
 
 
 @contextlib.contextmanager
