@@ -233,7 +233,7 @@ def _sample(given: argparse.Namespace) -> int:
     from jaxgan.game import make_game
 
     runtime.keep_compiled_programs()
-    config, state = train.restore(workdir)
+    config, state = train.restore(workdir, lambda line: print("jaxgan:", line, file=sys.stderr))
     game, key = make_game(config), jax.random.key(seed)
     images = (
         sampling.interpolate(game, state, key, count // columns, columns)

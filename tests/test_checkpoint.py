@@ -44,6 +44,34 @@ def test_everything_comes_back_bit_for_bit(tmp_path, state):
     assert jax.random.bits(found.state.key) == jax.random.bits(state.key)
 
 
+AWKWARD = ["runs [lr=1e-3]", "a*b?", "**", "back\\slash"]
+
+
+@pytest.mark.parametrize("place", [*(f"{name}/run" for name in AWKWARD), *AWKWARD])
+def test_a_path_that_looks_like_a_pattern_is_a_path(tmp_path, state, place):
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    save(folder, state)
+    found = checkpoint.restore(folder, state)
+    assert found is not None and not found.damaged
+    assert_equal_trees(found.state, state)
+    assert [p.name for p in folder.iterdir()] == ["1"]
+
+
+def test_the_first_checkpoint_is_read_back_before_it_gets_its_name(tmp_path, state, monkeypatch):
+    zeros = lambda path, abstract: jax.tree.map(np.zeros_like, abstract)
+    monkeypatch.setattr(checkpoint, "_read_arrays", zeros)
+    with pytest.raises(RunError, match=r"other numbers are read back .* no checkpoint is complete"):
+        save(tmp_path, state)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path):
+    (tmp_path / "checkpoints").symlink_to("checkpoints")
+    with pytest.raises(RunError, match=r"checkpoints cannot be read: .*nothing in it was changed"):
+        checkpoint.steps_in(tmp_path / "checkpoints")
+
+
 def test_an_abstract_template_is_enough(tmp_path, state):
     save(tmp_path, state)
     found = checkpoint.restore(tmp_path, jax.eval_shape(lambda: state))

@@ -51,6 +51,28 @@ def test_presets_are_listed(capsys):
     assert [line.split()[0] for line in lines] == list(PRESETS)
 
 
+@pytest.mark.parametrize("place", ["runs [lr=1e-3]/a*b?", "a*b?/runs [lr=1e-3]"])
+def test_a_workdir_that_looks_like_a_pattern_is_trained_resumed_and_sampled(
+    tmp_path, capsys, place
+):
+    workdir, out = str(tmp_path / place), str(tmp_path / "grid.png")
+    for steps, said in [(10, "training"), (20, "at step 10 of 20")]:
+        assert main(["train", "--workdir", workdir, *small_flags(steps=steps)]) == 0
+        assert said in capsys.readouterr().out
+    assert main(["sample", "--workdir", workdir, "--out", out, "--num", "4"]) == 0
+    assert "4 images from step 20" in capsys.readouterr().out
+
+
+def test_sample_tells_of_a_damaged_checkpoint_that_it_passes_over(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert main(["train", "--workdir", str(workdir), *small_flags(steps=20)]) == 0
+    (workdir / "checkpoints" / "20" / "manifest.json").write_text("")
+    out = str(tmp_path / "grid.png")
+    assert main(["sample", "--workdir", str(workdir), "--out", out, "--num", "4"]) == 0
+    text = capsys.readouterr()
+    assert text.err.startswith("jaxgan: checkpoint 20 is damaged") and "from step 10" in text.out
+
+
 def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert (

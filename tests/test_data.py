@@ -20,7 +20,7 @@ from jaxgan import data
 from jaxgan.config import Config, replace
 from jaxgan.data import builders, feeds
 from jaxgan.data.tfds import data_dir
-from jaxgan.errors import UserError
+from jaxgan.errors import RunError, UserError
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -162,6 +162,28 @@ def test_the_streams_position_is_restored():
     np.testing.assert_array_equal(first.items(3, 2)["image"], second.items(3, 2)["image"])
     with pytest.raises(RuntimeError, match="the reader is at step 5, not at 9"):
         first.items(9, 1)
+
+
+def test_a_read_that_fails_leaves_the_position_at_the_last_whole_step(monkeypatch):
+    config = replace(Config(), {"data.image_size": 8, "data.resident_limit_mb": 0})
+    whole, read, broken = data.load(config), feeds._read, [True]
+    whole.seek({"next_index": 2})
+    expected = whole.items(2, 3)["image"]
+    bad = feeds.batch_indices(config.seed, 4, config.batch_size, 1797)
+
+    def read_or_fail(*arguments):
+        if broken and np.array_equal(arguments[-1], bad):
+            raise RunError("the disk is gone")
+        return read(*arguments)
+
+    monkeypatch.setattr(feeds, "_read", read_or_fail)
+    feed = data.load(config)
+    feed.items(0, 2)
+    with pytest.raises(RunError, match="the disk is gone"):
+        feed.items(2, 3)  # two of the three batches can be read
+    assert feed.position()["next_index"] == 2
+    broken.clear()
+    np.testing.assert_array_equal(feed.items(2, 3)["image"], expected)
 
 
 def test_mnist_and_fashion_mnist_are_prepared_from_files_and_never_mixed_up(tmp_path, official):
@@ -332,7 +354,8 @@ def test_a_damaged_record_file_is_named(tmp_path):
     for damaged in (content[: len(content) // 2], b""):
         record.write_bytes(damaged)
         with pytest.raises(
-            UserError, match=r"data set digits is damaged: .*remove its folder .*digits"
+            RunError,
+            match=r"data set digits cannot be read: example \d+: .*the disk or mount of .*digits",
         ):
             data.load(config)
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from conftest import assert_equal_trees, command, run, small_flags
 
-from jaxgan import checkpoint, train
+from jaxgan import checkpoint, train, workdir
 from jaxgan.config import replace
+from jaxgan.data import feeds
 from jaxgan.errors import RunError, UserError
 from jaxgan.records import read_metrics
 
@@ -142,13 +143,97 @@ def test_a_refused_command_leaves_nothing_behind(tmp_path, small):
     assert not list(tmp_path.iterdir())
 
 
+def holding(folder):
+    """What lies in a folder, with the content of the files."""
+    return {
+        p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "checkpoints/20/manifest.json"])
+def test_a_refused_command_leaves_a_folder_that_held_something_as_it_was(tmp_path, small, name):
+    workdir = tmp_path / "run"
+    (workdir / name).parent.mkdir(parents=True)
+    (workdir / name).write_text("mine")
+    before = holding(workdir)
+    with pytest.raises(UserError):
+        train.train(replace(small, {"batch_size": 5000}), workdir)
+    assert holding(workdir) == before
+
+
+@pytest.mark.parametrize("error", [UserError, RunError, RuntimeError])
+@pytest.mark.parametrize("result", ["config.json", "metrics.jsonl", "checkpoints/1/manifest.json"])
+def test_no_error_takes_a_workdir_with_a_result_in_it(tmp_path, error, result):
+    with pytest.raises(error), workdir.owned(tmp_path / "run"):
+        (tmp_path / "run" / result).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / result).write_text("a result")
+        raise error("in mid-run")
+    assert (tmp_path / "run" / result).read_text() == "a result"
+
+
+def test_data_that_cannot_be_read_before_the_start_leave_nothing_behind(
+    tmp_path, small, monkeypatch
+):
+    monkeypatch.setattr(feeds, "_read", fail_to_read)
+    with pytest.raises(RunError, match="the disk is gone"):
+        train.train(small, tmp_path / "runs" / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def fail_to_read(*_):
+    raise RunError("the disk is gone")
+
+
+@pytest.mark.parametrize("error", [RunError, ValueError])
+def test_data_that_cannot_be_read_any_more_cost_no_step(tmp_path, small, monkeypatch, error):
+    """Whatever the reader raises, the last whole step is saved; resumed, the run ends in the same bits."""
+    config = replace(small, {"data.resident_limit_mb": 0})
+    whole, read, broken = train.train(config, tmp_path / "whole"), feeds._read, [True]
+    bad = feeds.batch_indices(config.seed, 13, config.batch_size, 1797)
+
+    def read_or_fail(*arguments):
+        if broken and np.array_equal(arguments[-1], bad):
+            raise error("the disk is gone")
+        return read(*arguments)
+
+    monkeypatch.setattr(feeds, "_read", read_or_fail)
+    saved, kept = "", ""
+    if error is RunError:
+        saved, kept = "; step 13 is saved", "; the checkpoint of step 13 is kept"
+    with pytest.raises(error, match=f"the disk is gone{saved}"):
+        train.train(config, tmp_path / "run")
+    assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [10, 13]
+    with pytest.raises(error, match=f"the disk is gone{kept}"):
+        train.train(config, tmp_path / "run", must_resume=True)
+    broken.clear()
+    assert_equal_trees(whole, train.train(config, tmp_path / "run", must_resume=True))
+    assert without_speed(tmp_path / "whole") == without_speed(tmp_path / "run")
+
+
+def test_checkpoints_that_cannot_be_read_do_not_count_as_none(tmp_path, small, monkeypatch):
+    train.train(replace(small, {"steps": 10}), tmp_path)
+    before = holding(tmp_path)
+    listing = pathlib.Path.iterdir
+
+    def denied(path):
+        if path.name == "checkpoints":
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", denied)
+    with pytest.raises(RunError, match="checkpoints cannot be read: Permission denied"):
+        train.train(small, tmp_path)
+    monkeypatch.undo()
+    assert holding(tmp_path) == before
+
+
 def test_resuming_can_be_demanded(tmp_path, small):
     with pytest.raises(UserError, match="holds no checkpoint to resume from; leave out --resume"):
         train.train(small, tmp_path, must_resume=True)
 
 
 def test_a_workdir_in_use_is_refused(tmp_path, small):
-    with train._owned(tmp_path), pytest.raises(UserError, match="in use by another run"):
+    with workdir.owned(tmp_path), pytest.raises(UserError, match="in use by another run"):
         train.train(small, tmp_path)
 
 
@@ -198,14 +283,16 @@ def test_a_config_that_does_not_fit_its_checkpoints_is_named(tmp_path, small, ch
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]  # not set aside as damaged
 
 
-def test_grids_that_cannot_be_written_cost_no_step(tmp_path, small, monkeypatch):
+def test_grids_that_cannot_be_written_cost_no_step(tmp_path, small, monkeypatch, capsys):
     def fail(*_):
         raise RunError("no room for a grid")
 
     monkeypatch.setattr(train.sampling, "save", fail)
-    with pytest.raises(RunError, match="no room for a grid"):
-        train.train(small, tmp_path)
+    train.train(replace(small, {"log.sample_every": 5}), tmp_path)
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [10, 20]
+    said = capsys.readouterr().out
+    assert said.count("no room for a grid; training goes on") == 1
+    assert "step 20 of 20: samples could not be written" in said
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"no_such_field": 1}'])
@@ -230,6 +317,35 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step_and_keeps_the_las
         in text
     )
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [10]
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # NumPy's, of a rate beyond float32
+def test_a_state_that_is_not_finite_is_not_saved_though_the_losses_were(tmp_path, small):
+    """The first step's losses are those of the weights before it."""
+    config = replace(
+        small,
+        {"steps": 1, "optimizer.generator_rate": 1e39, "log.checkpoint_every": 1, "log.every": 1},
+    )
+    text = r"not finite in step 1: generator\.params\..*; no checkpoint was made yet; lower"
+    with pytest.raises(RunError, match=text):
+        train.train(config, tmp_path)
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == []
+
+
+def test_a_checkpoint_that_is_not_finite_is_neither_sampled_nor_continued(tmp_path, small):
+    """Older versions saved such states."""
+    state = train.train(replace(small, {"steps": 10}), tmp_path)
+    bad = jax.tree.map(lambda x: x * np.nan, state.ema)
+    saver = checkpoint.open_checkpoints(tmp_path / "checkpoints", 3)
+    saver.save(state.replace(step=jax.numpy.int32(15), ema=bad), None)
+    saver.wait()
+    saver.close()
+    text = r"the checkpoint of step 15 in .* is not finite: ema\."
+    with pytest.raises(RunError, match=text):
+        train.restore(tmp_path)
+    with pytest.raises(RunError, match=text):
+        train.train(small, tmp_path)
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [10, 15]
 
 
 def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(
@@ -361,6 +477,37 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_survives(tmp_path):
     )
     _, state = train.restore(tmp_path)
     assert int(state.step) == 10
+
+
+RECORDS_LIMIT = 24_000  # bytes; the largest file of a checkpoint has 20 kB, 300 lines have 50
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGINT])
+def test_a_run_whose_records_find_no_room_goes_on_heeds_signals_and_saves(tmp_path, number):
+    steps = 10**6 if number else 300
+    changes = {"log.every": 1, "log.tensorboard": True, "log.checkpoint_every": 10**6}
+    process = start(
+        "train", "--workdir", str(tmp_path), *small_flags(**{**changes, "steps": steps})
+    )
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (RECORDS_LIMIT, RECORDS_LIMIT))
+    assert process.stdout is not None
+    said = ""
+    if number:
+        lost = 0
+        while lost < 2 and (line := process.stdout.readline()):
+            lost += "cannot be written: File too large" in line
+            said += line
+        lines_until(process, 30)  # more than tensorboardX's queue takes
+        process.send_signal(number)
+    rest, err = process.communicate(timeout=120)
+    said += rest
+    assert process.returncode == 0 and "Traceback" not in err, err
+    for name in ("metrics.jsonl", "tensorboard"):
+        assert said.count(f"{name} cannot be written: File too large") == 1
+    (step,) = checkpoint.steps_in(tmp_path / "checkpoints")
+    assert f"stopped by {number.name} at step {step}" in said if number else step == 300
+    written = read_metrics(tmp_path / "metrics.jsonl")  # whole lines
+    assert 0 < len(written) < 300 and f"{step - len(written)} lines of" in said
 
 
 def test_a_finished_run_keeps_its_config_when_asked_again_with_other_operations(small, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxgan.config import Config
 from jaxgan.data import shapes
 from jaxgan.data.tfds import open_builder
-from jaxgan.errors import UserError
+from jaxgan.errors import RunError, UserError
 
 _READ_AT_ONCE = (
     4096  # examples per read: one call for many is several times faster than one for each
@@ -22,7 +22,7 @@ class Feed(NamedTuple):
 
     Attributes:
       resident: arrays that live on the device for the whole run; {} when streaming.
-      items: (step, K) -> what makes the batches of steps step .. step+K-1, leaves [K,B,...].
+      items: (step, K) -> what makes the batches of steps step .. step+K-1, leaves [K,B,...]. Where it raises, the position stays.
       fetch: pure (resident, item) -> batch, compiled into the step. A batch holds `image` uint8 [B,H,W,C] and `label` int32 [B].
       position: () -> the reader's position as JSON, for the checkpoint; None when resident.
       seek: sets that position.
@@ -67,6 +67,7 @@ def load(config: Config, progress: bool = False, share: slice = slice(None)) -> 
 
     Raises:
       UserError: a data set that cannot be had or does not fit the config.
+      RunError: one that cannot be read; so do the items of the feed.
     """
     data = config.data
     count, read = _shapes(config) if data.name == shapes.NAME else _tfds(config, progress)
@@ -132,10 +133,7 @@ def _read(
     try:
         rows = source.__getitems__(indices.tolist())
     except Exception as error:  # the reader's errors share no type
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"data set {builder.name} is damaged: {reason}; remove its folder {builder.data_path} to prepare it anew"
-        ) from None
+        raise _unreadable(source, builder, indices, error) from None
     images = (
         np.stack([_resized(row["image"], size) for row in rows])
         if rows
@@ -143,6 +141,22 @@ def _read(
     )
     labels = np.array([row.get("label", 0) for row in rows], np.int32)
     return {"image": images, "label": labels}
+
+
+def _unreadable(source: Any, builder: Any, indices: np.ndarray, error: Exception) -> RunError:
+    """Names the first example that cannot be read. Whether a file is damaged or a disk is gone the reader does not tell."""
+    which = f"one of {len(indices)} examples"
+    for index in indices.tolist():
+        try:
+            source.__getitems__([index])
+        except Exception as alone:
+            which, error = f"example {index}", alone
+            break
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return RunError(
+        f"data set {builder.name} cannot be read: {which}: {reason}; see that the disk or mount of {builder.data_path} is there "
+        f"and whole; a damaged file must come from a copy, or the set be prepared anew in another --data.dir"
+    )
 
 
 def _resized(image: np.ndarray, size: int) -> np.ndarray:
@@ -209,11 +223,16 @@ def _streamed(
     iterator = iter(batches.to_iter_dataset(options))
 
     def items(step: int, k: int) -> Any:
-        if iterator.get_state()["next_index"] != step:
+        before = iterator.get_state()
+        if before["next_index"] != step:
             raise RuntimeError(
-                f"the reader is at step {iterator.get_state()['next_index']}, not at {step}; seek first"
+                f"the reader is at step {before['next_index']}, not at {step}; seek first"
             )
-        return jax.tree.map(lambda *xs: np.stack(xs), *(next(iterator) for _ in range(k)))
+        try:
+            return jax.tree.map(lambda *xs: np.stack(xs), *(next(iterator) for _ in range(k)))
+        except Exception:
+            iterator.set_state(before)
+            raise
 
     return Feed(
         resident={},

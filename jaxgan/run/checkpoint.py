@@ -8,14 +8,16 @@ was killed. The manifest is checked before anything is read, because a damaged c
 import concurrent.futures
 import contextlib
 import functools
+import glob
 import json
 import logging
 import os
 import pathlib
 import shutil
 import sys
+import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.serialization
@@ -56,16 +58,27 @@ class Restored(NamedTuple):
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
-    """The steps of the complete checkpoints, oldest first."""
-    return (
-        sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit() and p.is_dir())
-        if folder.is_dir()
-        else []
-    )
+    """The steps of the complete checkpoints, oldest first; [] where there is no such folder.
+
+    Raises:
+      RunError: where the folder cannot be read, which must not look like an empty one.
+    """
+    try:
+        names = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be read: {error.strerror}; nothing in it was changed; make it "
+            "readable and run again"
+        ) from None
+    return sorted(int(path.name) for path in names)
 
 
 def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
     """Opens a folder for writing; of the checkpoints in it the newest `keep` are kept.
+
+    The first that is written is read back before it gets its name.
 
     Raises (as do the functions that it returns):
       RunError: where a checkpoint cannot be written; those written before stay as they are.
@@ -74,6 +87,7 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
         shutil.rmtree(leftover, ignore_errors=True)
     writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
     under_way: list[concurrent.futures.Future] = []
+    proven: list[bool] = []
 
     def wait() -> None:
         try:
@@ -93,18 +107,27 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
     def save(state: GANState, position: Any) -> None:
         arrays = _to_arrays(state)
         wait()
-        under_way.append(writer.submit(_write, folder, arrays, position, keep))
+        read_back = not proven
+        proven.append(True)
+        under_way.append(writer.submit(_write, folder, arrays, position, keep, read_back))
 
     return Checkpoints(save, wait, writer.shutdown)
 
 
-def _write(folder: pathlib.Path, arrays: Any, position: Any, keep: int) -> None:
+def _write(
+    folder: pathlib.Path, arrays: Any, position: Any, keep: int, read_back: bool = False
+) -> None:
     orbax = _orbax()
     step = int(arrays["step"])
     writing = folder / f".writing_{step}"
     try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(writing.absolute() / "state", args=orbax.args.StandardSave(arrays))
+        writing.mkdir()
+        with _plain_path(writing) as plain, _checkpointer() as checkpointer:
+            checkpointer.save(plain / "state", args=orbax.args.StandardSave(arrays))
+        if read_back:  # a file system or a version that cannot hold states shows in the first
+            found = _read_arrays(writing, jax.tree.map(np.empty_like, arrays))
+            if not jax.tree.all(jax.tree.map(_same_bits, arrays, found)):
+                raise OSError("other numbers are read back than were written")
         manifest = {"position": position, "files": _file_checksums(writing)}
         (writing / _MANIFEST).write_text(json.dumps(manifest))
         for path in [*_files(writing), writing, folder]:
@@ -172,15 +195,11 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     for name, checksum in manifest["files"].items():
         if found.get(name) != checksum:
             raise RunError(f"{name} is {'changed or cut short' if name in found else 'missing'}")
-    orbax = _orbax()
     abstract = jax.tree.map(
         lambda x: np.empty(x.shape, x.dtype),
         _to_arrays(jax.eval_shape(lambda: template), copy=False),
     )
-    with _checkpointer() as checkpointer:
-        arrays = checkpointer.restore(
-            path.absolute() / "state", args=orbax.args.StandardRestore(abstract)
-        )
+    arrays = _read_arrays(path, abstract)
     for (name, found_leaf), needed in zip(
         jax.tree_util.tree_leaves_with_path(arrays), jax.tree.leaves(abstract)
     ):
@@ -191,6 +210,40 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
             )
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
     return state.replace(key=jax.random.wrap_key_data(arrays["key"])), manifest["position"]
+
+
+def _read_arrays(path: pathlib.Path, abstract: Any) -> Any:
+    """The arrays of a checkpoint's folder, of the structure of `abstract`."""
+    orbax = _orbax()
+    with _plain_path(path) as plain, _checkpointer() as checkpointer:
+        return checkpointer.restore(plain / "state", args=orbax.args.StandardRestore(abstract))
+
+
+def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
+    second = np.asarray(second)
+    return (first.dtype, first.shape, first.tobytes()) == (
+        second.dtype,
+        second.shape,
+        second.tobytes(),
+    )
+
+
+@contextlib.contextmanager
+def _plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """An absolute path of an existing folder in which no character is a pattern.
+
+    Orbax looks for its own files with `glob` on the whole path: below `runs [lr=1e-3]` it finds
+    none, and writes a checkpoint without the file that names its arrays. There it goes through a
+    link of a plain name.
+    """
+    folder = folder.absolute()
+    if not glob.has_magic(str(folder)) and "\\" not in str(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxgan-") as place:
+        link = pathlib.Path(place, "folder")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def _to_arrays(state: GANState, copy: bool = True) -> Any:
