@@ -1,15 +1,20 @@
-"""`jaxgan train | presets | sample`: the options are the fields of the config."""
+"""`jaxgan train | sample | recipes`: the options of a command are those of the run and of its recipe."""
 
 import argparse
-import dataclasses
 import importlib.metadata
 import os
-import pathlib
 import sys
 from typing import Any, NoReturn
 
-from jaxgan.config import PRESETS, Config, fields, preset, replace, to_dict, unknown, validate
+from jaxgan import config as configs
+from jaxgan import recipes
+from jaxgan.config import Config
 from jaxgan.errors import RunError, UserError
+from jaxgan.options import fields, unknown
+from jaxgan.paths import user_path
+from jaxgan.recipe import blamed_on
+
+DEFAULT = "digits"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -18,16 +23,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit status. What the user got wrong is one line on standard error and status 2."""
+    """Runs a command; returns its exit status. What the user got wrong is one line on standard error and
+    status 2."""
     argv = sys.argv[1:] if argv is None else argv
-    # A batch_size written with an underscore, as in the config and in Python, is --batch-size.
+    # A batch_size written with an underscore, as in Python and config.json, is --batch-size.
     argv = [_dashed(word) for word in argv]
     try:
         return _run(argv)
     except (UserError, RunError) as error:
         print("jaxgan:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `jaxgan presets | head`
+    except BrokenPipeError:  # `jaxgan recipes | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -40,214 +46,213 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     parser = _Parser(
-        prog="jaxgan",
-        description="Train generative adversarial networks in JAX.",
-        allow_abbrev=False,
+        prog="jaxgan", description="Train generative adversarial networks in JAX.", allow_abbrev=False
     )
+    version = f"jaxgan {importlib.metadata.version('jaxgan')}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    _add_train(commands, _preset_in(argv))
-    commands.add_parser(
-        "presets", help="list the presets", description="List the presets.", allow_abbrev=False
-    )
-    _add_sample(commands)
-    parser.add_argument(
-        "--version", action="version", version=f"jaxgan {importlib.metadata.version('jaxgan')}"
-    )
+    config = configs.begun(recipes.find(_recipe_in(argv))) if argv[:1] == ["train"] else None
+    parsers = {"train": _train_parser(commands, config), "sample": _sample_parser(commands)}
+    for name in ("recipes", "presets"):
+        help = f"list the {name}"
+        commands.add_parser(name, help=help, description=f"{help.capitalize()}.", allow_abbrev=False)
     given, rest = parser.parse_known_args(argv)
     if rest:
-        raise UserError(_unknown_word(rest[0], given.command))
+        raise UserError(_unknown_word(rest[0], given.command, parsers))
     if given.command == "train":
-        return _train(given)
+        assert config is not None
+        return _train(given, config)
     if given.command == "sample":
         return _sample(given)
-    if given.command == "presets":
-        for name, (line, config) in PRESETS.items():
-            print(f"{name:12s} {line} ({config.steps} steps of {config.batch_size})")
-        return 0
+    if given.command in ("recipes", "presets"):
+        return _list(given.command)
     parser.print_help()
     return 0
 
 
-# ------------------------------------------------------------------------------------------------------------------------ train
 _PROCESSES = (
-    (
-        "--coordinator-address",
-        "HOST:PORT",
-        "where process 0 listens; the others get the same address and the same config",
-    ),
+    ("--coordinator-address", "HOST:PORT", "where process 0 listens; the others get the same address"),
     ("--num-processes", "N", "how many processes train this run, each on its own devices"),
     ("--process-id", "N", "which of them this is, from 0; process 0 alone writes to its workdir"),
-    (
-        "--initialization-timeout",
-        "SECONDS",
-        "how long to wait for the other processes (default: 300)",
-    ),
+    ("--initialization-timeout", "SECONDS", "how long to wait for the others (default: 300)"),
 )
 
 
-def _add_train(commands: Any, chosen: str) -> None:
-    config = PRESETS[chosen][1] if chosen in PRESETS else Config()
+def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentParser:
+    name = config.recipe.name if config else "RECIPE"
     parser = commands.add_parser(
         "train",
-        help="train a preset, or resume it",
-        description="Train a GAN; a workdir with checkpoints is resumed. The defaults below are those of the preset "
-        f"{chosen if chosen in PRESETS else 'digits'}.",
+        help="train a recipe, or resume it",
+        description="Train a GAN; a workdir with checkpoints is resumed. Options and defaults below are those "
+        f"of {name}: {config.recipe.about if config else ''}",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "preset",
+    add = parser.add_argument
+    add(
+        "recipe",
         nargs="?",
-        default="digits",
-        metavar="PRESET",
-        help=f"{', '.join(PRESETS)} (default: digits)",
+        default=DEFAULT,
+        metavar="RECIPE",
+        help=f"a preset or recipe (see jaxgan recipes), or FILE.py:FUNCTION (default: {DEFAULT})",
     )
-    parser.add_argument(
-        "--workdir", metavar="DIR", help="where the run lives (default: runs/PRESET)"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="refuse to begin anew where there is no checkpoint"
-    )
-    parser.add_argument(
-        "--dry-run",
+    add("--workdir", metavar="DIR", help="where the run lives (default: runs/RECIPE)")
+    add("--resume", action="store_true", help="refuse to begin anew where there is no checkpoint")
+    add(
+        "--accept-changed-recipe",
         action="store_true",
-        help="print the resolved config, checked but for its data, and exit",
+        help="go on with a run although the recipe's file has changed",
     )
-    parser.add_argument(
-        "--profile",
-        action="store_true",
-        help="trace a few steps and print the time of each phase of the step",
-    )
+    add("--dry-run", action="store_true", help="check all but the data, print the options, and exit")
+    add("--profile", action="store_true", help="trace a few steps and print the time of each phase")
     several = parser.add_argument_group("several processes")
     for flag, value, help in _PROCESSES:
         several.add_argument(flag, metavar=value, help=help)
-    several.add_argument(
-        "--distributed",
-        action="store_true",
-        help="instead of the first three: let JAX ask the cluster (SLURM, Open MPI)",
-    )
-    groups: dict[str, Any] = {"": parser.add_argument_group("run")}
-    for name, field, value in fields(config):
+    help = "instead of the first three: let JAX ask the cluster (SLURM, Open MPI)"
+    several.add_argument("--distributed", action="store_true", help=help)
+    if config:
+        _add_options(parser, name, config.options)
+        _add_options(parser, "every run", config.run)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, title: str, options: Any) -> None:
+    groups: dict[str, Any] = {}
+    for name, field, value in fields(options):
         group = name.rpartition(".")[0]
         if group not in groups:
-            groups[group] = parser.add_argument_group(group)
+            groups[group] = parser.add_argument_group(f"{group} of {title}" if group else title)
+        help = field.metadata.get("help", "").replace("%", "%%")
         groups[group].add_argument(
             _flag(name),
             dest=name,
             default=argparse.SUPPRESS,
             metavar="VALUE",
-            help=f"{field.metadata['help']} (default: {_text(value)})",
+            help=f"{help} (default: {_text(value)})".strip(),
         )
 
 
-def _train(given: argparse.Namespace) -> int:
-    config = preset(given.preset)
-    names = {name for name, _, _ in fields(config)}
-    config = replace(config, {name: value for name, value in vars(given).items() if name in names})
-    workdir = pathlib.Path(given.workdir or f"runs/{given.preset}")
+def _train(given: argparse.Namespace, config: Config) -> int:
+    names = {name for part in (config.run, config.options) for name, _, _ in fields(part)}
+    config = configs.changed(config, {n: v for n, v in vars(given).items() if n in names})
+    recipe, run = config.recipe, config.run
+    default = recipe.name.rpartition(":")[2] if recipe.source else recipe.name
+    workdir = user_path(given.workdir or f"runs/{default}", "workdir")
     here = _place(given)
     if given.dry_run:
-        _show(config, workdir)
-        return 0
-    # Checked once before JAX looks for devices, which takes a second, and once with them.
-    validate(dataclasses.replace(config, devices=None), 1)
+        return _show(config, workdir)
 
-    from jaxgan import processes, runtime, train
+    from jaxgan.run import processes, runtime
+    from jaxgan.run.train import train
 
     runtime.keep_compiled_programs()
     runtime.keep_freed_memory()
-    with processes.joined(here):
-        train.train(
-            config,
+    with processes.joined(here), blamed_on(recipe.name, recipe.source):
+        train(
+            lambda example: recipe.make(example, config.options),
+            run.data,
             workdir,
+            run,
+            about=configs.described(config),
+            recipe=recipe.source,
+            may_differ=("recipe_sha256",) if given.accept_changed_recipe else (),
             must_resume=given.resume,
-            progress=sys.stderr.isatty(),
             profiled=given.profile,
+            progress=sys.stderr.isatty(),
         )
     return 0
 
 
 def _place(given: argparse.Namespace) -> Any:
     """Which of several processes the options name, None for a run of one."""
-    from jaxgan import processes
+    from jaxgan.run import processes
 
-    whole = lambda name, low: (
-        None if (text := getattr(given, name)) is None else _whole(name, text, low, 2**16)
-    )
+    def whole(name: str, low: int) -> int | None:
+        text = getattr(given, name)
+        return None if text is None else _whole(name, text, low, 2**16)
+
     numbers = whole("num_processes", 1), whole("process_id", 0)
-    return processes.place(
-        given.coordinator_address, *numbers, given.distributed, whole("initialization_timeout", 1)
-    )
+    timeout = whole("initialization_timeout", 1)
+    return processes.place(given.coordinator_address, *numbers, given.distributed, timeout)
 
 
-def _show(config: Config, workdir: pathlib.Path) -> None:
+def _show(config: Config, workdir: Any) -> int:
     import jax
 
-    from jaxgan.train import check_kernels
+    from jaxgan.run import runtime
 
-    validate(config, jax.local_device_count())
-    check_kernels(config, jax.default_backend())
+    configs.check_run(config.run, jax.local_device_count())
+    runtime.check_kernels(config.run.kernels, jax.default_backend())
     print(f"workdir = {workdir}")
-    for name, value in to_dict(config).items():
+    for name, value in configs.described(config).items():
         print(f"{name} = {_text(value)}")
+    return 0
 
 
-# ----------------------------------------------------------------------------------------------------------------------- sample
-def _add_sample(commands: Any) -> None:
+def _sample_parser(commands: Any) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "sample",
-        help="make images from a trained run",
-        description="Make images from the newest checkpoint of a run, with the averaged generator.",
+        help="make examples with a trained run",
+        description="Make examples with the averaged generator of the newest checkpoint of a run.",
         allow_abbrev=False,
     )
-    parser.add_argument("--workdir", metavar="DIR", required=True, help="where the run lives")
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        required=True,
-        help=".png for a grid, .npz for uint8 images [N,H,W,C]",
-    )
-    parser.add_argument("--num", metavar="N", default="64", help="how many images (default: 64)")
-    parser.add_argument("--seed", metavar="N", default="0", help="seed of the latents (default: 0)")
-    parser.add_argument(
-        "--interpolate",
-        action="store_true",
-        help="walk from one latent to another in each row of 8 instead of independent images",
-    )
+    add = parser.add_argument
+    add("--workdir", metavar="DIR", required=True, help="where the run lives")
+    add("--out", metavar="FILE", required=True, help=".png for a picture, .npz for the examples")
+    add("--num", metavar="N", default="64", help="how many examples (default: 64)")
+    add("--seed", metavar="N", default="0", help="seed of the latents (default: 0)")
+    add("--label", metavar="N", help="of a conditional game: make examples of this label alone")
+    help = "walk from one latent to another in each row of 8 instead of independent examples"
+    add("--interpolate", action="store_true", help=help)
+    return parser
 
 
 def _sample(given: argparse.Namespace) -> int:
     count, seed = _whole("num", given.num, 1, 10_000_001), _whole("seed", given.seed, 0, 2**32)
-    out, workdir = pathlib.Path(given.out), pathlib.Path(given.workdir)
-    if out.suffix not in (".png", ".npz"):
+    out, workdir = user_path(given.out, "out"), user_path(given.workdir, "workdir")
+    if out.suffix.lower() not in (".png", ".npz"):
         raise UserError(f"out={out} ends neither in .png nor in .npz; use one of them")
     columns = 8 if given.interpolate else None
     if columns and count % columns:
-        near = sorted({count // columns * columns or columns, count // columns * columns + columns})
-        raise UserError(
-            f"num={count} does not fill rows of {columns} for --interpolate; use {' or '.join(map(str, near))}"
-        )
+        below = count // columns * columns
+        near = " or ".join(str(n) for n in sorted({below or columns, below + columns}))
+        raise UserError(f"num={count} does not fill rows of {columns} for --interpolate; use {near}")
 
     import jax
 
-    from jaxgan import runtime, sampling, train
-    from jaxgan.game import make_game
+    from jaxgan import images, sampling
+    from jaxgan.run import runtime
+    from jaxgan.run.restore import restore, with_label
 
     runtime.keep_compiled_programs()
-    config, state = train.restore(workdir, lambda line: print("jaxgan:", line, file=sys.stderr))
-    game, key = make_game(config), jax.random.key(seed)
-    images = (
-        sampling.interpolate(game, state, key, count // columns, columns)
-        if columns
-        else sampling.sample(game, state, key, count)
-    )
-    replaced = sampling.save(out, images, columns)
-    print(
-        f"{'replaced' if replaced else 'wrote'} {out}: {count} images from step {int(state.step)} of {workdir}"
-    )
+    run = restore(workdir)
+    for line in run.passed_over:
+        print("jaxgan:", line, file=sys.stderr)
+    conditions = run.conditions
+    if given.label is not None:
+        conditions = with_label(run, _whole("label", given.label, 0, 2**31))
+    sampler, key = sampling.Sampler(run.game, run.pixels), jax.random.key(seed)
+    if columns:
+        examples = sampler.interpolate(run.state, key, count // columns, columns, conditions)
+    else:
+        examples = sampler.sample(run.state, key, count, conditions)
+    replaced = images.save(out, examples, columns)
+    doing = "replaced" if replaced else "wrote"
+    print(f"{doing} {out}: {count} examples from step {int(run.state.step)} of {workdir}")
     return 0
 
 
-# ---------------------------------------------------------------------------------------------------------------------- parsing
+def _list(what: str) -> int:
+    width = max(len(name) for name in (*recipes.PRESETS, *recipes.RECIPES))
+    if what == "recipes":
+        for name, function in recipes.RECIPES.items():
+            print(f"{name:{width}s}  {recipes.about(function)}")
+        print("\npresets:")
+    for name, preset in recipes.PRESETS.items():
+        run = configs.begun(recipes.find(name)).run
+        print(f"{name:{width}s}  {preset.recipe}: {preset.about} ({run.steps} steps of {run.batch_size})")
+    return 0
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
@@ -262,46 +267,41 @@ def _dashed(word: str) -> str:
     return name.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
-def _preset_in(argv: list[str]) -> str:
-    """The preset that the words name, so that --help shows its defaults."""
-    return next((word for word in argv[1:] if word in PRESETS), "digits")
+def _recipe_in(argv: list[str]) -> str:
+    """The recipe that the words name: the first word after `train` that is neither an option nor its value."""
+    words = iter(argv[1:])
+    for word in words:
+        if not word.startswith("-"):
+            return word
+        if "=" not in word and word not in _SWITCHES:
+            next(words, None)
+    return DEFAULT
+
+
+_SWITCHES = {
+    *("-h", "--help", "--resume", "--accept-changed-recipe", "--dry-run", "--profile", "--distributed"),
+}
 
 
 def _whole(name: str, text: str, low: int, below: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise UserError(
-            f"{name}={text[:40]!r} is not a whole number; use one such as {low}"
-        ) from None
+        raise UserError(f"{name}={text[:40]!r} is not a whole number; use one such as {low}") from None
     if value < low:
         raise UserError(f"{name}={text} is too small; use {low} or more")
     if value >= below:
-        raise UserError(f"{name}={text} is too large; use less than {below}")
+        raise UserError(f"{name}={text[:40]} is too large; use less than {below}")
     return value
 
 
-def _unknown_word(word: str, command: str | None) -> str:
+def _unknown_word(word: str, command: str | None, parsers: dict[str, argparse.ArgumentParser]) -> str:
     word = word.partition("=")[0]
     if command is None:
         return f"unexpected {word!r} before a command; see jaxgan --help"
     if not word.startswith("--"):
         return f"unexpected word {word!r}; see jaxgan {command} --help"
-    train_flags = [
-        "--workdir",
-        "--resume",
-        "--dry-run",
-        "--profile",
-        "--distributed",
-        *(flag for flag, *_ in _PROCESSES),
-    ]
-    flags = (
-        train_flags
-        if command == "train"
-        else ["--workdir", "--out", "--num", "--seed", "--interpolate"]
-    )
-    return unknown(
-        "field",
-        word,
-        flags + ([_flag(name) for name, _, _ in fields(Config())] if command == "train" else []),
-    )
+    if command not in parsers:
+        return f"unexpected {word!r}; jaxgan {command} has no options"
+    known = [flag for action in parsers[command]._actions for flag in action.option_strings]
+    return unknown("option", word, [flag for flag in known if flag.startswith("--")])

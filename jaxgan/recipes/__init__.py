@@ -72,3 +72,8 @@ def find(name: str) -> Recipe:
     if name.endswith(".py"):
         raise UserError(f"recipe {name!r} names no function; use {name}:FUNCTION")
     raise UserError(unknown("recipe", name, [*PRESETS, *RECIPES]))
+
+
+def about(function: Any) -> str:
+    """A recipe in one line."""
+    return recipe_.from_function(function, function.__name__).about

@@ -1,21 +1,17 @@
-"""Checkpoints that a killed run can rely on. The one file that imports Orbax.
+"""Checkpoints that a killed run can rely on.
 
-A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with their checksums. It is written to a
-hidden folder, in the background, and renamed when all of it is on the disk: a folder named by a step is complete, however the run
-was killed. The manifest is checked before anything is read, because a damaged chunk can still decompress to wrong numbers.
+A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with their
+checksums. It is written to a hidden folder, in the background, and renamed when all of it is on the disk: a
+folder named by a step is complete, however the run was killed. The manifest is checked before anything is
+read, because a damaged chunk can still decompress to wrong numbers.
 """
 
 import concurrent.futures
 import contextlib
-import functools
-import glob
 import json
-import logging
 import os
 import pathlib
 import shutil
-import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -26,6 +22,7 @@ import numpy as np
 
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import GANState
+from jaxgan.run.arrays import read_arrays, write_arrays
 
 _MANIFEST = "manifest.json"
 
@@ -37,16 +34,22 @@ class Checkpoints(NamedTuple):
       save: (state, position) -> None. Copies the state to the host and writes in the background.
       wait: () -> None. Returns when all is written; raises `RunError` where it was not.
       close: () -> None.
+      latest: () -> the step last given to `save`, or else of the newest checkpoint; 0 for none.
     """
 
     save: Callable[[GANState, Any], None]
     wait: Callable[[], None]
     close: Callable[[], None]
+    latest: Callable[[], int]
 
 
-NOWHERE = Checkpoints(
-    save=lambda state, position: None, wait=lambda: None, close=lambda: None
-)  # for a process that does not write
+def _save_nothing(state: GANState, position: Any) -> None: ...
+
+
+def _return() -> None: ...
+
+
+NOWHERE = Checkpoints(_save_nothing, _return, _return, lambda: 0)  # for a process that does not write
 
 
 class Restored(NamedTuple):
@@ -87,7 +90,8 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
         shutil.rmtree(leftover, ignore_errors=True)
     writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
     under_way: list[concurrent.futures.Future] = []
-    proven: list[bool] = []
+    before = steps_in(folder)
+    saved = [before[-1] if before else 0]
 
     def wait() -> None:
         try:
@@ -95,40 +99,48 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
                 under_way.pop().result()
         except Exception as error:  # Orbax and TensorStore share no error type
             complete = steps_in(folder)
-            kept = (
-                f"the checkpoint of step {complete[-1]} is complete"
-                if complete
-                else "no checkpoint is complete"
-            )
+            kept = f"the checkpoint of step {complete[-1]} is" if complete else "no checkpoint is"
             raise RunError(
-                f"a checkpoint could not be written to {folder}: {_cause(error)}; {kept}; make room and run again"
+                f"a checkpoint could not be written to {folder}: {_cause(error)}; {kept} complete; make "
+                "room and run again"
             ) from None
 
     def save(state: GANState, position: Any) -> None:
-        arrays = _to_arrays(state)
+        arrays, kind = _to_arrays(state), str(jax.random.key_impl(state.key))
         wait()
-        read_back = not proven
-        proven.append(True)
-        under_way.append(writer.submit(_write, folder, arrays, position, keep, read_back))
+        manifest = {"position": position, "key": kind}
+        under_way.append(writer.submit(_write, folder, arrays, manifest, keep, len(saved) == 1))
+        saved.append(int(arrays["step"]))
 
-    return Checkpoints(save, wait, writer.shutdown)
+    return Checkpoints(save, wait, writer.shutdown, lambda: saved[-1])
+
+
+@contextlib.contextmanager
+def closing(saver: Checkpoints) -> Iterator[None]:
+    """Waits for the writes under way also when the block ends by an error, which then is the one to tell."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RunError):
+            saver.wait()
+        raise
+    finally:
+        saver.close()
 
 
 def _write(
-    folder: pathlib.Path, arrays: Any, position: Any, keep: int, read_back: bool = False
+    folder: pathlib.Path, arrays: Any, manifest: dict[str, Any], keep: int, read_back: bool
 ) -> None:
-    orbax = _orbax()
     step = int(arrays["step"])
     writing = folder / f".writing_{step}"
     try:
         writing.mkdir()
-        with _plain_path(writing) as plain, _checkpointer() as checkpointer:
-            checkpointer.save(plain / "state", args=orbax.args.StandardSave(arrays))
+        write_arrays(writing, arrays)
         if read_back:  # a file system or a version that cannot hold states shows in the first
-            found = _read_arrays(writing, jax.tree.map(np.empty_like, arrays))
+            found = read_arrays(writing, jax.tree.map(np.empty_like, arrays))
             if not jax.tree.all(jax.tree.map(_same_bits, arrays, found)):
                 raise OSError("other numbers are read back than were written")
-        manifest = {"position": position, "files": _file_checksums(writing)}
+        manifest = {**manifest, "files": _file_checksums(writing)}
         (writing / _MANIFEST).write_text(json.dumps(manifest))
         for path in [*_files(writing), writing, folder]:
             _to_disk(path)
@@ -150,8 +162,8 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
     Args:
       folder: where the checkpoints are.
       template: a state of the same structure; its arrays are not read.
-      set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write those steps again. Only the
-        process that trains in the folder may.
+      set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write those
+        steps again. Only the process that trains in the folder may.
 
     Raises:
       RunError: where there are checkpoints and all of them are damaged.
@@ -174,8 +186,8 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
         return Restored(state, position, lines)
     if failed:
         raise RunError(
-            f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: {failed[-1][1]}; restore them from a copy, "
-            "or move the folder away to begin anew"
+            f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: {failed[-1][1]}; "
+            "restore them from a copy, or move the folder away to begin anew"
         )
     return None
 
@@ -195,28 +207,24 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     for name, checksum in manifest["files"].items():
         if found.get(name) != checksum:
             raise RunError(f"{name} is {'changed or cut short' if name in found else 'missing'}")
-    abstract = jax.tree.map(
-        lambda x: np.empty(x.shape, x.dtype),
-        _to_arrays(jax.eval_shape(lambda: template), copy=False),
-    )
-    arrays = _read_arrays(path, abstract)
-    for (name, found_leaf), needed in zip(
-        jax.tree_util.tree_leaves_with_path(arrays), jax.tree.leaves(abstract)
-    ):
-        if np.shape(found_leaf) != needed.shape:
-            key = jax.tree_util.keystr(name)
+    needed, given = str(jax.random.key_impl(template.key)), manifest.get("key")
+    if given and given != needed:
+        raise UserError(
+            f"{path} holds a key of {given}, here keys are {needed}; set JAX_DEFAULT_PRNG_IMPL={given}"
+        )
+    abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _shapes(template))
+    arrays = read_arrays(path, abstract)
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    for (name, leaf), wanted in zip(leaves, jax.tree.leaves(abstract)):
+        if np.shape(leaf) != wanted.shape:
+            key = jax.tree_util.keystr(name, simple=True, separator=".")
             raise UserError(
-                f"{path} holds {key} of shape {np.shape(found_leaf)}, this config needs {needed.shape}; restore that run's config.json"
+                f"{path} holds {key} of shape {np.shape(leaf)}, this config needs {wanted.shape}; restore "
+                "that run's config.json"
             )
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
-    return state.replace(key=jax.random.wrap_key_data(arrays["key"])), manifest["position"]
-
-
-def _read_arrays(path: pathlib.Path, abstract: Any) -> Any:
-    """The arrays of a checkpoint's folder, of the structure of `abstract`."""
-    orbax = _orbax()
-    with _plain_path(path) as plain, _checkpointer() as checkpointer:
-        return checkpointer.restore(plain / "state", args=orbax.args.StandardRestore(abstract))
+    key = jax.random.wrap_key_data(arrays["key"], impl=given or needed)
+    return state.replace(key=key), manifest["position"]
 
 
 def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
@@ -228,36 +236,18 @@ def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """An absolute path of an existing folder in which no character is a pattern.
-
-    Orbax looks for its own files with `glob` on the whole path: below `runs [lr=1e-3]` it finds
-    none, and writes a checkpoint without the file that names its arrays. There it goes through a
-    link of a plain name.
-    """
-    folder = folder.absolute()
-    if not glob.has_magic(str(folder)) and "\\" not in str(folder):
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="jaxgan-") as place:
-        link = pathlib.Path(place, "folder")
-        link.symlink_to(folder, target_is_directory=True)
-        yield link
-
-
-def _to_arrays(state: GANState, copy: bool = True) -> Any:
+def _to_arrays(state: GANState) -> Any:
     """The state as nested dicts of NumPy arrays, the key as its data."""
-    key_data = (
-        jax.eval_shape(jax.random.key_data, state.key)
-        if not copy
-        else jax.random.key_data(state.key)
-    )
-    arrays = flax.serialization.to_state_dict(state.replace(key=key_data))
-    # On a CPU device_get may give views of buffers that the next step, to which the state is donated, writes over.
-    return (
-        jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(arrays)) if copy else arrays
-    )
+    arrays = flax.serialization.to_state_dict(state.replace(key=jax.random.key_data(state.key)))
+    # On a CPU device_get may give views of buffers that the next step, to which the state is donated, writes
+    # over.
+    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(arrays))
+
+
+def _shapes(template: GANState) -> Any:
+    """As `_to_arrays`, of shapes."""
+    key = jax.eval_shape(jax.random.key_data, template.key)
+    return flax.serialization.to_state_dict(template.replace(key=key))
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -270,7 +260,7 @@ def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
 
 
 def _to_disk(path: pathlib.Path) -> None:
-    """Waits until a file or a folder is on the disk, so that a power cut cannot lose what the rename announces."""
+    """Waits until a file or folder is on the disk: a power cut must not lose what the rename announces."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some file systems cannot
@@ -284,33 +274,5 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     text = " ".join(str(error).split()) or type(error).__name__
-    return (
-        text if len(text) < 200 else f"{text[:60]} .. {text[-120:]}"
-    )  # the system's own words come last
-
-
-def _checkpointer() -> Any:
-    """Orbax's writer and reader of one tree. Of several processes only the first has checkpoints, and must not wait for the others."""
-    orbax = _orbax()
-    alone = orbax.options.MultiprocessingOptions(
-        active_processes={0} if jax.process_count() > 1 else None
-    )
-    handler = orbax.StandardCheckpointHandler(multiprocessing_options=alone)
-    return orbax.Checkpointer(handler, multiprocessing_options=alone)
-
-
-@functools.cache
-def _orbax() -> Any:
-    """Orbax, imported late because it takes a second, and made to report by exceptions alone."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    before = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        # After one failed write, TensorStore's other writes call back a loop that Orbax has closed; each would print a traceback.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    sys.unraisablehook = hook
-    import orbax.checkpoint
-
-    return orbax.checkpoint
+    # The system's own words come last.
+    return text if len(text) < 200 else f"{text[:60]} .. {text[-120:]}"

@@ -47,6 +47,7 @@ def steps_per_call(asked: int | None, platform: str) -> int:
     return asked or (1 if platform == "cpu" else 25)
 
 
-def stacked(items: list[Any]) -> Any:
-    """The items of K steps as leaves [K, ...]."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *items)
+def item_of(feed: Any, step: int, count: int) -> Any:
+    """What makes the batches of `count` steps from `step` on: leaves [B, ...] of one, [count, B, ...] of more."""
+    items = [feed.item(step + i) for i in range(count)]
+    return items[0] if count == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *items)

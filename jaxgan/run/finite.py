@@ -1,5 +1,7 @@
 """Whether the numbers of a run are finite: its metrics, and each array of its state."""
 
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,10 +10,7 @@ import numpy as np
 
 from jaxgan.errors import RunError
 
-_FIX = (
-    "lower --optimizer.generator-rate and --optimizer.discriminator-rate, or set "
-    "--optimizer.clip-norm, in a new --workdir"
-)
+_FIX = "use lower learning rates, or clip gradients, in a new --workdir"
 
 
 def first_not_finite(tree: Any) -> str | None:
@@ -30,6 +29,8 @@ def first_not_finite(tree: Any) -> str | None:
         (path, leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
+        # Optimizers keep scalars that begin infinite, such as the best loss so far.
+        and not (np.ndim(leaf) == 0 and "opt_state" in jax.tree_util.keystr(path))
     ]
     if not floating:
         return None
@@ -68,7 +69,7 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, floa
     This is where the host waits for the device.
 
     Args:
-      pending: metrics of the steps up to `step`, each {name: [K]}.
+      pending: metrics of the steps up to `step`, each {name: [] or [K]}.
       step: the last of these steps.
       saved: the step of the last checkpoint, 0 for none.
 
@@ -78,7 +79,10 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, floa
     pending = jax.device_get(pending)
     if not pending:
         return {}
-    series = {name: np.concatenate([metrics[name] for metrics in pending]) for name in pending[0]}
+    series = {
+        name: np.concatenate([np.atleast_1d(metrics[name]) for metrics in pending])
+        for name in pending[0]
+    }
     first = step - len(next(iter(series.values()))) + 1
     for name, values in series.items():
         bad = np.flatnonzero(~np.isfinite(values))
@@ -93,3 +97,25 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, floa
 def kept(saved: int) -> str:
     """Which checkpoint an error leaves."""
     return f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was made yet"
+
+
+def check_restored(state: Any, workdir: pathlib.Path) -> None:
+    """Raises `RunError` for a state that was read and is not finite."""
+    if name := first_not_finite(state):
+        folder = workdir / "checkpoints"
+        raise RunError(
+            f"the checkpoint of step {int(state.step)} in {workdir} is not finite: {name}; move it out of "
+            f"{folder} to use the one before, or train in a new --workdir"
+        )
+
+
+def saved_after_reading_failed(step: int, saver: Any, save: Callable[[], None]) -> str:
+    """Saves the state of the last whole step, `step`; says what is kept."""
+    if step == saver.latest():
+        return kept(step)
+    try:
+        save()
+        saver.wait()
+    except RunError as other:
+        return f"the state of step {step} could not be saved: {other}"
+    return f"step {step} is saved; when that is mended the same command resumes"

@@ -12,6 +12,7 @@ from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState, init
 from jaxgan.run import checkpoint, finite
 from jaxgan.run.workdir import CHECKPOINTS
+from jaxgan.step import make_step
 
 Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
 
@@ -41,6 +42,12 @@ def new_state(game: Game, features: Features, run: RunOptions) -> Callable[[], G
 def template_of(game: Game, features: Features, run: RunOptions) -> GANState:
     """The shapes of a state."""
     return jax.eval_shape(new_state(game, features, run))
+
+
+def check_step(game: Game, features: Features, run: RunOptions, devices: int) -> None:
+    """Raises `UserError` for a game whose step cannot be traced on a device's share of a batch."""
+    template = template_of(game, features, run)
+    jax.eval_shape(make_step(game), template, batch_of(features, run.batch_size // devices))
 
 
 class First(NamedTuple):

@@ -4,7 +4,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxgan.game import GANState
+import jax
+import numpy as np
+
+from jaxgan import sampling
+from jaxgan.config import RunOptions
+from jaxgan.data import Source
+from jaxgan.game import Game, GANState
 from jaxgan.run.records import Records, Silence
 
 Metrics = dict[str, float]
@@ -49,6 +55,10 @@ def _no_time(what: Any) -> float:
     return 0.0
 
 
+def _no_lines() -> list[str]:
+    return []
+
+
 class Hook(NamedTuple):
     """Something that a run does every so many steps, and at its end.
 
@@ -56,15 +66,17 @@ class Hook(NamedTuple):
       every: steps; the same in all processes.
       do: called at each multiple of `every` and at the last step. With several processes each calls it; it
         may not communicate.
-      before: called before each dispatch; returns the seconds that it took of the devices' time, which count
-        for no rate.
+      before: called before each dispatch; returns the seconds in which it kept the devices waiting, which
+        count for no rate.
       after: the same after each dispatch, with the state.
+      end: () -> lines for the user, at the end of the run.
     """
 
     every: int
-    do: Callable[[Moment], None] = _nothing
+    do: Callable[[Moment], float | None] = _nothing
     before: Callable[[Dispatch], float] = _no_time
     after: Callable[[Any], float] = _no_time
+    end: Callable[[], list[str]] = _no_lines
 
 
 class Clock:
@@ -101,20 +113,35 @@ def logging(log: Records | Silence, every: int, clock: Clock) -> Hook:
     return Hook(every, do)
 
 
-def checkpointing(save: Callable[[GANState, int], None], every: int) -> Hook:
-    """A checkpoint."""
+class Sampler(NamedTuple):
+    """sample: state -> examples, the same latents each time; conditions: what they are made from."""
+
+    sample: Callable[[GANState], dict[str, Any]]
+    conditions: dict[str, Any]
+
+
+def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Sampler:
+    """Makes the samples of a run: latents of its seed, conditions of the first examples of its data."""
+    names = sampling.conditions_of(game, state, source.features)
+    conditions = {}
+    if names:
+        examples = source.read(np.arange(min(run.log.samples, source.count)))
+        conditions = {name: examples[name] for name in names}
+    pixels = tuple(n for n, f in source.features.items() if f.dtype == np.uint8)
+    maker = sampling.Sampler(game, pixels)
+
+    def sample(state: GANState) -> dict[str, Any]:
+        return maker.sample(state, jax.random.key(run.seed), run.log.samples, conditions)
+
+    return Sampler(sample, conditions)
+
+
+def sampling_every(log: Records | Silence, every: int, sample: Sampler | None) -> Hook:
+    """A grid of samples; nothing in a process that does not write."""
 
     def do(moment: Moment) -> None:
-        save(moment.state, moment.step)
-
-    return Hook(every, do)
-
-
-def sampling(log: Records, every: int, sample: Callable[[GANState], Any]) -> Hook:
-    """A grid of samples."""
-
-    def do(moment: Moment) -> None:
-        log.samples(moment.step, sample(moment.state))
+        if sample is not None:
+            log.samples(moment.step, sample.sample(moment.state))
 
     return Hook(every, do)
 

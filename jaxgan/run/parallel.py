@@ -36,17 +36,16 @@ def data_parallel(step: Callable, devices: Sequence[Any] | None = None) -> Calla
 
 
 class Program(NamedTuple):
-    """The compiled steps of a run. All donate the state.
+    """The compiled steps of a run.
 
     Attributes:
-      one: (state, resident, item) -> (state, metrics).
-      many: the same for items [K, ...] -> metrics [K].
-      place: (item, many) -> the item on the devices, of this process's share [B, ...] or [K, B, ...].
+      of: count -> (state, resident, item) -> (state, metrics): the program of so many steps; the state is
+        donated, metrics are [] of one step and [count] of more.
+      place: (item, count) -> the item of this process, leaves [B, ...] or [count, B, ...], on the devices.
     """
 
-    one: Callable
-    many: Callable
-    place: Callable[[Any, bool], Any]
+    of: Callable[[int], Any]
+    place: Callable[[Any, int], Any]
 
 
 def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any]) -> Program:
@@ -57,23 +56,25 @@ def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence
     """
     options = runtime.compiler_options(devices[0].platform)
     step = make_step(game, AXIS if len(devices) > 1 else None)
-    single, several = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)
+    single, many = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)
     if len(devices) == 1:
-        compiled = (jax.jit(run, donate_argnums=0, compiler_options=options) for run in (single, several))
-        return Program(*compiled, place=lambda item, many: item)
+        one, more = (jax.jit(run, donate_argnums=0, compiler_options=options) for run in (single, many))
+        return Program(lambda count: one if count == 1 else more, lambda item, count: item)
     mesh = Mesh(np.array(devices), (AXIS,))
-    replicated, split = PartitionSpec(), {False: PartitionSpec(AXIS), True: PartitionSpec(None, AXIS)}
+    split, split_many = PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
-    def mapped(run: Callable, many: bool) -> Callable:
-        specs = dict(in_specs=(replicated, replicated, split[many]), out_specs=replicated)
+    def mapped(run: Callable, items: PartitionSpec) -> Callable:
+        specs: Any = dict(in_specs=(PartitionSpec(), PartitionSpec(), items), out_specs=PartitionSpec())
         over_devices = jax.shard_map(run, mesh=mesh, check_vma=False, **specs)  # see `data_parallel`
         return jax.jit(over_devices, donate_argnums=0, compiler_options=options)
 
-    def place(item: Any, many: bool) -> Any:
-        sharding = NamedSharding(mesh, split[many])
+    one, more = mapped(single, split), mapped(many, split_many)
+
+    def place(item: Any, count: int) -> Any:
+        sharding = NamedSharding(mesh, split if count == 1 else split_many)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), item)
 
-    return Program(mapped(single, False), mapped(several, True), place)
+    return Program(lambda count: one if count == 1 else more, place)
 
 
 def chosen_devices(count: int | None) -> list[Any]:

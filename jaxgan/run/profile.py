@@ -364,3 +364,16 @@ class Recorder:
             f"phases on a time line: open {perfetto} at https://ui.perfetto.dev",
             f"all operations: tensorboard --logdir {self._folder} (pip install tensorboard xprof); this table: {summary}",
         ]
+
+
+def hook(folder: pathlib.Path, every: int, game: Game) -> Hook:
+    """Traces a few steps of a run into a folder, and ends with a table of the phases of the game's step."""
+    recorder = Recorder(folder, ("input", *(move.name for move in game.moves), "ema"))
+
+    def before(sent: Dispatch) -> float:
+        return recorder.before(sent.program, sent.arguments, sent.step, sent.count, sent.until)
+
+    def do(moment: Moment) -> float:
+        return recorder.at_interval(moment.state)
+
+    return Hook(every, do, before, recorder.after, recorder.report)

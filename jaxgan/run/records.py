@@ -1,4 +1,4 @@
-"""What a run writes about itself: JSON lines, TensorBoard, sample grids, and lines or a bar on the terminal."""
+"""What a run writes about itself: JSON lines, TensorBoard, samples, and lines or a bar on the terminal."""
 
 import concurrent.futures
 import contextlib
@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgan import sampling
+from jaxgan import images
+from jaxgan.config import LogOptions
 from jaxgan.errors import RunError, UserError
-from jaxgan.tensorboard import EventFile
+from jaxgan.files import written_whole
+from jaxgan.run import tensorboard
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -23,9 +25,8 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(
-        path.read_bytes().split(b"\n")[:-1], 1
-    ):  # what follows the last newline is not a whole line
+    # What follows the last newline is not a whole line.
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             record = json.loads(line)
             record["step"] + 0
@@ -38,13 +39,22 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str:
-    """`[epoch/epochs][i/n] Loss_D: .. Loss_G: .. D(x): .. D(G(z)): .. images/s`."""
+    """`[epoch/epochs][i/n] loss_discriminator: 1.3818 ... 4104 examples/s`, with all that the game logs."""
     epoch, place = divmod(record["step"] - 1, steps_per_epoch)
-    return (
-        f"[{epoch + 1}/{math.ceil(steps / steps_per_epoch)}][{place + 1}/{steps_per_epoch}] "
-        f"Loss_D: {record['loss_discriminator']:.4f} Loss_G: {record['loss_generator']:.4f} "
-        f"D(x): {record['score_real']:.3f} D(G(z)): {record['score_fake']:.3f} {record['images_per_second']:.0f} images/s"
-    )
+    epochs = math.ceil(steps / steps_per_epoch)
+    values = {k: v for k, v in record.items() if k not in ("step", "examples_per_second")}
+    metrics = " ".join(f"{name}: {value:.4g}" for name, value in values.items())
+    where = f"[{epoch + 1}/{epochs}][{place + 1}/{steps_per_epoch}]"
+    return f"{where} {metrics} {record['examples_per_second']:.0f} examples/s"
+
+
+def check(workdir: pathlib.Path, log: LogOptions, profiled: bool) -> None:
+    """Raises `UserError` where what is to be written cannot be, before anything is."""
+    if log.tensorboard:
+        tensorboard.check_available()
+    profile = workdir / "profile"
+    if profiled and not profile.is_dir() and os.path.lexists(profile):
+        raise UserError(f"{profile} is no folder, where --profile writes; move it away or leave out --profile")
 
 
 class LineFile:
@@ -89,7 +99,7 @@ class Records:
     """
 
     def __init__(
-        self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, tensorboard: bool
+        self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, events: bool
     ):
         self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
         self._terminal, self._bar, self._start = sys.stderr.isatty(), None, step
@@ -99,14 +109,17 @@ class Records:
             (workdir / "samples").mkdir(exist_ok=True)
             self.dropped = drop_lines_after(self._path, step)
             self._lines = LineFile(self._path)
-        if tensorboard:
+        if events:
             with self._told_once("tensorboard"):
-                self._events = EventFile(workdir / "tensorboard", step + 1 if step else None)
+                self._events = tensorboard.EventFile(workdir / "tensorboard", step + 1 if step else None)
         # Packing two PNGs takes as long as tens of steps on a GPU.
-        self._writer, self._under_way = (
-            concurrent.futures.ThreadPoolExecutor(1, "grids"),
-            list[concurrent.futures.Future](),
-        )
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, "grids")
+        self._under_way: list[concurrent.futures.Future] = []
+        if self.dropped:
+            self.say(
+                f"{self.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are "
+                "trained again"
+            )
 
     @contextlib.contextmanager
     def _told_once(self, name: str, then: str = "without it") -> Iterator[None]:
@@ -126,9 +139,8 @@ class Records:
         if self._terminal and self._bar is None:
             from tqdm import tqdm
 
-            width = shutil.get_terminal_size(
-                (100, 24)
-            ).columns  # also where the terminal knows no size
+            # Also where the terminal knows no size.
+            width = shutil.get_terminal_size((100, 24)).columns
             shape = "{percentage:3.0f}% |{bar:10}| {n_fmt}/{total_fmt} [{remaining} left]{postfix}"
             self._bar = tqdm(total=self._steps, initial=self._start, bar_format=shape, ncols=width)
         if self._bar is not None:
@@ -148,17 +160,19 @@ class Records:
         else:
             self._bar.set_postfix_str(line.partition("] ")[2])
 
-    def samples(self, step: int, images: np.ndarray) -> None:
-        """Writes `samples/step_00001000.png`, a grid of uint8 [N,H,W,C], in the background."""
+    def samples(self, step: int, examples: dict[str, np.ndarray]) -> None:
+        """Writes `samples/step_00001000.png`, or `.npz` for what has no picture, in the background."""
         self.wait()
-        self._under_way.append(self._writer.submit(self._write_samples, step, images))
+        self._under_way.append(self._writer.submit(self._write_samples, step, examples))
 
-    def _write_samples(self, step: int, images: np.ndarray) -> None:
+    def _write_samples(self, step: int, examples: dict[str, np.ndarray]) -> None:
+        page = images.picture(examples)
+        name = f"step_{step:08d}.{'npz' if page is None else 'png'}"
         with self._told_once("samples"):
-            sampling.save(self._workdir / "samples" / f"step_{step:08d}.png", images)
-        if self._events is not None and "tensorboard" not in self.lost:
+            images.save(self._workdir / "samples" / name, examples)
+        if page is not None and self._events is not None and "tensorboard" not in self.lost:
             with self._told_once("tensorboard"):
-                self._events.image(step, "samples", sampling.grid(images))
+                self._events.image(step, "samples", page)
 
     def wait(self) -> None:
         """Returns when all grids are written."""
@@ -194,19 +208,22 @@ class Records:
 class Silence:
     """The `Records` of a process that does not write."""
 
-    dropped, lost = 0, frozenset[str]()
+    lost = frozenset[str]()
 
     def advance(self, count: int) -> None: ...
     def metrics(self, record: dict[str, Any]) -> None: ...
-    def samples(self, step: int, images: np.ndarray) -> None: ...
+    def samples(self, step: int, examples: dict[str, np.ndarray]) -> None: ...
     def wait(self) -> None: ...
     def say(self, text: str) -> None: ...
     def close_bar(self) -> None: ...
     def close(self) -> None: ...
 
 
+SILENCE = Silence()
+
+
 def _print(line: str) -> None:
-    """Prints a line; where nobody reads any more, or nothing more can be written, training goes on in silence."""
+    """Prints a line; where nobody reads any more, or nothing can be written, training goes on in silence."""
     try:
         print(line, flush=True)
     except OSError:
@@ -229,24 +246,9 @@ def drop_lines_after(path: pathlib.Path, step: int) -> int:
             old.write(path.read_bytes())
     whole = "".join(json.dumps(record) + "\n" for record in kept)
     if path.exists() and path.read_bytes() != whole.encode():
-        _write_whole(path, whole)
+        with written_whole(path) as file:
+            file.write(whole.encode())
     return len(found) - len(kept)
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-      RunError: where it cannot be written.
-    """
-    with writable(path):
-        _write_whole(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 @contextlib.contextmanager

@@ -97,3 +97,18 @@ def _known(options: Any, about: dict[str, Any]) -> Any:
     """The options with the values that `config.json` has for them."""
     names = [name for name, _, _ in fields(options)]
     return replace(options, {name: about[name] for name in names if name in about})
+
+
+def with_label(run: Restored, label: int) -> dict[str, np.ndarray]:
+    """The conditions of a run with this label alone.
+
+    Raises:
+      UserError: a game that takes no label, or a label that the data have not.
+    """
+    if "label" not in run.conditions:
+        raise UserError(f"label={label} but this game is not conditioned on labels; leave out --label")
+    classes = run.about["example"]["label"].get("classes")
+    if classes and label >= classes:
+        raise UserError(f"label={label} but the data have {classes} classes; use {classes - 1} or less")
+    labels = np.full_like(run.conditions["label"], label)
+    return {**run.conditions, "label": labels}

@@ -118,12 +118,11 @@ def train(
             saver.save(moment.state, feed.position())
 
         every = run.log
-        profiling = profile.hook(workdir / "profile", every.every) if profiled and alone else Hook(every.every)
         all_hooks = [
-            profiling,
+            *([profile.hook(workdir / "profile", every.every, game)] if profiled and alone else []),
             hooks.logging(log, every.every, clock),
             Hook(every.checkpoint_every, save),
-            Hook(every.sample_every) if sample is None else hooks.sampling(log, every.sample_every, sample),
+            hooks.sampling_every(log, every.sample_every, sample),
             *([hooks.calling_back(callback, every.every, signalled)] if callback else []),
             *more_hooks,
         ]
@@ -134,7 +133,8 @@ def train(
             try:
                 item = dispatch.item_of(feed, step, count)
             except RunError as error:  # the reader failed, not a step: the state is whole
-                kept = finite.saved_after(error, Moment(step, parallel.local(state), {}), save, saver)
+                moment = Moment(step, parallel.local(state), {})
+                kept = finite.saved_after_reading_failed(step, saver, lambda: save(moment))
                 raise RunError(f"{error}; {kept}") from None
             compiled, item = program.of(count), program.place(item, count)
             sent = Dispatch(step, count, until, compiled, (state, resident, item))
@@ -153,7 +153,7 @@ def train(
                 moment = Moment(step, parallel.local(state), last)
                 for hook in all_hooks:
                     if step % hook.every == 0 or step == run.steps:
-                        hook.do(moment)
+                        clock.skip(hook.do(moment) or 0.0)
 
         finite.checked_metrics(pending, step, saver.latest())
         with processes.together():
@@ -162,6 +162,7 @@ def train(
             saver.wait()
             log.wait()
         log.close_bar()
-        for line in (*profiling.end(), messages.end(workdir, step, run, stopped, "samples" not in log.lost)):
+        ended = messages.end(workdir, step, run, stopped, "samples" not in log.lost)
+        for line in (*(line for hook in all_hooks for line in hook.end()), ended):
             log.say(line)
         return parallel.local(state)
