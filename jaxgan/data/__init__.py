@@ -1,9 +1,25 @@
-"""Batches of images: any image data set of TensorFlow Datasets, read without TensorFlow, and shapes that the program draws.
+"""Data by value: a `Source` is a count and a function that reads; a `Feed` makes batches of it.
 
-`load` gives a `Feed`. Small data sets live on the device and the host only sends which examples make the next batch; large ones
-are read ahead by Grain. Both give the same batches, bit for bit: those of step t are a pure function of (seed, t).
+Sources are data sets of TensorFlow Datasets, read without TensorFlow, folders of images, files of
+arrays, points and shapes that the program draws, and whatever arrays or sequences are at hand.
+Small ones live on the device, and the host only sends which examples make the next batch; large
+ones are read ahead. Both give the same batches, bit for bit: those of step t are a pure function of
+(seed, t).
 """
 
-from jaxgan.data.feeds import Feed, epoch_order, load
+from jaxgan.data.feeds import Feed, batch_indices, epoch_order, make_feed
+from jaxgan.data.opening import open_source
+from jaxgan.data.options import DataOptions
+from jaxgan.data.source import Feature, Source, as_source
 
-__all__ = ["Feed", "epoch_order", "load"]
+__all__ = [
+    "DataOptions",
+    "Feature",
+    "Feed",
+    "Source",
+    "as_source",
+    "batch_indices",
+    "epoch_order",
+    "make_feed",
+    "open_source",
+]

@@ -1,7 +1,8 @@
 """TFDS builders that need no TensorFlow: scikit-learn's digits, MNIST and Fashion-MNIST.
 
-TFDS's own MNIST builders read and unpack through TensorFlow. These subclass them for names, versions, addresses and checksums,
-and read the IDX files themselves; what they prepare is what `tfds.data_source("mnist")` then reads.
+TFDS's own MNIST builders read and unpack through TensorFlow. These subclass them for names,
+versions, addresses and checksums, and read the IDX files themselves; what they prepare is what
+`tfds.data_source("mnist")` then reads.
 """
 
 import gzip
@@ -17,7 +18,7 @@ from tensorflow_datasets.image_classification import mnist
 
 
 def _png(image: np.ndarray) -> bytes:
-    """A PNG of uint8 [H,W,1]. TFDS takes the bytes as they are; an array it would encode with TensorFlow."""
+    """A PNG of uint8 [H,W,1]. TFDS takes bytes as they are; arrays it encodes with TensorFlow."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0]).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
@@ -33,7 +34,7 @@ class IDXFormatError(ValueError):
 
 
 def read_idx(path: Any, magic: int) -> np.ndarray:
-    """The uint8 array of a gzipped IDX file: images [N,H,W] (magic 2051) or labels [N] (magic 2049).
+    """The uint8 array of a gzipped IDX file: images [N,H,W] (2051) or labels [N] (2049).
 
     Raises:
       IDXFormatError: where the header and the length of the file do not agree with that.
@@ -97,7 +98,10 @@ with registered.skip_registration():  # tfds.builder("mnist") stays the stock cl
         url_infos = mnist.FashionMNIST.url_infos
 
     class Digits(tfds.core.GeneratorBasedBuilder):
-        """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn carries (UCI's optical recognition test set)."""
+        """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn carries.
+
+        They are the test set of UCI's optical recognition of handwritten digits.
+        """
 
         name = "digits"
         VERSION = tfds.core.Version("1.0.0")

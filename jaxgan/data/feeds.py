@@ -1,37 +1,46 @@
-"""From an opened data set to the items that training steps take."""
+"""From a source to the items that training steps take."""
 
+import concurrent.futures
 import functools
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from jaxgan.config import Config
-from jaxgan.data import shapes
-from jaxgan.data.tfds import open_builder
-from jaxgan.errors import RunError, UserError
+from jaxgan.data.source import Feature, Source
+from jaxgan.errors import UserError
 
-_READ_AT_ONCE = (
-    4096  # examples per read: one call for many is several times faster than one for each
-)
+_READ_AT_ONCE = 1024  # examples: one call for many is several times faster than one for each
+_BYTES_AT_ONCE = 2**25  # of large examples, fewer
+_AHEAD = 4  # batches that each thread reads ahead
+_BYTES_AHEAD = 2**28  # of large batches, fewer
+_MOST_THREADS = 8
+# Threads take turns at the interpreter: with less to decode in an example they slow each other.
+_SECONDS_WORTH_A_THREAD = 3e-4
+_TIMED = 64  # examples that tell
+
+Leaves = dict[str, np.ndarray]
 
 
 class Feed(NamedTuple):
     """The input of a run.
 
     Attributes:
-      resident: arrays that live on the device for the whole run; {} when streaming.
-      items: (step, K) -> what makes the batches of steps step .. step+K-1, leaves [K,B,...]. Where it raises, the position stays.
-      fetch: pure (resident, item) -> batch, compiled into the step. A batch holds `image` uint8 [B,H,W,C] and `label` int32 [B].
-      position: () -> the reader's position as JSON, for the checkpoint; None when resident.
-      seek: sets that position.
-      num_examples: examples in the split.
+      resident: leaves [N, ...] that live on the device for the whole run; {} when streaming.
+      item: step -> what makes its batch, of this process's share: when resident which examples,
+        int32 [B], when streaming leaves [B, ...]. Steps in order are read ahead; any other can be
+        asked for.
+      fetch: pure (resident, item) -> batch, leaves [B, ...]; compiled into the step.
+      position: () -> where the reader is, as JSON, for the checkpoint; None when resident.
+      seek: begins to read ahead from a position.
+      num_examples: examples in the source.
       steps_per_epoch: full batches in it; the rest, another one each epoch, is left out.
     """
 
     resident: Any
-    items: Callable[[int, int], Any]
+    item: Callable[[int], Any]
     fetch: Callable[[Any, Any], Any]
     position: Callable[[], Any]
     seek: Callable[[Any], None]
@@ -43,7 +52,7 @@ class Feed(NamedTuple):
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order of `count` examples in an epoch, int64 [count]: a pure function of its arguments.
 
-    From Philox's raw numbers, whose stream NumPy guarantees; that of `permutation` may change between versions.
+    From Philox's raw numbers, whose stream NumPy guarantees; `permutation` may change.
     """
     numbers = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(count)
     return np.argsort(numbers, kind="stable")
@@ -52,194 +61,143 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
     """Which examples make the batch of a step, int32 [batch_size]."""
     epoch, place = divmod(step, count // batch_size)
-    return epoch_order(seed, epoch, count)[place * batch_size : (place + 1) * batch_size].astype(
-        np.int32
-    )
+    order = epoch_order(seed, epoch, count)
+    return order[place * batch_size : (place + 1) * batch_size].astype(np.int32)
 
 
-def load(config: Config, progress: bool = False, share: slice = slice(None)) -> Feed:
-    """Opens, and where need be prepares, the config's data set.
+def make_feed(
+    source: Source,
+    batch_size: int,
+    seed: int,
+    share: slice = slice(None),
+    resident_limit_mb: int = 2048,
+    read_threads: int = 2,
+    progress: bool = False,
+) -> Feed:
+    """A feed of the batches that (seed, step) name.
 
     Args:
-      config: validated.
-      progress: show bars while preparing and loading.
-      share: which examples of each batch the items are of; those of the others are not read.
+      source: the examples.
+      batch_size: examples of a batch, over all processes.
+      seed: of the order.
+      share: which examples of each batch this process takes; those of the others are not read.
+      resident_limit_mb: sources up to this many MiB are read whole; larger ones stream.
+      read_threads: threads that read ahead when streaming, and at least how many load what is
+        resident; 0 reads in the calling thread, for sources that bear no other.
+      progress: show a bar while loading.
 
     Raises:
-      UserError: a data set that cannot be had or does not fit the config.
-      RunError: one that cannot be read; so do the items of the feed.
+      UserError: for a batch larger than the source.
+      RunError: for examples that cannot be read, here or when an item is asked for.
     """
-    data = config.data
-    count, read = _shapes(config) if data.name == shapes.NAME else _tfds(config, progress)
-    if config.batch_size > count:
+    if batch_size > source.count:
         raise UserError(
-            f"batch_size={config.batch_size} exceeds the {count} examples of {data.name}; use {count} or less"
+            f"batch_size={batch_size} exceeds the {source.count} examples of {source.name}; use "
+            f"{source.count} or less"
         )
-    indices = lambda step: batch_indices(config.seed, step, config.batch_size, count)[share]
-    megabytes = count * data.image_size**2 * config.model.channels / 2**20
-    make = _resident if megabytes <= data.resident_limit_mb else _streamed
-    return make(read, indices, count, config, progress)
+
+    def indices(step: int) -> np.ndarray:
+        return batch_indices(seed, step, batch_size, source.count)[share]
+
+    numbers = source.count, source.count // batch_size
+    each = _bytes_of_one(source.features)
+    if source.count * each <= resident_limit_mb * 2**20:
+        resident = _loaded(source, read_threads, progress)
+        return Feed(resident, indices, _gather, lambda: None, lambda position: None, *numbers)
+
+    def read(step: int) -> Leaves:
+        return source.read(indices(step).astype(np.int64))
+
+    at_once = max(1, _BYTES_AHEAD // (each * max(len(indices(0)), 1)))
+    ahead = _ReadAhead(read, read_threads, min(_AHEAD * read_threads, max(at_once, read_threads)))
+    return Feed({}, ahead.item, _as_it_is, ahead.position, ahead.seek, *numbers)
 
 
-def _shapes(config: Config) -> tuple[int, Callable]:
-    """(examples, read) of the shapes, which need none of the packages that read data sets."""
-    data = config.data
-    return shapes.count(data), functools.partial(
-        shapes.read, data.split, data.image_size, config.model.channels
-    )
+def _gather(resident: Mapping[str, Any], item: Any) -> dict[str, Any]:
+    return {key: leaf[item] for key, leaf in resident.items()}
 
 
-def _tfds(config: Config, progress: bool) -> tuple[int, Callable]:
-    """(examples, read) of a data set of TensorFlow Datasets."""
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(
-            f"data.name={config.data.name} needs tensorflow-datasets ({error}); install it, or train on --data.name {shapes.NAME}"
-        ) from None
-    data = config.data
-    (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
-    builder = open_builder(data)
-    shape = _image_shape(builder, config)
-    try:
-        source = builder.as_data_source(split=data.split)
-    except (ValueError, KeyError) as error:
-        splits = ", ".join(builder.info.splits)
-        raise UserError(
-            f"data.split={data.split!r} of {data.name}: {' '.join(str(error).split())[:300]}; use one of {splits}"
-        ) from None
-    return len(source), functools.partial(_read, source, builder, data.image_size, shape[2])
+def _as_it_is(resident: Any, item: Any) -> Any:
+    del resident
+    return item
 
 
-def _image_shape(builder: Any, config: Config) -> tuple[int, int, int]:
-    features = builder.info.features
-    name = config.data.name
-    if "image" not in features:
-        raise UserError(
-            f"data.name={name} has no feature 'image', only {', '.join(features)}; use an image data set"
-        )
-    shape = features["image"].shape
-    if shape[2] != config.model.channels:
-        raise UserError(
-            f"model.channels={config.model.channels} but the images of {name} have {shape[2]}; use --model.channels {shape[2]}"
-        )
-    return shape
+def _bytes_of_one(features: Mapping[str, Feature]) -> int:
+    return sum(int(np.prod(f.shape)) * np.dtype(f.dtype).itemsize for f in features.values())
 
 
-def _read(
-    source: Any, builder: Any, size: int, channels: int, indices: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Examples as `image` uint8 [n,size,size,channels] and `label` int32 [n] (0 where the data set has none)."""
-    try:
-        rows = source.__getitems__(indices.tolist())
-    except Exception as error:  # the reader's errors share no type
-        raise _unreadable(source, builder, indices, error) from None
-    images = (
-        np.stack([_resized(row["image"], size) for row in rows])
-        if rows
-        else np.zeros((0, size, size, channels), np.uint8)
-    )
-    labels = np.array([row.get("label", 0) for row in rows], np.int32)
-    return {"image": images, "label": labels}
-
-
-def _unreadable(source: Any, builder: Any, indices: np.ndarray, error: Exception) -> RunError:
-    """Names the first example that cannot be read. Whether a file is damaged or a disk is gone the reader does not tell."""
-    which = f"one of {len(indices)} examples"
-    for index in indices.tolist():
-        try:
-            source.__getitems__([index])
-        except Exception as alone:
-            which, error = f"example {index}", alone
-            break
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return RunError(
-        f"data set {builder.name} cannot be read: {which}: {reason}; see that the disk or mount of {builder.data_path} is there "
-        f"and whole; a damaged file must come from a copy, or the set be prepared anew in another --data.dir"
-    )
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H,W,C] to [size,size,C], bicubic; the longer side is cropped about its middle first."""
-    from PIL import Image
-
-    height, width, channels = image.shape
-    if (height, width) == (size, size):
-        return image
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image[top : top + side, left : left + side]
-    picture = Image.fromarray(square[..., 0] if channels == 1 else square)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).reshape(
-        size, size, channels
-    )
-
-
-def _resident(
-    read: Callable, indices: Callable, count: int, config: Config, progress: bool
-) -> Feed:
-    """All examples on the device as uint8; an item is the indices of a batch."""
+def _loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
+    """All examples, leaves [N, ...]."""
     from tqdm import tqdm
 
-    parts = []
-    with tqdm(
-        total=count,
-        desc=f"Loading {config.data.name}",
-        unit=" images",
+    leaves = {
+        key: np.empty((source.count, *feature.shape), feature.dtype)
+        for key, feature in source.features.items()
+    }
+    bar = tqdm(
+        total=source.count,
+        desc=f"Loading {source.name}",
+        unit=" examples",
         leave=False,
         disable=not progress,
-    ) as bar:
-        for first in range(0, count, _READ_AT_ONCE):
-            parts.append(read(np.arange(first, min(first + _READ_AT_ONCE, count))))
-            bar.update(len(parts[-1]["label"]))
-    resident = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-    return Feed(
-        resident,
-        items=lambda step, k: np.stack([indices(t) for t in range(step, step + k)]),
-        fetch=lambda arrays, item: jax.tree.map(lambda x: x[item], arrays),
-        position=lambda: None,
-        seek=lambda position: None,
-        num_examples=count,
-        steps_per_epoch=count // config.batch_size,
     )
 
+    at_once = min(_READ_AT_ONCE, max(1, _BYTES_AT_ONCE // _bytes_of_one(source.features)))
+    threads = max(read_threads, min(len(os.sched_getaffinity(0)), _MOST_THREADS))
 
-def _streamed(
-    read: Callable, indices: Callable, count: int, config: Config, progress: bool
-) -> Feed:
-    """Whole batches read ahead by Grain: batch first, because a read of one example costs a hop between threads."""
-    try:
-        import grain
-    except ImportError as error:
-        raise UserError(
-            f"data.resident_limit_mb={config.data.resident_limit_mb} is too small for {config.data.name} to live on the device, and "
-            f"streaming needs grain ({error}); install it, or raise --data.resident-limit-mb"
-        ) from None
-    del progress
-    batches = grain.MapDataset.range(2**62).map(lambda step: read(indices(int(step))))
-    options = grain.ReadOptions(
-        num_threads=config.data.read_threads, prefetch_buffer_size=4 * config.data.read_threads
-    )
-    iterator = iter(batches.to_iter_dataset(options))
+    def load(first: int, last: int) -> int:
+        for key, leaf in source.read(np.arange(first, last)).items():
+            leaves[key][first:last] = leaf
+        return last - first
 
-    def items(step: int, k: int) -> Any:
-        before = iterator.get_state()
-        if before["next_index"] != step:
-            raise RuntimeError(
-                f"the reader is at step {before['next_index']}, not at {step}; seek first"
-            )
+    with bar:
+        first, began = min(_TIMED, at_once, source.count), time.perf_counter()
+        bar.update(load(0, first))
+        slow = time.perf_counter() - began > _SECONDS_WORTH_A_THREAD * first
+        if not (slow and read_threads):
+            for place in range(first, source.count, at_once):
+                bar.update(load(place, min(place + at_once, source.count)))
+            return leaves
+        at_once = min(at_once, -(-source.count // (8 * threads)))  # so that none waits for long
+        firsts = range(first, source.count, at_once)
+        lasts = [min(place + at_once, source.count) for place in firsts]
+        pool = concurrent.futures.ThreadPoolExecutor(threads)
         try:
-            return jax.tree.map(lambda *xs: np.stack(xs), *(next(iterator) for _ in range(k)))
-        except Exception:
-            iterator.set_state(before)
-            raise
+            for count in pool.map(load, firsts, lasts):
+                bar.update(count)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return leaves
 
-    return Feed(
-        resident={},
-        items=items,
-        fetch=lambda resident, item: item,
-        position=iterator.get_state,
-        seek=iterator.set_state,
-        num_examples=count,
-        steps_per_epoch=count // config.batch_size,
-    )
+
+class _ReadAhead:
+    """Batches of steps, read ahead by threads: whole ones, as a read costs a hop between them."""
+
+    def __init__(self, read: Callable[[int], Leaves], threads: int, ahead: int):
+        self._read = read
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads) if threads else None
+        self._ahead = ahead
+        self._next = 0
+        self._waiting: dict[int, concurrent.futures.Future[Leaves]] = {}
+
+    def item(self, step: int) -> Leaves:
+        if step != self._next:
+            self.seek({"next_index": step})
+        if self._pool is None:
+            leaves = self._read(step)
+        else:
+            for later in range(step, step + self._ahead):
+                if later not in self._waiting:
+                    self._waiting[later] = self._pool.submit(self._read, later)
+            leaves = self._waiting.pop(step).result()
+        self._next = step + 1
+        return leaves
+
+    def position(self) -> dict[str, int]:
+        return {"next_index": self._next}
+
+    def seek(self, position: Any) -> None:
+        self._next = int(position["next_index"])
+        for future in self._waiting.values():
+            future.cancel()
+        self._waiting.clear()

@@ -1,8 +1,9 @@
-"""Coloured shapes, drawn by the program: a data set of any image size that needs no file, no network and nothing but NumPy.
+"""Coloured shapes, drawn by the program: images of any size that need no file and no network.
 
-Discs, rings, squares, triangles, crosses and stars of random place, size, direction and colours, with smooth edges. Image i is a pure
-function of (split, i, size, channels), the same on all machines: its numbers come from Philox's raw stream, which NumPy guarantees,
-and it is drawn by operations that IEEE 754 rounds in one way only, so without sines or powers.
+Discs, rings, squares, triangles, crosses and stars of random place, size, direction and colours,
+with smooth edges. Image i is a pure function of (split, i, size, channels), the same on all
+machines: its numbers come from Philox's raw stream, which NumPy guarantees, and it is drawn by
+operations that IEEE 754 rounds in one way only, so without sines or powers.
 """
 
 import functools
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgan.config import DataConfig
+from jaxgan.data.source import Feature, Source
 from jaxgan.errors import UserError
 
 NAME = "shapes"
@@ -20,17 +21,30 @@ _NUMBERS = 16  # random numbers of an image
 _PIXELS_AT_ONCE = 2**17  # more would not stay in a core's cache
 
 
-def count(data: DataConfig) -> int:
-    """How many images a split has.
+def opened(split: str, size: int, channels: int) -> Source:
+    """The images of a split.
+
+    Args:
+      split: train or test.
+      size: their side in pixels.
+      channels: 1 for grey or 3 for RGB.
 
     Raises:
-      UserError: for a split other than train and test.
+      UserError: for another split or number of channels.
     """
-    if data.split not in EXAMPLES:
+    if split not in EXAMPLES:
         raise UserError(
-            f"data.split={data.split!r} of {NAME}: there is no such split; use one of {', '.join(EXAMPLES)}"
+            f"data.split={split!r} of {NAME}: there is no such split; use one of "
+            f"{', '.join(EXAMPLES)}"
         )
-    return EXAMPLES[data.split]
+    if channels not in (1, 3):
+        raise UserError(f"data.channels={channels} of {NAME}: they are drawn in 1 or 3; use these")
+    features = {
+        "image": Feature((size, size, channels), np.dtype(np.uint8)),
+        "label": Feature((), np.dtype(np.int32), len(KINDS)),
+    }
+    draw = functools.partial(read, split, size, channels)
+    return Source(NAME, EXAMPLES[split], draw, features, f"{NAME} 1 {split}")
 
 
 def read(split: str, size: int, channels: int, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -92,7 +106,10 @@ def _between(u: np.ndarray, low: Any, high: Any) -> np.ndarray:
 
 
 def _distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """How far points [n,S,S] are from the edge of a shape within `radius` of the origin [n,1,1]; negative inside."""
+    """How far points [n,S,S] are from the edge of a shape; negative inside.
+
+    The shape lies within `radius` [n,1,1] of the origin.
+    """
     if kind == "disc":
         return np.sqrt(x * x + y * y) - 0.9 * radius
     if kind == "ring":
@@ -105,7 +122,8 @@ def _distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np
     if kind == "cross":
         x, y = np.abs(x), np.abs(y)
         return np.maximum(np.minimum(x, y) - 0.3 * radius, np.maximum(x, y) - 0.92 * radius)
-    # A star is where at least four of a pentagon's five half planes overlap: the second largest distance from its sides counts.
+    # A star is where at least four of a pentagon's five half planes overlap: the second largest
+    # distance from its sides counts.
     first = second = np.full_like(x, -2)
     for a, b in (
         (0.0, 1.0),
@@ -120,7 +138,10 @@ def _distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np
 
 
 def _colours(u: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Background and figure from numbers [11,n], each [n,channels] in [0, 255]: a light one and a dark one, of different hues."""
+    """Background and figure from numbers [11,n], each [n,channels] in [0, 255].
+
+    One is light and one dark, and their hues differ.
+    """
     dark = u[0] < 0.5  # the background
     if channels == 1:
         low, high = _between(u[1], 0.05, 0.35), _between(u[2], 0.65, 1.0)
@@ -137,7 +158,10 @@ def _colours(u: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Colours [n,3] in [0, 1] from hues (red, green and blue at 0, 1/3 and 2/3, around again from 1), saturations and values."""
+    """Colours [n,3] in [0, 1] from hues, saturations and values.
+
+    Red, green and blue are hues 0, 1/3 and 2/3, and around again from 1.
+    """
     turns = hue[:, None] + np.array([0, 2 / 3, 1 / 3], np.float32)
     around = np.abs((turns - np.floor(turns)) * 6 - 3) - 1
     return value[:, None] * (1 - saturation[:, None] * (1 - np.clip(around, 0, 1)))

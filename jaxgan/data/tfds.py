@@ -1,209 +1,209 @@
-"""Finds, prepares and opens a TFDS data set, with no TensorFlow in this process and no long wait without a network."""
+"""A data set of TensorFlow Datasets as a source, read without TensorFlow."""
 
-import contextlib
-import fcntl
-import hashlib
-import importlib.util
-import io
-import logging
-import os
-import pathlib
-import shutil
-import subprocess
-import sys
-import threading
-import urllib.error
-import urllib.request
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxgan.config import DataConfig, unknown
-from jaxgan.errors import UserError
+import numpy as np
 
-_CONNECT_SECONDS = 5
-FORMAT = "array_record"  # the one format that reads at random without TensorFlow
+from jaxgan.data.columns import (
+    Column,
+    Unusable,
+    dtype_of,
+    image_column,
+    is_image,
+    number_column,
+)
+from jaxgan.data.names import chosen, listed, split_names
+from jaxgan.data.options import DataOptions, image_size
+from jaxgan.data.pixels import PixelError, decoded
+from jaxgan.data.prepare import open_builder, prepare_anew
+from jaxgan.data.rows import features_of, fetched, one_line, read_rows, spread
+from jaxgan.data.source import Source
+from jaxgan.errors import RunError, UserError
 
 
-def data_dir(data: DataConfig) -> pathlib.Path:
-    """Where prepared data sets live: `data.dir`, or ~/.cache/jaxgan/datasets."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(data.dir or f"{cache}/jaxgan/datasets").expanduser()
-
-
-def open_builder(data: DataConfig) -> Any:
-    """The builder of a prepared data set, which is prepared first where it is not.
+def opened(options: DataOptions, progress: bool = False) -> Source:
+    """The examples of a split of a data set, which is prepared first where it is not.
 
     Raises:
-      UserError: an unknown name, no network, missing or damaged files, no TensorFlow where preparing needs it.
+      UserError: for a data set that cannot be had, and features and splits that it does not have.
     """
-    # absl logs TFDS's progress as warnings on standard error.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"data.name={options.name} needs tensorflow-datasets ({error}); install it, or train "
+            "on --data.name shapes"
+        ) from None
+    (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
+    builder = open_builder(options)
+    usable, others = _features(builder.info.features)
+    names = _chosen(options, usable, others)
+    wanted = {name: usable[name] for name in names}
+    fetch, count = _records(builder, options, wanted)
+    name = options.name
+    try:
+        peeked = fetched(name, fetch, spread(count))
+        columns = {key: _column(key, wanted[key], peeked, options) for key in names}
+    except RunError as error:
+        anew = prepare_anew(options, builder.data_path.parent)
+        raise UserError(f"{error}, or {anew}") from None
+    except (Unusable, PixelError) as error:
+        raise UserError(f"data.name={name}: {error}; pass --data.features with others") from None
+    read = functools.partial(read_rows, name, fetch, columns)
+    version = f"{builder.info.full_name} {options.split}"
+    return Source(name, count, read, features_of(columns), version)
+
+
+def _features(features: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str, str]]:
+    """The features that can be used, by name, and why the others cannot; those of dicts as a/b."""
     import tensorflow_datasets as tfds
 
-    from jaxgan.data import shapes
-    from jaxgan.data.builders import TF_FREE
-
-    if not data.name.strip(":/ "):
-        raise UserError(
-            f"data.name={data.name!r} names no data set; use digits, shapes, mnist or another of TensorFlow Datasets"
-        )
-    root = data_dir(data)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"data.dir={root} cannot be written: {error.strerror}; choose another --data.dir"
-        ) from None
-    if data.manual_dir and not pathlib.Path(data.manual_dir).is_dir():
-        raise UserError(
-            f"data.manual_dir={data.manual_dir} is not a folder; name the folder that holds the original files"
-        )
-    name = data.name.partition(":")[0].partition("/")[0]
-    if name in TF_FREE and name != data.name:
-        raise UserError(
-            f"data.name={data.name!r}: {name} comes in one version here; use --data.name {name}"
-        )
-
-    def make() -> Any:
-        if name in TF_FREE:
-            return TF_FREE[name](data_dir=root, file_format=FORMAT)
-        return tfds.builder(data.name, data_dir=root, file_format=FORMAT)
-
-    try:
-        builder = make()
-        if builder.is_prepared():
-            return builder
-    except tfds.core.DatasetNotFoundError:
-        known = {shapes.NAME, *TF_FREE, *tfds.list_builders(with_community_datasets=False)}
-        raise UserError("data.name: " + unknown("data set", data.name, known)) from None
-    except Exception as error:  # TFDS and protobuf share no error type
-        raise UserError(
-            f"data.name={data.name!r} cannot be opened: {_one_line(error)}; correct the name, or remove {root / name} to prepare it anew"
-        ) from None
-    with (root / f".{name}.lock").open("w") as lock:  # another run may be preparing the same
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        builder = make()
-        if not builder.is_prepared():
-            _prepare(builder, name, data, tf_free=name in TF_FREE)
-    return builder
+    usable, others = {}, {}
+    for key, feature in features.items():
+        name = f"{prefix}{key}"
+        if isinstance(feature, tfds.features.FeaturesDict):
+            more_usable, more_others = _features(feature, f"{name}/")
+            usable.update(more_usable)
+            others.update(more_others)
+        else:
+            reason = _why_unusable(feature)
+            if reason:
+                others[name] = reason
+            else:
+                usable[name] = feature
+    return usable, others
 
 
-def _prepare(builder: Any, name: str, data: DataConfig, tf_free: bool) -> None:
+def _why_unusable(feature: Any) -> str:
+    """Why a feature cannot be used; empty where it can."""
     import tensorflow_datasets as tfds
 
-    if not tf_free and importlib.util.find_spec("tensorflow") is None:
-        raise UserError(
-            f"data.name={name!r} is not prepared in {data_dir(data)}, and preparing it needs TensorFlow once (reading does not); "
-            f"run: {sys.executable} -m pip install tensorflow-cpu"
-        )
-    if builder.url_infos and not (
-        data.manual_dir and _check_manual_files(builder, name, data.manual_dir)
-    ):
-        _check_network(builder, name, data.manual_dir)
-    if not tf_free:
-        _prepare_with_tensorflow(name, data)
-        return
-    # A download folder for each data set: MNIST's and Fashion-MNIST's files have the same names.
-    downloads = data_dir(data) / "downloads" / name
-    download_config = tfds.download.DownloadConfig(
-        manual_dir=data.manual_dir, try_download_gcs=False
-    )
+    if isinstance(feature, tfds.features.Text):
+        return "text"
+    if isinstance(feature, tfds.features.LabeledImage):
+        return "an image of labels"
+    if isinstance(feature, tfds.features.Image):
+        return ""
+    if isinstance(getattr(feature, "feature", None), tfds.features.Image):
+        return "a sequence of images"
+    info = feature.get_tensor_info()
+    if not hasattr(info, "shape"):
+        return "a sequence of dicts"
+    if None in info.shape:
+        return "of varying shape"
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # where TFDS announces each step
-            builder.download_and_prepare(download_dir=downloads, download_config=download_config)
-    except OSError as error:
-        raise UserError(
-            f"data set {name} could not be prepared in {data_dir(data)}: {_one_line(error)}; mend that and run again"
-        ) from None
-    except (
-        Exception
-    ) as error:  # TFDS raises many kinds here: wrong checksums, broken downloads, damaged files
-        shutil.rmtree(downloads, ignore_errors=True)
-        raise UserError(
-            f"data set {name} could not be prepared: {_one_line(error)}; the downloads were removed, run again, or pass the original "
-            "files' folder with --data.manual-dir"
-        ) from None
+        dtype_of(np.dtype(info.np_dtype), len(info.shape))
+    except (Unusable, TypeError):
+        return "text" if np.dtype(info.np_dtype).kind in "OSU" else str(info.np_dtype)
+    return ""
 
 
-def _prepare_with_tensorflow(name: str, data: DataConfig) -> None:
-    """In a process of its own, so that TensorFlow never shares one with JAX."""
-    code = (
-        "import sys, tensorflow_datasets as tfds\n"
-        "name, root, manual = sys.argv[1:]\n"
-        f"builder = tfds.builder(name, data_dir=root, file_format={FORMAT!r})\n"
-        "config = tfds.download.DownloadConfig(manual_dir=manual or None, try_download_gcs=False)\n"
-        "builder.download_and_prepare(download_dir=f'{root}/downloads/{name}', download_config=config)\n"
-    )
-    root = str(data_dir(data))
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, data.name, root, data.manual_dir or ""],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(
-            f"data set {name} could not be prepared with TensorFlow: {reason}; mend that and run again"
+def _chosen(
+    options: DataOptions, usable: Mapping[str, Any], others: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The features to read: those asked for, or `image` and a `label` that is a whole number."""
+    name, asked = f"data.name={options.name}", split_names(options.features)
+    can_be_used = f"pass --data.features with some of {listed(usable)}"
+    if not usable:
+        can_be_used = "choose another data set, it has nothing that can be used"
+    for key in asked:
+        if key in others:
+            raise UserError(f"{name}: {key} is {others[key]} and cannot be used; {can_be_used}")
+    if asked:
+        return chosen(asked, usable, name)
+    if "image" not in usable:
+        raise UserError(f"{name} has no feature 'image'; {can_be_used}")
+    return ("image", "label") if _is_whole_number(usable.get("label")) else ("image",)
+
+
+def _is_whole_number(feature: Any) -> bool:
+    if feature is None:
+        return False
+    info = feature.get_tensor_info()
+    return info.shape == () and np.dtype(info.np_dtype).kind in "iub"
+
+
+def _column(
+    key: str, feature: Any, peeked: Sequence[Mapping[str, Any]], options: DataOptions
+) -> Column:
+    import tensorflow_datasets as tfds
+
+    values = [row[key] for row in peeked]
+    try:
+        if isinstance(feature, tfds.features.Image):
+            shape: Any = feature.shape
+            declared = shape[-1] if feature.np_dtype != np.float32 else None
+            channels = options.channels or (declared if declared in (1, 3, 4) else None)
+            return image_column(values, image_size(options), channels)
+        if is_image(key, values[0]):
+            return image_column(values, image_size(options), options.channels)
+        return number_column(values, getattr(feature, "num_classes", None))
+    except (Unusable, PixelError) as error:
+        raise Unusable(f"{key} of example 0 {error}") from None
+
+
+def _records(builder: Any, options: DataOptions, wanted: Mapping[str, Any]) -> tuple[Any, int]:
+    """(which examples -> dicts of the wanted features, how many there are).
+
+    Images stay encoded: they are decoded here, in one way whatever decoders are installed, and what
+    is not wanted is not looked at.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        records = builder.as_data_source(
+            split=options.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
-
-
-def _check_manual_files(builder: Any, name: str, folder: str) -> bool:
-    """Whether all original files are in `folder`; raises where one is there with other bytes than the official ones."""
-    complete = True
-    for info in builder.url_infos.values():
-        path = pathlib.Path(folder) / (info.filename or "")
-        if not path.is_file():
-            complete = False
-            continue
-        size = path.stat().st_size
-        if size != info.size:
-            raise UserError(
-                f"{path} has {size} bytes, {name}'s has {int(info.size)}; download it again"
-            )
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != info.checksum:
-            raise UserError(
-                f"{path} is not {name}'s file: sha256 {digest[:12]}.., not {info.checksum[:12]}..; download it again"
-            )
-    return complete
-
-
-def _check_network(builder: Any, name: str, manual_dir: str | None) -> None:
-    """TFDS tries for minutes before it gives up; this asks once, in a thread because looking a name up cannot be timed out."""
-    url = next(iter(builder.url_infos))
-    reached: list[bool] = []
-
-    def ask() -> None:
-        with contextlib.suppress(OSError):
-            try:
-                urllib.request.urlopen(
-                    urllib.request.Request(url, method="HEAD"), timeout=_CONNECT_SECONDS
-                ).close()
-            except (
-                urllib.error.HTTPError
-            ) as answer:  # a server is there, but does not like to be asked this way
-                answer.close()
-            reached.append(True)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_CONNECT_SECONDS + 2)
-    if not reached:
-        where = (
-            f"data.manual_dir={manual_dir} lacks some of"
-            if manual_dir
-            else "no --data.manual-dir names"
-        )
+        count = len(records)
+    except MemoryError:
+        raise
+    except Exception as error:  # of a split that does not exist, or of damaged files
+        name, splits = options.name, listed(builder.info.splits)
+        reason = f"{one_line(error)}; use one of {splits}"
+        if isinstance(error, NotImplementedError | OSError | RuntimeError):
+            reason = f"{one_line(error)}; {prepare_anew(options, builder.data_path.parent)}"
+        raise UserError(f"data.split={options.split!r} of {name}: {reason}") from None
+    if not count:
         raise UserError(
-            f"data set {name} is not prepared, {url} cannot be reached, and {where} its files; put {_file_names(builder)} into a "
-            f"folder and pass --data.manual-dir, or train on --data.name digits"
+            f"data.split={options.split!r} of {options.name} holds no example; choose a larger part"
         )
+    tree, skipped = {}, {}
+    for key, feature in wanted.items():
+        *parents, leaf = key.split("/")
+        branch, skip = tree, skipped
+        for parent in parents:
+            branch, skip = branch.setdefault(parent, {}), skip.setdefault(parent, {})
+        branch[leaf] = feature
+        if isinstance(feature, tfds.features.Image):
+            skip[leaf] = tfds.decode.SkipDecoding()
+    parser = tfds.features.FeaturesDict(tree)
+
+    floating = [
+        key
+        for key, feature in wanted.items()
+        if isinstance(feature, tfds.features.Image) and feature.np_dtype == np.float32
+    ]
+
+    def parsed(record: bytes) -> dict[str, Any]:
+        example: Any = parser.deserialize_example_np(record, decoders=skipped)
+        row = _flat(example)
+        for key in floating:  # TFDS keeps the four bytes of a number as the channels of a PNG
+            row[key] = np.asarray(decoded(row[key])).view(np.float32)
+        return row
+
+    def fetch(indices: list[int]) -> list[dict[str, Any]]:
+        return [parsed(record) for record in records.__getitems__(indices)]
+
+    return fetch, count
 
 
-def _file_names(builder: Any) -> str:
-    return ", ".join(sorted(info.filename or url for url, info in builder.url_infos.items()))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}/"))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

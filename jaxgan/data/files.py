@@ -1,0 +1,57 @@
+"""Files of arrays as a source: `.npz`, each array a feature, and `.npy`, mapped into memory."""
+
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from jaxgan.data.names import chosen
+from jaxgan.data.rows import one_line
+from jaxgan.data.source import Source, as_source
+from jaxgan.errors import UserError
+from jaxgan.paths import shown
+
+
+def opened(
+    path: pathlib.Path,
+    wanted: Iterable[str] = (),
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> Source:
+    """The arrays of a file.
+
+    Args:
+      path: of a file that ends in .npz or .npy.
+      wanted: the features to read; all by default. Others are not loaded.
+      size: (h, w) of images; None leaves them as they are.
+      channels: of images; None leaves them as they are.
+
+    Raises:
+      UserError: for a file that cannot be read or whose arrays are of no use.
+    """
+    name, kind = f"data.file={shown(path)}", path.suffix.lower()
+    if path.is_dir():
+        raise UserError(f"{name} is a folder; use data.folder, or name a .npz or .npy file")
+    if kind not in (".npz", ".npy"):
+        raise UserError(f"{name} ends neither in .npz nor in .npy; save it by numpy.savez")
+    if not path.is_file():
+        what = "is no plain file" if path.exists() else "does not exist"
+        raise UserError(f"{name} {what}; name a .npz or .npy file")
+    try:
+        if kind == ".npy":
+            data = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            with np.load(path, allow_pickle=False) as content:
+                data = {key: content[key] for key in chosen(wanted, content.files, name)}
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # of the file system, the archive, its compression or the format
+        if "allow_pickle" in str(error):
+            raise UserError(
+                f"{name} holds objects of Python, which are not loaded; save arrays of numbers"
+            ) from None
+        raise UserError(
+            f"{name} cannot be read: {one_line(error)}; save it again, or restore it from a copy"
+        ) from None
+    source = as_source(data, name, features=wanted, size=size, channels=channels)
+    return source._replace(name=shown(path.name))

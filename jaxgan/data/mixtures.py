@@ -1,0 +1,88 @@
+"""Mixtures of Gaussians in the plane, drawn by the program: data whose truth is known exactly.
+
+`ring` is the eight Gaussians on a circle of radius 2 with standard deviation 0.02 of Metz et al.,
+2016, arXiv:1611.02163 (the code of VEEGAN, Srivastava et al., 2017, arXiv:1705.07761, has the same
+at half the scale), and `grid` the 25 of VEEGAN at {-4, -2, 0, 2, 4}^2 with standard deviation 0.05.
+All modes are equally likely.
+
+Example i is a pure function of (name, split, i): its numbers come from Philox's raw stream, which
+NumPy guarantees. Logarithm, sine and cosine in float64 err as each machine's library does; but all
+points are farther from where float32 rounds the other way than any library errs, so that they are
+the same bits everywhere. A test measures how far.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgan.data.source import Feature, Source
+from jaxgan.errors import UserError
+
+EXAMPLES = {"train": 100_000, "test": 20_000}
+
+
+class Mixture(NamedTuple):
+    """Equally likely Gaussians: their centres, float64 [modes, 2], and their standard deviation."""
+
+    centres: np.ndarray
+    deviation: float
+
+
+def _ring() -> np.ndarray:
+    diagonal = np.sqrt(0.5)
+    x = np.array([1, diagonal, 0, -diagonal, -1, -diagonal, 0, diagonal])
+    return 2 * np.stack([x, np.roll(x, 2)], axis=1)
+
+
+def _grid() -> np.ndarray:
+    places = np.arange(-4.0, 5.0, 2.0)
+    return np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+MIXTURES = {"ring": Mixture(_ring(), 0.02), "grid": Mixture(_grid(), 0.05)}
+
+
+def opened(name: str, split: str) -> Source:
+    """The points of a split: `point` float32 [2] and `label` int32, which of the modes it is from.
+
+    Raises:
+      UserError: for a split other than train and test.
+    """
+    if split not in EXAMPLES:
+        raise UserError(
+            f"data.split={split!r} of {name}: there is no such split; use one of "
+            f"{', '.join(EXAMPLES)}"
+        )
+    modes = len(MIXTURES[name].centres)
+    features = {
+        "point": Feature((2,), np.dtype(np.float32)),
+        "label": Feature((), np.dtype(np.int32), modes),
+    }
+
+    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        points, labels = _drawn(name, split)
+        return {"point": points[indices], "label": labels[indices]}
+
+    return Source(name, EXAMPLES[split], read, features, f"{name} 1 {split}")
+
+
+@functools.cache
+def _drawn(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    points, labels = in_float64(name, split)
+    return points.astype(np.float32), labels
+
+
+def in_float64(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """All points of a split before they are rounded, float64 [N,2], and their modes, int32 [N]."""
+    mixture = MIXTURES[name]
+    modes, count = len(mixture.centres), EXAMPLES[split]
+    stream = np.random.Philox(key=np.array([list(EXAMPLES).index(split), modes], np.uint64))
+    which, *uniform = stream.random_raw(3 * count).reshape(count, 3).T
+    labels = ((which >> np.uint64(32)) * np.uint64(modes) >> np.uint64(32)).astype(np.int32)
+    # In (0, 1], so that its logarithm is finite, and in [0, 1).
+    first, second = (u >> np.uint64(11) for u in uniform)
+    radius = np.sqrt(-2 * np.log((first + np.uint64(1)) * 2.0**-53))
+    angle = second * (2 * np.pi * 2.0**-53)  # Box and Muller, 1958
+    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return mixture.centres[labels] + mixture.deviation * normal, labels

@@ -1,0 +1,86 @@
+"""A source: how many examples there are, and a function that reads some of them."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgan.data import arrays, rows
+from jaxgan.data.columns import Feature
+from jaxgan.data.names import chosen
+from jaxgan.errors import UserError
+
+__all__ = ["Feature", "Source", "as_source", "select"]
+
+
+class Source(NamedTuple):
+    """Examples that can be read in any order.
+
+    Attributes:
+      name: for messages and for the run's config.
+      count: how many examples there are.
+      read: which examples, int64 [n] -> leaves [n, ...], one for each feature, of its shape and
+        type. Called from several threads at once. Raises `RunError` for what cannot be read.
+      features: what one example holds, by name.
+      version: changes when the data change.
+    """
+
+    name: str
+    count: int
+    read: Callable[[np.ndarray], dict[str, np.ndarray]]
+    features: dict[str, Feature]
+    version: str
+
+
+def as_source(
+    data: Any,
+    name: str = "data",
+    *,
+    features: Iterable[str] = (),
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> Source:
+    """A source of what is at hand.
+
+    Args:
+      data: a source; one array [N, ...], which is `image` where it is uint8 of 3 or 4 axes or
+        floating of 4, and `point` where it is floating of 2; a dict of arrays of one length; or
+        anything with `__len__` and `__getitem__` whose elements are dicts of arrays or such arrays
+        (data sources of TFDS and Grain, data sets of Hugging Face). What is called `image`, and
+        uint8 [H,W,C] of 1, 3 or 4 channels, is taken as images: whole or floating pixels become
+        uint8. Fields of other numbers want another name.
+      name: what messages call it.
+      features: which to read; all by default.
+      size: (h, w) that images are cropped and resized to; None leaves them as they are.
+      channels: 1, 3 or 4 that images are converted to; None leaves them as they are.
+
+    Raises:
+      UserError: for what cannot be examples.
+    """
+    if isinstance(data, Source):
+        return select(data, features)
+    if isinstance(data, str | bytes | pathlib.PurePath):
+        raise UserError(
+            f"{name} is text and not data; open files by DataOptions(folder=..) or (file=..)"
+        )
+    if isinstance(data, Mapping) or (hasattr(data, "shape") and hasattr(data, "dtype")):
+        return Source(name, *arrays.opened(name, data, features, size, channels))
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+        return Source(name, *rows.opened(name, data, features, size, channels))
+    raise UserError(
+        f"{name} is {type(data).__name__}; give an array, a dict of arrays, or a sequence of them"
+    )
+
+
+def select(source: Source, wanted: Iterable[str]) -> Source:
+    """The source with only the wanted features, or as it is where none is named."""
+    names = chosen(wanted, source.features, source.name)
+    if set(names) == set(source.features):
+        return source
+
+    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        leaves = source.read(indices)
+        return {key: leaves[key] for key in names}
+
+    return source._replace(read=read, features={key: source.features[key] for key in names})
