@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxgan import models, objectives, penalties
 from jaxgan.config import Config
-from jaxgan.kernels import batch_norm_leaky_relu, bias_leaky_relu
+from jaxgan.kernels import batch_norm_leaky_relu, bias_leaky_relu, fused
 from jaxgan.models import layers
 from jaxgan.objectives import Objective
 from jaxgan.penalties import Penalty
@@ -89,15 +89,13 @@ def make_game(config: Config) -> Game:
     image: dict[str, Any] = dict(
         image_size=config.data.image_size, channels=model.channels, width=model.generator_width
     )
+    smoothing = {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
+    losses = getattr(objectives, objective.name)(**smoothing)
     if config.kernels == "plain":
-        smoothing = (
-            {"label_smoothing": objective.label_smoothing} if objective.label_smoothing else {}
-        )
-        losses = getattr(objectives, objective.name)(**smoothing)
         act, norm_act = layers.plain_act, layers.plain_norm_act
     else:
         implementation = None if config.kernels == "auto" else config.kernels
-        losses = objectives.fused(objective.name, objective.label_smoothing, implementation)
+        losses = fused(losses, implementation)
         act = functools.partial(bias_leaky_relu, implementation=implementation)
         norm_act = functools.partial(batch_norm_leaky_relu, implementation=implementation)
     if model.name == "seed":

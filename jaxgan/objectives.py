@@ -1,8 +1,12 @@
 """Adversarial objectives: pairs of pure functions on logits.
 
-In shapes, B is the batch; a discriminator may give several logits an image (a map of patches), and every mean is over all.
+A discriminator may give several logits an example (a map of patches); every mean is over all. An
+objective is a value: constructors give equal objectives for equal arguments, and any two functions
+make one of your own. This module imports nothing of jaxgan; `jaxgan.kernels.fused` gives an
+objective's twin with each loss and its gradients in one pass.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,21 +14,25 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import relu, softplus
 
-from jaxgan.kernels import gan_discriminator_loss, gan_generator_loss
+Loss = Callable[[Array, Array], Array]  # (real, fake) logits [B, ...] -> scalar
 
 
 class Objective(NamedTuple):
-    """What each player minimises. Both functions take (real, fake) logits [B, ...] and return a scalar.
+    """What each player minimises.
 
-    The generator is given the logits of the real images too, which relativistic objectives use; where it ignores them, XLA
-    drops the discriminator pass that makes them.
+    Attributes:
+      discriminator: its loss.
+      generator: its loss. It is given the logits of the real examples too, which relativistic
+        objectives use; where it ignores them, XLA drops the discriminator pass that makes them.
+      log_odds: whether sigmoid(logit) is the discriminator's probability that an example is real.
     """
 
-    discriminator: Callable[[Array, Array], Array]
-    generator: Callable[[Array, Array], Array]
+    discriminator: Loss
+    generator: Loss
+    log_odds: bool = False
 
 
-def binary_cross_entropy(logits: Array, target: float) -> Array:
+def binary_cross_entropy(logits: Array, target: Array | float) -> Array:
     """-E[t log sigmoid(l) + (1 - t) log(1 - sigmoid(l))], stable at any logit.
 
     log sigmoid(l) = -softplus(-l): no sigmoid is formed, so nothing overflows or rounds to log(0).
@@ -39,86 +47,155 @@ def binary_cross_entropy(logits: Array, target: float) -> Array:
     return jnp.mean(target * softplus(-logits) + (1.0 - target) * softplus(logits))
 
 
-def _discriminate(real: Array, fake: Array, label_smoothing: float) -> Array:
-    return binary_cross_entropy(real, 1.0 - label_smoothing) + binary_cross_entropy(fake, 0.0)
+@functools.cache
+def _smoothed(loss: Callable[..., Array], label_smoothing: float) -> Loss:
+    """The loss with its label bound; the same function for the same label."""
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1); use 0.1, say")
+    return functools.partial(loss, label_smoothing=label_smoothing)
 
 
+def _cross_entropy_of_discriminator(real: Array, fake: Array, *, label_smoothing: float) -> Array:
+    if label_smoothing:
+        of_real = binary_cross_entropy(real, 1.0 - label_smoothing)
+    else:
+        of_real = jnp.mean(softplus(-real))
+    return of_real + jnp.mean(softplus(fake))
+
+
+def _nonsaturating_of_generator(real: Array, fake: Array) -> Array:
+    return jnp.mean(softplus(-fake))
+
+
+def _minimax_of_generator(real: Array, fake: Array) -> Array:
+    return -jnp.mean(softplus(fake))
+
+
+@functools.cache
 def nonsaturating(label_smoothing: float = 0.0) -> Objective:
-    """L_D = -E[log D(x)] - E[log(1 - D(G(z)))], L_G = -E[log D(G(z))].
+    """L_D = -E[t log D(x) + (1 - t) log(1 - D(x))] - E[log(1 - D(G(z)))], L_G = -E[log D(G(z))].
 
     Args:
-      label_smoothing: one-sided: the real label is 1 minus this.
+      label_smoothing: in [0, 1), one-sided: the real label t is 1 minus this.
+
+    Raises:
+      ValueError: for smoothing out of its bounds.
 
     References:
-      Goodfellow et al., Generative Adversarial Nets, 2014; Salimans et al., Improved Techniques for Training GANs, 2016.
+      Goodfellow et al., Generative Adversarial Nets, 2014; Salimans et al., Improved Techniques for
+      Training GANs, 2016, for the smoothing.
     """
     return Objective(
-        lambda real, fake: _discriminate(real, fake, label_smoothing),
-        lambda real, fake: binary_cross_entropy(fake, 1.0),
+        _smoothed(_cross_entropy_of_discriminator, label_smoothing),
+        _nonsaturating_of_generator,
+        log_odds=True,
     )
 
 
+@functools.cache
 def minimax(label_smoothing: float = 0.0) -> Objective:
-    """min_G max_D E[log D(x)] + E[log(1 - D(G(z)))]: L_G = E[log(1 - D(G(z)))], which saturates while D is right.
+    """L_D as `nonsaturating`, L_G = E[log(1 - D(G(z)))], which saturates while D is right.
+
+    Args:
+      label_smoothing: as there.
+
+    Raises:
+      ValueError: as there.
 
     References:
       Goodfellow et al., Generative Adversarial Nets, 2014.
     """
     return Objective(
-        lambda real, fake: _discriminate(real, fake, label_smoothing),
-        lambda real, fake: -binary_cross_entropy(fake, 0.0),
+        _smoothed(_cross_entropy_of_discriminator, label_smoothing),
+        _minimax_of_generator,
+        log_odds=True,
     )
 
 
+def _hinge_of_discriminator(real: Array, fake: Array) -> Array:
+    return jnp.mean(relu(1.0 - real)) + jnp.mean(relu(1.0 + fake))
+
+
+def _hinge_of_generator(real: Array, fake: Array) -> Array:
+    return -jnp.mean(fake)
+
+
+@functools.cache
 def hinge() -> Objective:
     """L_D = E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))], L_G = -E[D(G(z))].
 
     References:
       Lim and Ye, Geometric GAN, 2017.
     """
-    return Objective(
-        lambda real, fake: jnp.mean(relu(1.0 - real)) + jnp.mean(relu(1.0 + fake)),
-        lambda real, fake: -jnp.mean(fake),
-    )
+    return Objective(_hinge_of_discriminator, _hinge_of_generator)
 
 
+def _squares_of_discriminator(real: Array, fake: Array, *, label_smoothing: float) -> Array:
+    return (jnp.mean((real - (1.0 - label_smoothing)) ** 2) + jnp.mean(fake**2)) / 2.0
+
+
+def _squares_of_generator(real: Array, fake: Array) -> Array:
+    return jnp.mean((fake - 1.0) ** 2) / 2.0
+
+
+@functools.cache
 def least_squares(label_smoothing: float = 0.0) -> Objective:
-    """L_D = (E[(D(x) - t)^2] + E[D(G(z))^2]) / 2, L_G = E[(D(G(z)) - 1)^2] / 2, with t = 1 - label_smoothing.
+    """L_D = (E[(D(x) - t)^2] + E[D(G(z))^2]) / 2, L_G = E[(D(G(z)) - 1)^2] / 2.
+
+    Args:
+      label_smoothing: in [0, 1), one-sided: the real label t is 1 minus this.
+
+    Raises:
+      ValueError: for smoothing out of its bounds.
 
     References:
       Mao et al., Least Squares Generative Adversarial Networks, 2017.
     """
-    return Objective(
-        lambda real, fake: (
-            (jnp.mean((real - 1.0 + label_smoothing) ** 2) + jnp.mean(fake**2)) / 2.0
-        ),
-        lambda real, fake: jnp.mean((fake - 1.0) ** 2) / 2.0,
-    )
+    return Objective(_smoothed(_squares_of_discriminator, label_smoothing), _squares_of_generator)
 
 
+def _relativistic_of_discriminator(real: Array, fake: Array) -> Array:
+    if real.shape != fake.shape:
+        raise ValueError(
+            f"relativistic losses pair real logits {real.shape} with fake ones {fake.shape}; "
+            "make their shapes equal"
+        )
+    return jnp.mean(softplus(fake - real))
+
+
+def _relativistic_of_generator(real: Array, fake: Array) -> Array:
+    return _relativistic_of_discriminator(fake, real)
+
+
+@functools.cache
 def relativistic() -> Objective:
-    """L_D = E[softplus(D(G(z)) - D(x))], L_G = E[softplus(D(x) - D(G(z)))], over pairs of one real and one fake image.
+    """L_D = E[softplus(D(G(z)) - D(x))], L_G = E[softplus(D(x) - D(G(z)))].
+
+    Each expectation is over pairs of one real and one fake example, so both have one shape; the
+    losses raise `ValueError` where not.
 
     References:
       Jolicoeur-Martineau, The Relativistic Discriminator, 2018.
     """
-    return Objective(
-        lambda real, fake: jnp.mean(softplus(fake - real)),
-        lambda real, fake: jnp.mean(softplus(real - fake)),
-    )
+    return Objective(_relativistic_of_discriminator, _relativistic_of_generator)
 
 
-def fused(name: str, label_smoothing: float = 0.0, implementation: str | None = None) -> Objective:
-    """The objective of that name with each loss and its gradients in one pass: `jaxgan.kernels.gan_loss`.
+def _wasserstein_of_discriminator(real: Array, fake: Array) -> Array:
+    return jnp.mean(fake) - jnp.mean(real)
 
-    Args:
-      name: of one of the functions above.
-      label_smoothing: as there.
-      implementation: None, "xla" or "triton".
+
+def _wasserstein_of_generator(real: Array, fake: Array) -> Array:
+    return -jnp.mean(fake)
+
+
+@functools.cache
+def wasserstein() -> Objective:
+    """L_D = E[D(G(z))] - E[D(x)], L_G = -E[D(G(z))].
+
+    -L_D is a distance of the distributions only while the discriminator's slope is bounded, as a
+    gradient penalty does.
+
+    References:
+      Arjovsky, Chintala and Bottou, Wasserstein GAN, 2017.
     """
-    return Objective(
-        lambda real, fake: gan_discriminator_loss(
-            real, fake, name, label_smoothing, implementation
-        ),
-        lambda real, fake: gan_generator_loss(real, fake, name, implementation),
-    )
+    return Objective(_wasserstein_of_discriminator, _wasserstein_of_generator)
