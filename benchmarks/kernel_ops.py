@@ -129,7 +129,9 @@ OPS: dict[str, Op] = {
     ),
     "gan_loss": Op(
         objectives.nonsaturating().discriminator,
-        lambda implementation: objectives.fused("nonsaturating", 0.0, implementation).discriminator,
+        lambda implementation: (
+            kernels.fused(objectives.nonsaturating(), implementation).discriminator
+        ),
         "gan_loss",
         lambda shape: [shape, shape],
         lambda shape, size: tuple(

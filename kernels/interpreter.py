@@ -1,10 +1,16 @@
-"""Running a kernel's programs on the host with Triton's interpreter, over numpy arrays, and checking where they read and write."""
+"""A kernel's programs, run on the host by Triton's interpreter over numpy arrays.
+
+Where they read and write is checked.
+"""
 
 from typing import Any
 
 import numpy as np
 
-_GUARD = 64  # elements after each array: NaN after inputs, which poisons what reads too far, and a mark after outputs
+# Elements after each array: NaN after inputs, which poisons what reads too far, and a mark after
+# outputs.
+_GUARD = 64
+_MARK = 77
 
 
 class _HostBuffer:
@@ -44,15 +50,29 @@ class _HostBuffer:
 def interpreted(
     kernel: Any, inputs: Any, outputs: Any, grid: tuple[int, ...], constants: dict[str, Any]
 ) -> list[np.ndarray]:
-    """Runs a kernel's programs one after another on the host; outputs hold NaN where the kernel wrote nothing."""
+    """Runs a kernel's programs one after another.
+
+    Args:
+      kernel: decorated by `triton.jit` with TRITON_INTERPRET set.
+      inputs: arrays.
+      outputs: shapes and dtypes.
+      grid: programs along each axis.
+      constants: of the kernel.
+
+    Returns:
+      The outputs, which hold NaN where the kernel wrote nothing.
+
+    Raises:
+      RuntimeError: where it wrote past the end of an output.
+    """
     buffers = [
         np.concatenate([np.asarray(a).ravel(), np.full(_GUARD, np.nan, a.dtype)]) for a in inputs
     ]
     results = [np.full(int(np.prod(o.shape)) + _GUARD, np.nan, o.dtype) for o in outputs]
     for result in results:
-        result[-_GUARD:] = 77
+        result[-_GUARD:] = _MARK
     kernel[grid](*map(_HostBuffer, buffers + results), **constants)
     for result in results:
-        if not (result[-_GUARD:] == 77).all():
+        if not (result[-_GUARD:] == _MARK).all():
             raise RuntimeError(f"{kernel.__name__} wrote past the end of an output")
     return [result[:-_GUARD].reshape(o.shape) for result, o in zip(results, outputs)]

@@ -1,27 +1,33 @@
-"""Where Triton is met: importing it, launching a kernel from JAX, and choosing between it and XLA.
+"""Which implementation of an operation runs, and how a Triton kernel is launched from JAX.
 
-An operation has a reference in jax.numpy, which runs everywhere, and may have Triton kernels, which run on CUDA GPUs. Which of
-the two is lowered is a matter of the platform, of the argument `implementation` and of the environment variable
+An operation has a reference in jax.numpy, which runs everywhere, and may have Triton kernels,
+which run on CUDA GPUs. The implementations:
 
-    JAXGAN_KERNELS=auto|xla|triton|interpret
-
-which stands for `implementation=None` and is read when a function is traced:
-
-    auto        Triton for the operations and sizes of `FASTER_FROM` on a CUDA GPU, XLA otherwise
-    xla         the reference, compiled by XLA
+    auto        Triton for the operations and sizes of `FASTER_FROM` on a CUDA GPU, else xla
+    xla         the reference, compiled by XLA, with the operation's own rules of differentiation
     triton      the kernels; an error on any platform but CUDA
     interpret   the kernels, run on the host by Triton's interpreter; slow, for tests
+    plain       jax.nn, jax.numpy and jax.lax with JAX's own automatic differentiation
+
+The argument `implementation` decides; where it is None the innermost `using`, then the environment
+variable JAXGAN_KERNELS, then auto. The choice is made while a function is traced: a function that
+`jax.jit` has traced before keeps what it was traced with.
+
+Importing jaxgan imports no Triton. Kernels and what launches them stand in files named
+`<operation>_triton.py`, which import Triton plainly and are imported by the first launch.
 """
 
+import contextlib
+import contextvars
 import functools
+import importlib
 import importlib.util
 import inspect
 import math
 import os
 import sys
-import types
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,125 +35,142 @@ from jax import Array
 
 from jaxgan.kernels.interpreter import interpreted
 
-IMPLEMENTATIONS = ("auto", "xla", "triton", "interpret")
+IMPLEMENTATIONS = ("auto", "xla", "triton", "interpret", "plain")
 
-# Operation -> fewest elements from which its Triton kernels were at least as fast as XLA, alone and inside the step, in
-# benchmarks/results/kernels.jsonl. No GPU has been at hand to measure on, so nothing is listed, and `auto` leaves all to XLA.
+# Operation -> fewest elements from which its Triton kernels were at least as fast as XLA, alone and
+# inside the step, in benchmarks/results/kernels.jsonl. No GPU has been at hand to measure on, so
+# nothing is listed, and `auto` leaves all to XLA.
 FASTER_FROM: dict[str, int] = {}
-
-# Stands for triton.language until a kernel is needed: importing jaxgan does not import Triton.
-tl: Any = types.SimpleNamespace(constexpr="constexpr")
 
 # Compute capability that kernels are compiled for where no GPU is present.
 CAPABILITY_WITHOUT_GPU = 90
 
+_MOST_LANES = 65535  # programs along the second axis of a CUDA grid
+
+_in_scope: contextvars.ContextVar[str | None] = contextvars.ContextVar("using", default=None)
+
+
+@contextlib.contextmanager
+def using(implementation: str | None) -> Iterator[None]:
+    """Within the block `implementation=None` means this one, for what is traced in this thread.
+
+    Args:
+      implementation: one of `IMPLEMENTATIONS`; None changes nothing.
+
+    Raises:
+      ValueError: as `resolve`.
+    """
+    if implementation is None:
+        yield
+        return
+    token = _in_scope.set(resolve(implementation))
+    try:
+        yield
+    finally:
+        _in_scope.reset(token)
+
 
 def resolve(implementation: str | None) -> str:
-    """The implementation asked for: the argument, or JAXGAN_KERNELS where it is None.
+    """The implementation asked for: the argument, `using`, JAXGAN_KERNELS or auto, in this order.
 
     Raises:
       ValueError: for an unknown name, and for Triton where it cannot be imported.
     """
     source, name = "implementation", implementation
-    if implementation is None:
+    if name is None:
+        name = _in_scope.get()
+    if name is None:
         source, name = "JAXGAN_KERNELS", os.environ.get("JAXGAN_KERNELS") or "auto"
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"{source}={name!r} is unknown; use {', '.join(IMPLEMENTATIONS)}")
     if name in ("triton", "interpret"):
         try:
-            interpreting = load_triton(interpret=name == "interpret")[1]
+            interpreting = load_triton(interpret=name == "interpret")
         except ImportError as error:
             raise ValueError(f"{source}={name!r} cannot run: {error}") from error
         if interpreting != (name == "interpret"):
             raise ValueError(
-                f"{source}={name!r} came too late: Triton was imported for the other mode; begin a new process"
+                f"{source}={name!r} came too late: Triton was imported for the other mode; "
+                "begin a new process"
             )
     return name
 
 
-def load_triton(interpret: bool = False) -> tuple[Any, bool]:
-    """Triton, imported when it is first asked for, and whether it interprets its kernels, which its first import decides.
+def uses_triton(
+    operation: str, implementation: str, platform: str, operands: Sequence[Any]
+) -> bool:
+    """Whether an operation on these operands is lowered to its kernels.
+
+    Args:
+      operation: its public name, which `FASTER_FROM` goes by.
+      implementation: resolved.
+      platform: "cpu", "cuda", ...
+      operands: with shapes and dtypes, each with the axis of lanes in front.
+
+    Raises:
+      ValueError: where Triton is asked for on a platform that has none, or for float64, which the
+        kernels do not compute in.
+    """
+    if implementation == "triton" and platform != "cuda":
+        raise ValueError(
+            f"{operation}(implementation='triton') cannot run on {platform}: Triton kernels need "
+            "a CUDA GPU; use implementation=None or 'xla', or JAXGAN_KERNELS=auto"
+        )
+    in_float64 = any(o.dtype == jnp.float64 for o in operands)
+    if implementation == "triton" and in_float64:
+        raise ValueError(
+            f"{operation}(implementation='triton') was given float64; use float32, "
+            "or implementation=None or 'xla'"
+        )
+    sizes = [math.prod(o.shape) for o in operands]
+    # A grid of no programs, or of more lanes than its second axis may have, cannot be launched.
+    launchable = all(sizes) and operands[0].shape[0] <= _MOST_LANES and not in_float64
+    if not launchable:
+        return False
+    if implementation == "auto":
+        faster = operation in FASTER_FROM and max(sizes) >= FASTER_FROM[operation]
+        return platform == "cuda" and faster and _installed("triton") and _installed("jax_triton")
+    return implementation in ("triton", "interpret")
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def load_triton(interpret: bool = False) -> bool:
+    """Imports Triton where that has not happened, and says whether it interprets its kernels.
+
+    Triton reads TRITON_INTERPRET when it is imported, so the first import decides.
 
     Raises:
       ImportError: with the reason and the remedy.
     """
     if interpret and "triton" not in sys.modules:
         os.environ["TRITON_INTERPRET"] = "1"
-    return _imported()
+    return _interpreting()
 
 
 @functools.cache
-def _imported() -> tuple[Any, bool]:
+def _interpreting() -> bool:
     try:
         triton: Any = importlib.import_module("triton")
         importlib.import_module("triton.language")
     except Exception as error:  # a broken installation raises whatever it likes
         raise ImportError(
-            f"importing triton failed ({error}); install jaxgan with the extra cuda12 or cuda13, or triton>=3.6,<3.9"
+            f"importing triton failed ({error}); install jaxgan with the extra cuda12 or cuda13, "
+            "or triton>=3.6,<3.9"
         ) from error
-    return triton, bool(triton.knobs.runtime.interpret)
+    return bool(triton.knobs.runtime.interpret)
 
 
-class Kernel:
-    """A function in Triton's language, which `made` turns into a Triton kernel."""
+def in_triton(file: str, name: str) -> Callable[..., Any]:
+    """The function `name` of kernels/<file>.py, which is imported when the function is called."""
 
-    def __init__(self, function: Callable) -> None:
-        self.function, self._made = function, None
+    def launch(*operands: Any, **params: Any) -> Any:
+        module = importlib.import_module(f"jaxgan.kernels.{file}")
+        return getattr(module, name)(*operands, **params)
 
-    def made(self) -> Any:
-        if self._made is None:
-            triton, _ = load_triton()
-            self._made = triton.jit(self.function)
-            # Where Triton looks for the names that the function uses.
-            names = self.function.__globals__
-            names["tl"] = triton.language
-            names.update(
-                {
-                    name: value.made()
-                    for name, value in list(names.items())
-                    if isinstance(value, Kernel)
-                }
-            )
-        return self._made
-
-
-jit = Kernel
-
-
-def uses_triton(
-    operation: str, implementation: str, platform: str, operands: Sequence[Any]
-) -> bool:
-    """Whether an operation on these operands, each with the axis of lanes in front, is lowered to its kernels.
-
-    Raises:
-      ValueError: where Triton is asked for on a platform that has none, or for float64, which the kernels do not compute in.
-    """
-    if implementation == "triton" and platform != "cuda":
-        raise ValueError(
-            f"{operation}(implementation='triton') cannot run on {platform}: Triton kernels need a CUDA GPU; "
-            "use implementation=None or 'xla', or JAXGAN_KERNELS=auto"
-        )
-    in_float64 = any(o.dtype == jnp.float64 for o in operands)
-    if implementation == "triton" and in_float64:
-        raise ValueError(
-            f"{operation}(implementation='triton') was given float64; use float32, or implementation=None or 'xla'"
-        )
-    sizes = [math.prod(o.shape) for o in operands]
-    # A grid of no programs, or of more lanes than its second axis may have, cannot be launched.
-    if implementation == "xla" or in_float64 or not all(sizes) or operands[0].shape[0] > 65535:
-        return False
-    faster_from = FASTER_FROM.get(operation)
-    if (
-        implementation == "auto"
-        and platform == "cuda"
-        and faster_from is not None
-        and max(sizes) >= faster_from
-    ):
-        return (
-            importlib.util.find_spec("triton") is not None
-            and importlib.util.find_spec("jax_triton") is not None
-        )
-    return implementation in ("triton", "interpret")
+    return launch
 
 
 def call(
@@ -158,10 +181,11 @@ def call(
     warps: int = 4,
     **constants: Any,
 ) -> Any:
-    """Launches a kernel from a JAX function that is being traced.
+    """Launches a Triton kernel from a JAX function that is being traced.
 
     Args:
-      kernel: made by `jit`; its parameters are pointers to the inputs, pointers to the outputs, then constants.
+      kernel: decorated by `triton.jit`; its parameters are pointers to the inputs, pointers to the
+        outputs, then constants.
       inputs: arrays, taken as contiguous.
       outputs: shapes and dtypes, `jax.ShapeDtypeStruct`.
       grid: programs along each axis.
@@ -171,12 +195,14 @@ def call(
     Returns:
       A list of the output arrays.
     """
-    kernel = kernel.made() if isinstance(kernel, Kernel) else kernel
-    if load_triton()[1]:
-        host = lambda *arrays: interpreted(kernel, arrays, outputs, grid, constants)
-        return jax.pure_callback(host, outputs, *inputs, vmap_method="sequential")
+    if load_triton():
+
+        def on_host(*arrays: Any) -> Any:
+            return interpreted(kernel, arrays, outputs, grid, constants)
+
+        return jax.pure_callback(on_host, outputs, *inputs, vmap_method="sequential")
     bridge = _jax_triton()
-    named = {bridge.outputs: outputs}
+    named: dict[str, Any] = {bridge.outputs: outputs}
     return bridge.triton_call(
         *inputs,
         kernel=kernel,
@@ -198,75 +224,27 @@ def _capability() -> int | None:
     return None
 
 
-def cdiv(n: int, d: int) -> int:
-    """n / d, rounded up."""
-    return -(-n // d)
+class _JaxTriton(NamedTuple):
+    """jax-triton's function, and its argument for the outputs, which is named by version."""
+
+    triton_call: Callable[..., Any]
+    outputs: str
 
 
-def power_of_two(n: int) -> int:
-    """The least power of two that is at least n."""
-    return 1 << max(n - 1, 0).bit_length()
-
-
-def like(x: Any) -> jax.ShapeDtypeStruct:
-    """An output of x's shape and dtype."""
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
-
-
-def wide_dtype(x: Any) -> Any:
-    """What the operations compute in: float32, or float64 where x is that."""
-    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-
-
-def wide(x: Array) -> Array:
-    """x in the dtype that the operations compute in."""
-    return x.astype(wide_dtype(x))
-
-
-def floating(name: str, x: Any) -> Array:
-    """x as an array.
-
-    Raises:
-      ValueError: where its numbers are of another kind.
-    """
-    x = jnp.asarray(x)
-    if x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64):
-        raise ValueError(f"{name} is {x.dtype}; use float32, bfloat16 or float16")
-    return x
-
-
-def check_positive(slope: float, gain: float) -> None:
-    """Raises `ValueError` where the sign of a LeakyReLU's output would not be that of its input."""
-    if not (0 < slope < math.inf and 0 < gain < math.inf):
-        raise ValueError(
-            f"slope={slope} and gain={gain} must be greater than 0, and finite: the backward pass reads signs from outputs"
-        )
-
-
-class _Bridge:
-    triton_call: Any = None
-    outputs = ""
-
-
-def _jax_triton() -> type[_Bridge]:
+@functools.cache
+def _jax_triton() -> _JaxTriton:
     """jax-triton, imported at the first launch, because without a CUDA plugin its import fails."""
-    if _Bridge.triton_call is None:
-        kept = os.environ.get("TRITON_CACHE_DIR")
-        try:
-            import jax_triton
-        except ImportError as error:
-            raise ValueError(
-                f"implementation='triton' cannot run: importing jax_triton failed ({error}); install jaxgan[cuda12]"
-            ) from error
-        os.environ.pop(
-            "TRITON_CACHE_DIR", None
-        )  # jax-triton 0.3 sets it to the empty string, which triton.compile refuses
-        if kept is not None:
-            os.environ["TRITON_CACHE_DIR"] = kept
-        _Bridge.triton_call = staticmethod(jax_triton.triton_call)
-        _Bridge.outputs = (
-            "out_type"
-            if "out_type" in inspect.signature(jax_triton.triton_call).parameters
-            else "out_shape"
-        )
-    return _Bridge
+    kept = os.environ.get("TRITON_CACHE_DIR")
+    try:
+        from jax_triton import triton_call
+    except ImportError as error:
+        raise ValueError(
+            f"implementation='triton' cannot run: importing jax_triton failed ({error}); "
+            "install jaxgan[cuda12]"
+        ) from error
+    # jax-triton 0.3 sets it to the empty string, which triton.compile refuses.
+    os.environ.pop("TRITON_CACHE_DIR", None)
+    if kept is not None:
+        os.environ["TRITON_CACHE_DIR"] = kept
+    known = inspect.signature(triton_call).parameters
+    return _JaxTriton(triton_call, "out_type" if "out_type" in known else "out_shape")
