@@ -1,1 +1,42 @@
-"""Generative adversarial networks in JAX and Flax. See `jaxgan.game` for the types and `jaxgan.step` for the training step."""
+"""Generative adversarial networks in JAX and Flax.
+
+Read `jaxgan.game` for the types, `jaxgan.step` for the training step and `jaxgan.adversarial` for the moves of
+the usual GAN; `train` runs a game with checkpoints, resume and records.
+"""
+
+from jaxgan.adversarial import adversarial, critic, gan, maker
+from jaxgan.errors import RunError, UserError
+from jaxgan.game import Game, GANState, Move, Outcome, Play, Player, PlayerState, drawn, init
+from jaxgan.objectives import Objective
+from jaxgan.recipes.recipe import recipe
+from jaxgan.run.parallel import data_parallel
+from jaxgan.run.restore import restore
+from jaxgan.run.train import train
+from jaxgan.sampling import Sampler
+from jaxgan.step import make_step
+
+__all__ = [
+    "GANState",
+    "Game",
+    "Move",
+    "Objective",
+    "Outcome",
+    "Play",
+    "Player",
+    "PlayerState",
+    "RunError",
+    "Sampler",
+    "UserError",
+    "adversarial",
+    "critic",
+    "data_parallel",
+    "drawn",
+    "gan",
+    "init",
+    "make_step",
+    "maker",
+    "recipe",
+    "restore",
+    "train",
+]
+__version__ = "0.2.0.dev0"

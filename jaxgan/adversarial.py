@@ -11,6 +11,7 @@ from jaxgan import checks
 from jaxgan.augment import NO_AUGMENT, Augment
 from jaxgan.calling import Apply, traits
 from jaxgan.game import Batch, Game, Move, Outcome, Play, Player, drawn
+from jaxgan.kernels import fused
 from jaxgan.objectives import Objective
 from jaxgan.penalties import Critique, GeneratorPenalty, Penalty, added
 
@@ -64,7 +65,7 @@ def adversarial(
             on_real, on_fake = (
                 jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], on_both) for i in (0, 1)
             )
-        loss = over_heads(objective.discriminator, on_real, on_fake)
+        loss = over_heads(fused(objective).discriminator, on_real, on_fake)
         critique = Critique(logits, tuple(made), on_real, on_fake, looks.across_batch)
         more, values, states = added(penalties, play, critique, real, fake)
         metrics = {"loss_discriminator": loss, **scores(objective, on_real, on_fake), **values}
@@ -77,7 +78,7 @@ def adversarial(
         on_fake, _ = judge(play.apply, augment.shown(play, fake, made.keys(), "fake again"))
         real = augment.shown(play, play.batch, made.keys(), "real again")
         on_real, _ = judge(play.apply, real)  # dropped by XLA where the objective ignores it
-        loss = over_heads(objective.generator, on_real, on_fake)
+        loss = over_heads(fused(objective).generator, on_real, on_fake)
         more, values, kept = added(generator_penalties, play, latents, fake)
         return loss + more, Outcome({"loss_generator": loss, **values}, states | kept)
 

@@ -12,7 +12,7 @@ from jaxgan.config import Config
 from jaxgan.errors import RunError, UserError
 from jaxgan.options import fields, unknown
 from jaxgan.paths import user_path
-from jaxgan.recipe import blamed_on
+from jaxgan.recipes.recipe import blamed_on
 
 DEFAULT = "digits"
 
@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     parser = _Parser(
-        prog="jaxgan", description="Train generative adversarial networks in JAX.", allow_abbrev=False
+        prog="jaxgan",
+        description="Train generative adversarial networks in JAX.",
+        allow_abbrev=False,
     )
     version = f"jaxgan {importlib.metadata.version('jaxgan')}"
     parser.add_argument("--version", action="version", version=version)
@@ -55,7 +57,9 @@ def _run(argv: list[str]) -> int:
     parsers = {"train": _train_parser(commands, config), "sample": _sample_parser(commands)}
     for name in ("recipes", "presets"):
         help = f"list the {name}"
-        commands.add_parser(name, help=help, description=f"{help.capitalize()}.", allow_abbrev=False)
+        commands.add_parser(
+            name, help=help, description=f"{help.capitalize()}.", allow_abbrev=False
+        )
     given, rest = parser.parse_known_args(argv)
     if rest:
         raise UserError(_unknown_word(rest[0], given.command, parsers))
@@ -71,7 +75,11 @@ def _run(argv: list[str]) -> int:
 
 
 _PROCESSES = (
-    ("--coordinator-address", "HOST:PORT", "where process 0 listens; the others get the same address"),
+    (
+        "--coordinator-address",
+        "HOST:PORT",
+        "where process 0 listens; the others get the same address",
+    ),
     ("--num-processes", "N", "how many processes train this run, each on its own devices"),
     ("--process-id", "N", "which of them this is, from 0; process 0 alone writes to its workdir"),
     ("--initialization-timeout", "SECONDS", "how long to wait for the others (default: 300)"),
@@ -102,7 +110,9 @@ def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentPars
         action="store_true",
         help="go on with a run although the recipe's file has changed",
     )
-    add("--dry-run", action="store_true", help="check all but the data, print the options, and exit")
+    add(
+        "--dry-run", action="store_true", help="check all but the data, print the options, and exit"
+    )
     add("--profile", action="store_true", help="trace a few steps and print the time of each phase")
     several = parser.add_argument_group("several processes")
     for flag, value, help in _PROCESSES:
@@ -215,7 +225,9 @@ def _sample(given: argparse.Namespace) -> int:
     if columns and count % columns:
         below = count // columns * columns
         near = " or ".join(str(n) for n in sorted({below or columns, below + columns}))
-        raise UserError(f"num={count} does not fill rows of {columns} for --interpolate; use {near}")
+        raise UserError(
+            f"num={count} does not fill rows of {columns} for --interpolate; use {near}"
+        )
 
     import jax
 
@@ -249,7 +261,9 @@ def _list(what: str) -> int:
         print("\npresets:")
     for name, preset in recipes.PRESETS.items():
         run = configs.begun(recipes.find(name)).run
-        print(f"{name:{width}s}  {preset.recipe}: {preset.about} ({run.steps} steps of {run.batch_size})")
+        print(
+            f"{name:{width}s}  {preset.recipe}: {preset.about} ({run.steps} steps of {run.batch_size})"
+        )
     return 0
 
 
@@ -279,7 +293,15 @@ def _recipe_in(argv: list[str]) -> str:
 
 
 _SWITCHES = {
-    *("-h", "--help", "--resume", "--accept-changed-recipe", "--dry-run", "--profile", "--distributed"),
+    *(
+        "-h",
+        "--help",
+        "--resume",
+        "--accept-changed-recipe",
+        "--dry-run",
+        "--profile",
+        "--distributed",
+    ),
 }
 
 
@@ -287,7 +309,9 @@ def _whole(name: str, text: str, low: int, below: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise UserError(f"{name}={text[:40]!r} is not a whole number; use one such as {low}") from None
+        raise UserError(
+            f"{name}={text[:40]!r} is not a whole number; use one such as {low}"
+        ) from None
     if value < low:
         raise UserError(f"{name}={text} is too small; use {low} or more")
     if value >= below:
@@ -295,7 +319,9 @@ def _whole(name: str, text: str, low: int, below: int) -> int:
     return value
 
 
-def _unknown_word(word: str, command: str | None, parsers: dict[str, argparse.ArgumentParser]) -> str:
+def _unknown_word(
+    word: str, command: str | None, parsers: dict[str, argparse.ArgumentParser]
+) -> str:
     word = word.partition("=")[0]
     if command is None:
         return f"unexpected {word!r} before a command; see jaxgan --help"

@@ -7,7 +7,7 @@ from jaxgan import recipes
 from jaxgan.data.options import DataOptions
 from jaxgan.errors import UserError
 from jaxgan.options import fields, option, replace, to_dict, unknown
-from jaxgan.recipe import Recipe
+from jaxgan.recipes.recipe import Recipe
 
 IMPLEMENTATIONS = ("auto", "xla", "triton", "plain")
 
@@ -86,7 +86,9 @@ def begun(recipe: Recipe) -> Config:
     run = replace(RunOptions(), recipe.defaults)
     of_run, own = ({option for option, _, _ in fields(o)} for o in (run, recipe.options))
     if both := sorted(of_run & own):
-        raise UserError(f"recipe {recipe.name} has an option {both[0]!r}, as every run has; rename it")
+        raise UserError(
+            f"recipe {recipe.name} has an option {both[0]!r}, as every run has; rename it"
+        )
     return Config(recipe, recipe.options, run)
 
 
@@ -113,7 +115,9 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The options that make `new` another run than `old`, each as 'name was .., now ..'."""
     all_names = sorted(old.keys() | new.keys())
     names = [n for n in all_names if n not in _MAY_CHANGE and not n.startswith("log.")]
-    return [f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]
+    return [
+        f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if old.get(n) != new.get(n)
+    ]
 
 
 def check_run(run: RunOptions, device_count: int, process_count: int = 1) -> None:

@@ -21,7 +21,9 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A new name of its own: nothing is written through a link that lies in the folder.
-        options: dict[str, Any] = dict(dir=path.parent, prefix=".", suffix=path.suffix, delete=False)
+        options: dict[str, Any] = dict(
+            dir=path.parent, prefix=".", suffix=path.suffix, delete=False
+        )
         with tempfile.NamedTemporaryFile(**options) as file:
             try:
                 yield file
@@ -34,7 +36,9 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
                 raise
     except OSError as error:
         reason = error.strerror or error
-        raise RunError(f"{path} cannot be written: {reason}; make room or choose another place") from None
+        raise RunError(
+            f"{path} cannot be written: {reason}; make room or choose another place"
+        ) from None
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -15,8 +15,8 @@ import optax
 from flax import struct
 from jax import Array
 
-from jaxgan.errors import UserError
 from jaxgan.calling import Apply, applier, begin, cast_floats, fold_in_name
+from jaxgan.errors import UserError
 
 Key = Array
 Batch = dict[str, Array]  # an example is a dict, real or made: `image`, and what it is an image of

@@ -50,7 +50,11 @@ def picture(examples: dict[str, np.ndarray], columns: int | None = None) -> np.n
     channels = max(page.shape[-1] for page in pages)
     pages = [np.repeat(p, channels, 2) if p.shape[-1] == 1 else p for p in pages]
     width = max(page.shape[1] for page in pages)
-    pages = [np.pad(p, ((0, 1), (0, width - p.shape[1]), (0, 0))) for p in pages if p.shape[-1] == channels]
+    pages = [
+        np.pad(p, ((0, 1), (0, width - p.shape[1]), (0, 0)))
+        for p in pages
+        if p.shape[-1] == channels
+    ]
     return np.concatenate(pages)[:-1]
 
 

@@ -1,7 +1,9 @@
-"""Adversarial objectives: pairs of pure functions on logits. This file imports nothing of the library.
+"""Adversarial objectives: pairs of pure functions on logits.
 
-A discriminator may give several logits an example (a map of patches), and every mean is over all of them.
-Equal arguments give the identical objective, by which fused twins are found and programs are kept compiled.
+A discriminator may give several logits an example (a map of patches); every mean is over all. An
+objective is a value: constructors give equal objectives for equal arguments, and any two functions
+make one of your own. This module imports nothing of jaxgan; `jaxgan.kernels.fused` gives an
+objective's twin with each loss and its gradients in one pass.
 """
 
 import functools
@@ -12,40 +14,110 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import relu, softplus
 
+Loss = Callable[[Array, Array], Array]  # (real, fake) logits [B, ...] -> scalar
+
 
 class Objective(NamedTuple):
-    """What each player minimises: functions of logits of real and of made examples, arrays [B, ...].
+    """What each player minimises.
 
     Attributes:
-      discriminator: (real, fake) -> scalar.
-      generator: (real, fake) -> scalar. Where it ignores the real logits, XLA drops the pass that makes them.
-      log_odds: a logit is the log odds that an example is real, so that its sigmoid is a probability.
+      discriminator: its loss.
+      generator: its loss. It is given the logits of the real examples too, which relativistic
+        objectives use; where it ignores them, XLA drops the discriminator pass that makes them.
+      log_odds: whether sigmoid(logit) is the discriminator's probability that an example is real.
     """
 
-    discriminator: Callable[[Array, Array], Array]
-    generator: Callable[[Array, Array], Array]
+    discriminator: Loss
+    generator: Loss
     log_odds: bool = False
+
+
+def binary_cross_entropy(logits: Array, target: Array | float) -> Array:
+    """-E[t log sigmoid(l) + (1 - t) log(1 - sigmoid(l))], stable at any logit.
+
+    log sigmoid(l) = -softplus(-l): no sigmoid is formed, so nothing overflows or rounds to log(0).
+
+    Args:
+      logits: [B, ...].
+      target: t in [0, 1].
+
+    Returns:
+      A scalar in nats.
+    """
+    return jnp.mean(target * softplus(-logits) + (1.0 - target) * softplus(logits))
+
+
+@functools.cache
+def _smoothed(loss: Callable[..., Array], label_smoothing: float) -> Loss:
+    """The loss with its label bound; the same function for the same label."""
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1); use 0.1, say")
+    return functools.partial(loss, label_smoothing=label_smoothing)
+
+
+def _cross_entropy_of_discriminator(real: Array, fake: Array, *, label_smoothing: float) -> Array:
+    if label_smoothing:
+        of_real = binary_cross_entropy(real, 1.0 - label_smoothing)
+    else:
+        of_real = jnp.mean(softplus(-real))
+    return of_real + jnp.mean(softplus(fake))
+
+
+def _nonsaturating_of_generator(real: Array, fake: Array) -> Array:
+    return jnp.mean(softplus(-fake))
+
+
+def _minimax_of_generator(real: Array, fake: Array) -> Array:
+    return -jnp.mean(softplus(fake))
 
 
 @functools.cache
 def nonsaturating(label_smoothing: float = 0.0) -> Objective:
-    """L_D = -E[log D(x)] - E[log(1 - D(G(z)))], L_G = -E[log D(G(z))].
+    """L_D = -E[t log D(x) + (1 - t) log(1 - D(x))] - E[log(1 - D(G(z)))], L_G = -E[log D(G(z))].
 
     Args:
-      label_smoothing: one-sided: the real label is 1 minus this.
+      label_smoothing: in [0, 1), one-sided: the real label t is 1 minus this.
+
+    Raises:
+      ValueError: for smoothing out of its bounds.
 
     References:
-      Goodfellow et al., Generative Adversarial Nets, 2014; Salimans et al., Improved Techniques for Training
-      GANs, 2016.
+      Goodfellow et al., Generative Adversarial Nets, 2014; Salimans et al., Improved Techniques for
+      Training GANs, 2016, for the smoothing.
     """
-    return Objective(_told_apart(label_smoothing), _taken_for_real, log_odds=True)
+    return Objective(
+        _smoothed(_cross_entropy_of_discriminator, label_smoothing),
+        _nonsaturating_of_generator,
+        log_odds=True,
+    )
 
 
 @functools.cache
 def minimax(label_smoothing: float = 0.0) -> Objective:
-    """min_G max_D E[log D(x)] + E[log(1 - D(G(z)))]: L_G = E[log(1 - D(G(z)))], which saturates while D is
-    right. Arguments and references as for `nonsaturating`."""
-    return Objective(_told_apart(label_smoothing), _not_taken_for_fake, log_odds=True)
+    """L_D as `nonsaturating`, L_G = E[log(1 - D(G(z)))], which saturates while D is right.
+
+    Args:
+      label_smoothing: as there.
+
+    Raises:
+      ValueError: as there.
+
+    References:
+      Goodfellow et al., Generative Adversarial Nets, 2014.
+    """
+    return Objective(
+        _smoothed(_cross_entropy_of_discriminator, label_smoothing),
+        _minimax_of_generator,
+        log_odds=True,
+    )
+
+
+def _hinge_of_discriminator(real: Array, fake: Array) -> Array:
+    return jnp.mean(relu(1.0 - real)) + jnp.mean(relu(1.0 + fake))
+
+
+def _hinge_of_generator(real: Array, fake: Array) -> Array:
+    return -jnp.mean(fake)
 
 
 @functools.cache
@@ -55,96 +127,79 @@ def hinge() -> Objective:
     References:
       Lim and Ye, Geometric GAN, 2017.
     """
-    return Objective(_hinges, _rated_high)
+    return Objective(_hinge_of_discriminator, _hinge_of_generator)
+
+
+def _squares_of_discriminator(real: Array, fake: Array, *, label_smoothing: float) -> Array:
+    return (jnp.mean((real - (1.0 - label_smoothing)) ** 2) + jnp.mean(fake**2)) / 2.0
+
+
+def _squares_of_generator(real: Array, fake: Array) -> Array:
+    return jnp.mean((fake - 1.0) ** 2) / 2.0
 
 
 @functools.cache
 def least_squares(label_smoothing: float = 0.0) -> Objective:
-    """L_D = (E[(D(x) - t)^2] + E[D(G(z))^2]) / 2, L_G = E[(D(G(z)) - 1)^2] / 2, with t = 1 - label_smoothing.
+    """L_D = (E[(D(x) - t)^2] + E[D(G(z))^2]) / 2, L_G = E[(D(G(z)) - 1)^2] / 2.
+
+    Args:
+      label_smoothing: in [0, 1), one-sided: the real label t is 1 minus this.
+
+    Raises:
+      ValueError: for smoothing out of its bounds.
 
     References:
       Mao et al., Least Squares Generative Adversarial Networks, 2017.
     """
-    return Objective(functools.partial(_squares, target=1.0 - label_smoothing), _square_from_one)
+    return Objective(_smoothed(_squares_of_discriminator, label_smoothing), _squares_of_generator)
+
+
+def _relativistic_of_discriminator(real: Array, fake: Array) -> Array:
+    if real.shape != fake.shape:
+        raise ValueError(
+            f"relativistic losses pair real logits {real.shape} with fake ones {fake.shape}; "
+            "make their shapes equal"
+        )
+    return jnp.mean(softplus(fake - real))
+
+
+def _relativistic_of_generator(real: Array, fake: Array) -> Array:
+    return _relativistic_of_discriminator(fake, real)
 
 
 @functools.cache
 def relativistic() -> Objective:
-    """L_D = E[softplus(D(G(z)) - D(x))], L_G = E[softplus(D(x) - D(G(z)))], over pairs of one real and one
-    fake example.
+    """L_D = E[softplus(D(G(z)) - D(x))], L_G = E[softplus(D(x) - D(G(z)))].
+
+    Each expectation is over pairs of one real and one fake example, so both have one shape; the
+    losses raise `ValueError` where not.
 
     References:
       Jolicoeur-Martineau, The Relativistic Discriminator, 2018.
     """
-    return Objective(_real_above_fake, _fake_above_real)
+    return Objective(_relativistic_of_discriminator, _relativistic_of_generator)
+
+
+def _wasserstein_of_discriminator(real: Array, fake: Array) -> Array:
+    return jnp.mean(fake) - jnp.mean(real)
+
+
+def _wasserstein_of_generator(real: Array, fake: Array) -> Array:
+    return -jnp.mean(fake)
 
 
 @functools.cache
 def wasserstein() -> Objective:
-    """L_D = E[D(G(z))] - E[D(x)], L_G = -E[D(G(z))], for a discriminator that a penalty or its layers keep
-    near 1-Lipschitz.
+    """L_D = E[D(G(z))] - E[D(x)], L_G = -E[D(G(z))].
+
+    -L_D is a distance of the distributions only while the discriminator's slope is bounded, as a
+    gradient penalty does.
 
     References:
       Arjovsky, Chintala and Bottou, Wasserstein GAN, 2017.
     """
-    return Objective(_difference, _rated_high)
+    return Objective(_wasserstein_of_discriminator, _wasserstein_of_generator)
 
 
+# By name, on the command line and in the tests.
 OBJECTIVES = (nonsaturating, minimax, hinge, least_squares, relativistic, wasserstein)
-
-
-def binary_cross_entropy(logits: Array, target: float) -> Array:
-    """-E[t log sigmoid(l) + (1 - t) log(1 - sigmoid(l))] in nats, stable at any logit.
-
-    log sigmoid(l) = -softplus(-l): no sigmoid is formed, so nothing overflows or rounds to log(0).
-
-    Args:
-      logits: [B, ...].
-      target: t in [0, 1].
-    """
-    return jnp.mean(target * softplus(-logits) + (1.0 - target) * softplus(logits))
-
-
-@functools.cache
-def _told_apart(label_smoothing: float) -> Callable[[Array, Array], Array]:
-    return functools.partial(_cross_entropies, target=1.0 - label_smoothing)
-
-
-def _cross_entropies(real: Array, fake: Array, target: float) -> Array:
-    return binary_cross_entropy(real, target) + binary_cross_entropy(fake, 0.0)
-
-
-def _taken_for_real(real: Array, fake: Array) -> Array:
-    return binary_cross_entropy(fake, 1.0)
-
-
-def _not_taken_for_fake(real: Array, fake: Array) -> Array:
-    return -binary_cross_entropy(fake, 0.0)
-
-
-def _hinges(real: Array, fake: Array) -> Array:
-    return jnp.mean(relu(1.0 - real)) + jnp.mean(relu(1.0 + fake))
-
-
-def _rated_high(real: Array, fake: Array) -> Array:
-    return -jnp.mean(fake)
-
-
-def _difference(real: Array, fake: Array) -> Array:
-    return jnp.mean(fake) - jnp.mean(real)
-
-
-def _squares(real: Array, fake: Array, target: float) -> Array:
-    return (jnp.mean((real - target) ** 2) + jnp.mean(fake**2)) / 2.0
-
-
-def _square_from_one(real: Array, fake: Array) -> Array:
-    return jnp.mean((fake - 1.0) ** 2) / 2.0
-
-
-def _real_above_fake(real: Array, fake: Array) -> Array:
-    return jnp.mean(softplus(fake - real))
-
-
-def _fake_above_real(real: Array, fake: Array) -> Array:
-    return jnp.mean(softplus(real - fake))

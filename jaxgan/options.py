@@ -50,7 +50,9 @@ def dotted(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in nested.items():
         if dataclasses.is_dataclass(value):
             value = to_dict(value)
-        flat |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= (
+            dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
     return flat
 
 
@@ -91,7 +93,9 @@ def checked(name: str, field: dataclasses.Field, value: Any) -> Any:
 
 
 def _parsed(name: str, field: dataclasses.Field, value: Any) -> Any:
-    kinds = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    kinds = (
+        typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    )
     kind: Any = kinds[0]
     if type(None) in kinds and (value is None or str(value).lower() == "none"):
         return None
@@ -109,7 +113,9 @@ def _parsed(name: str, field: dataclasses.Field, value: Any) -> Any:
             return int(value)
         noun = {int: "a whole number", float: "a number"}[kind]
         example = field.default if isinstance(field.default, int | float) else 1
-        raise UserError(f"{name}={_short(value)} is not {noun}; use {noun} such as {example}") from None
+        raise UserError(
+            f"{name}={_short(value)} is not {noun}; use {noun} such as {example}"
+        ) from None
     return number
 
 

@@ -29,7 +29,9 @@ class Sampler:
       averaged: with the players' averages, where they have one, or with the parameters of training.
     """
 
-    def __init__(self, game: Game, pixels: tuple[str, ...] = ("image",), averaged: bool = True) -> None:
+    def __init__(
+        self, game: Game, pixels: tuple[str, ...] = ("image",), averaged: bool = True
+    ) -> None:
         self._game, self._averaged = game, averaged
         self._made = jax.jit(functools.partial(_made, game, pixels))
         self._with_statistics = jax.jit(functools.partial(_with_statistics, game))
@@ -44,7 +46,9 @@ class Sampler:
         """
         chosen = {
             name: {
-                "params": player.ema if self._averaged and player.ema is not None else player.params,
+                "params": player.ema
+                if self._averaged and player.ema is not None
+                else player.params,
                 **player.model_state,
             }
             for name, player in state.players.items()
@@ -89,7 +93,9 @@ class Sampler:
         examples of a row have one condition."""
         ends = self._latents(key, jnp.arange(2 * rows))
         walks = jax.tree.map(lambda leaf: great_circles(leaf[::2], leaf[1::2], columns), ends)
-        per_row = None if not conditions else _tiled(conditions, np.repeat(np.arange(rows), columns))
+        per_row = (
+            None if not conditions else _tiled(conditions, np.repeat(np.arange(rows), columns))
+        )
         return self.generate(state, walks, per_row)
 
 

@@ -2,12 +2,12 @@
 
 from typing import Any, NamedTuple
 
-from jaxgan import recipe as recipe_
 from jaxgan.errors import UserError
 from jaxgan.options import unknown
-from jaxgan.recipe import Recipe
+from jaxgan.recipes import recipe as recipe_
 from jaxgan.recipes.dcgan import dcgan
 from jaxgan.recipes.listing import listing
+from jaxgan.recipes.recipe import Recipe
 
 RECIPES = {function.__name__: function for function in (dcgan, listing)}
 

@@ -47,10 +47,14 @@ class OptimizerOptions:
     """Adam of both players."""
 
     generator_rate: float = option(2e-4, "Adam's learning rate for the generator", above=0.0)
-    discriminator_rate: float = option(2e-4, "Adam's learning rate for the discriminator", above=0.0)
+    discriminator_rate: float = option(
+        2e-4, "Adam's learning rate for the discriminator", above=0.0
+    )
     beta1: float = option(0.5, "Adam's decay of the first moment", low=0.0, below=1.0)
     beta2: float = option(0.999, "Adam's decay of the second moment", low=0.0, below=1.0)
-    decay_from: int = option(0, "step at which the rates begin to fall linearly", low=0, below=2**31)
+    decay_from: int = option(
+        0, "step at which the rates begin to fall linearly", low=0, below=2**31
+    )
     decay_steps: int | None = option(
         None, "steps in which the rates fall to a hundredth; none keeps them", low=1, below=2**31
     )
@@ -112,7 +116,9 @@ def image_shape(recipe: str, example: dict[str, Any], factor: int) -> tuple[int,
     for option_, side in (("height", height), ("width", width)):
         if side % factor:
             option_ = "image_size" if height == width else option_
-            near = [n for n in (side // factor * factor, side // factor * factor + factor) if n >= 8]
+            near = [
+                n for n in (side // factor * factor, side // factor * factor + factor) if n >= 8
+            ]
             raise UserError(
                 f"data.{option_}={side} cannot be made by doublings, {factor} in all; use "
                 f"{' or '.join(map(str, near))}, multiples of {factor}"

@@ -9,9 +9,9 @@ from jaxgan.errors import UserError
 from jaxgan.game import Game, Player
 from jaxgan.models import DCGANDiscriminator, DCGANGenerator
 from jaxgan.options import option
-from jaxgan.recipe import recipe
 from jaxgan.recipes import common
 from jaxgan.recipes.common import ObjectiveOptions, OptimizerOptions
+from jaxgan.recipes.recipe import recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,10 @@ class ModelOptions:
     """The networks' sizes."""
 
     doublings: int = option(
-        2, "doublings of the generator's first image, and halvings in the discriminator", low=1, below=11
+        2,
+        "doublings of the generator's first image, and halvings in the discriminator",
+        low=1,
+        below=11,
     )
     latent_size: int = option(100, "length of the latent vector z", low=1, below=2**16)
     generator_width: int = option(64, "channels of the generator's first image", low=2, below=2**14)

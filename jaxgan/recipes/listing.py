@@ -8,9 +8,9 @@ from jaxgan.adversarial import gan
 from jaxgan.game import Game, Player
 from jaxgan.models import ListingDiscriminator, ListingGenerator
 from jaxgan.options import option
-from jaxgan.recipe import recipe
 from jaxgan.recipes import common
 from jaxgan.recipes.common import ObjectiveOptions, OptimizerOptions
+from jaxgan.recipes.recipe import recipe
 
 
 @dataclasses.dataclass(frozen=True)

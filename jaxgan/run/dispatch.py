@@ -34,7 +34,9 @@ def many_steps(step: Callable, fetch: Fetch) -> Callable:
 
         def packed_step(state: Any, item: Any) -> tuple[Any, Array]:
             state, metrics = single(state, resident, item)
-            return state, ravel_pytree(metrics)[0]  # written by one kernel instead of one for each metric
+            return state, ravel_pytree(metrics)[
+                0
+            ]  # written by one kernel instead of one for each metric
 
         state, packed = lax.scan(packed_step, state, items)
         return state, jax.vmap(unpacked)(packed)

@@ -24,7 +24,9 @@ def game_of(
     if not isinstance(game, Game):
         game = game(features)
     if not isinstance(game, Game):
-        raise UserError(f"the function of the game gives {type(game).__name__}; return a jaxgan.Game")
+        raise UserError(
+            f"the function of the game gives {type(game).__name__}; return a jaxgan.Game"
+        )
     return game if dtype is None else game._replace(dtype=jnp.dtype(dtype))
 
 

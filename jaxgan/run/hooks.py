@@ -146,9 +146,7 @@ def sampling_every(log: Records | Silence, every: int, sample: Sampler | None) -
     return Hook(every, do)
 
 
-def calling_back(
-    callback: Callable[[int, Metrics], Any], every: int, stopped: list[str]
-) -> Hook:
+def calling_back(callback: Callable[[int, Metrics], Any], every: int, stopped: list[str]) -> Hook:
     """callback(step, metrics), which stops the run where it returns something true."""
 
     def do(moment: Moment) -> None:

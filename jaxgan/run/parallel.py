@@ -58,14 +58,20 @@ def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence
     step = make_step(game, AXIS if len(devices) > 1 else None)
     single, many = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)
     if len(devices) == 1:
-        one, more = (jax.jit(run, donate_argnums=0, compiler_options=options) for run in (single, many))
+        one, more = (
+            jax.jit(run, donate_argnums=0, compiler_options=options) for run in (single, many)
+        )
         return Program(lambda count: one if count == 1 else more, lambda item, count: item)
     mesh = Mesh(np.array(devices), (AXIS,))
     split, split_many = PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
     def mapped(run: Callable, items: PartitionSpec) -> Callable:
-        specs: Any = dict(in_specs=(PartitionSpec(), PartitionSpec(), items), out_specs=PartitionSpec())
-        over_devices = jax.shard_map(run, mesh=mesh, check_vma=False, **specs)  # see `data_parallel`
+        specs: Any = dict(
+            in_specs=(PartitionSpec(), PartitionSpec(), items), out_specs=PartitionSpec()
+        )
+        over_devices = jax.shard_map(
+            run, mesh=mesh, check_vma=False, **specs
+        )  # see `data_parallel`
         return jax.jit(over_devices, donate_argnums=0, compiler_options=options)
 
     one, more = mapped(single, split), mapped(many, split_many)

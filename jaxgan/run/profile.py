@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxgan.game import Game
+from jaxgan.run.hooks import Dispatch, Hook, Moment
+
 PHASES = (
     "input",
     "generate",

@@ -54,7 +54,9 @@ def check(workdir: pathlib.Path, log: LogOptions, profiled: bool) -> None:
         tensorboard.check_available()
     profile = workdir / "profile"
     if profiled and not profile.is_dir() and os.path.lexists(profile):
-        raise UserError(f"{profile} is no folder, where --profile writes; move it away or leave out --profile")
+        raise UserError(
+            f"{profile} is no folder, where --profile writes; move it away or leave out --profile"
+        )
 
 
 class LineFile:
@@ -111,7 +113,9 @@ class Records:
             self._lines = LineFile(self._path)
         if events:
             with self._told_once("tensorboard"):
-                self._events = tensorboard.EventFile(workdir / "tensorboard", step + 1 if step else None)
+                self._events = tensorboard.EventFile(
+                    workdir / "tensorboard", step + 1 if step else None
+                )
         # Packing two PNGs takes as long as tens of steps on a GPU.
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "grids")
         self._under_way: list[concurrent.futures.Future] = []

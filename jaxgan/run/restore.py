@@ -4,17 +4,17 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxgan import config as configs
-from jaxgan import recipe as recipes
 from jaxgan.config import RunOptions
 from jaxgan.data import Feature
 from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState
 from jaxgan.options import fields, replace
-from jaxgan.run import checkpoint, finite, first, workdir as workdirs
+from jaxgan.recipes import recipe as recipes
+from jaxgan.run import checkpoint, finite, first
+from jaxgan.run import workdir as workdirs
 
 
 class Restored(NamedTuple):
@@ -84,7 +84,9 @@ def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Featu
 def _recipe_of(workdir: pathlib.Path, about: dict[str, Any]) -> Callable[[dict[str, Any]], Game]:
     name = about.get("recipe")
     if name is None:
-        raise UserError(f"workdir={workdir} was trained from Python; give its game: restore(workdir, game)")
+        raise UserError(
+            f"workdir={workdir} was trained from Python; give its game: restore(workdir, game)"
+        )
     if about.get("recipe_sha256"):
         found = recipes.from_file(f"{workdir / workdirs.RECIPE}:{name.rpartition(':')[2]}")
     else:
@@ -106,9 +108,13 @@ def with_label(run: Restored, label: int) -> dict[str, np.ndarray]:
       UserError: a game that takes no label, or a label that the data have not.
     """
     if "label" not in run.conditions:
-        raise UserError(f"label={label} but this game is not conditioned on labels; leave out --label")
+        raise UserError(
+            f"label={label} but this game is not conditioned on labels; leave out --label"
+        )
     classes = run.about["example"]["label"].get("classes")
     if classes and label >= classes:
-        raise UserError(f"label={label} but the data have {classes} classes; use {classes - 1} or less")
+        raise UserError(
+            f"label={label} but the data have {classes} classes; use {classes - 1} or less"
+        )
     labels = np.full_like(run.conditions["label"], label)
     return {**run.conditions, "label": labels}

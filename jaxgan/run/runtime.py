@@ -7,6 +7,9 @@ import pathlib
 
 import jax
 
+from jaxgan.errors import UserError
+from jaxgan.kernels import launch
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
@@ -66,3 +69,19 @@ def keep_freed_memory() -> bool:
             mallopt(_M_TOP_PAD, 64 << 20),
         ]
     )
+
+
+def check_kernels(kernels: str, platform: str) -> None:
+    """Raises `UserError` where the fused operations that the option `kernels` or JAXGAN_KERNELS asks for
+    cannot run on a platform."""
+    source, asked = f"kernels={kernels}", kernels
+    if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
+        source, asked = f"JAXGAN_KERNELS={given}", given
+    if asked == "triton" and platform != "gpu":
+        raise UserError(
+            f"{source} needs a CUDA GPU, but this machine trains on {platform}; use auto or xla"
+        )
+    try:
+        launch.resolve(asked)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None

@@ -6,7 +6,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-STOPPING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")  # SIGHUP: a lost terminal; SIGUSR1: SLURM's warning
+STOPPING = (
+    "SIGTERM",
+    "SIGINT",
+    "SIGHUP",
+    "SIGUSR1",
+)  # SIGHUP: a lost terminal; SIGUSR1: SLURM's warning
 
 
 @contextlib.contextmanager

@@ -13,8 +13,20 @@ from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
 from jaxgan.kernels.launch import using
 from jaxgan.paths import user_path
-from jaxgan.run import checkpoint, dispatch, finite, first, hooks, messages, parallel, processes
-from jaxgan.run import profile, records, runtime, signals
+from jaxgan.run import (
+    checkpoint,
+    dispatch,
+    finite,
+    first,
+    hooks,
+    messages,
+    parallel,
+    processes,
+    profile,
+    records,
+    runtime,
+    signals,
+)
 from jaxgan.run import workdir as workdirs
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 
@@ -78,12 +90,16 @@ def train(
                 workdirs.check(workdir, about, run.steps, must_resume, may_differ)
                 records.check(workdir, run.log, profiled)
             held.enter_context(using(None if run.kernels == "auto" else run.kernels))
-            opened = data.opened(source, progress and alone)
+            progress = progress and alone
+            named = isinstance(source, data.DataOptions)
+            opened = data.open_source(source, progress) if named else data.as_source(source)
             about |= workdirs.about_data(opened)
             if alone:
                 workdirs.check(workdir, about, run.steps, must_resume, may_differ)
             game = first.game_of(game, opened.features, run.dtype)
-            feed = data.feed_of(opened, run, parallel.own_share(run.batch_size), progress and alone)
+            share, reading = parallel.own_share(run.batch_size), run.data
+            limits = reading.resident_limit_mb, reading.read_threads
+            feed = data.make_feed(opened, run.batch_size, run.seed, share, *limits, progress)
             first.check_step(game, opened.features, run, len(devices))
             restored = first.first_state(game, opened.features, run, workdir if alone else None)
         processes.check_same({"examples": opened.count, "data_version": opened.version})
@@ -95,7 +111,9 @@ def train(
             if alone:
                 sample = hooks.sampler(game, restored.state, opened, run)
                 workdirs.write(workdir, about, sample.conditions, recipe)
-                log = records.Records(workdir, step, run.steps, feed.steps_per_epoch, run.log.tensorboard)
+                log = records.Records(
+                    workdir, step, run.steps, feed.steps_per_epoch, run.log.tensorboard
+                )
                 saver = checkpoint.open_checkpoints(workdir / workdirs.CHECKPOINTS, run.log.keep)
             if position is not None:
                 feed.seek(position)
@@ -126,7 +144,9 @@ def train(
             *([hooks.calling_back(callback, every.every, signalled)] if callback else []),
             *more_hooks,
         ]
-        pending: list[Any] = []  # metrics still on the devices; the host waits for them when a hook is due
+        pending: list[
+            Any
+        ] = []  # metrics still on the devices; the host waits for them when a hook is due
         while step < run.steps and not stopped:
             until = min(run.steps, *(step - step % hook.every + hook.every for hook in all_hooks))
             count = per_call if until - step >= per_call else 1

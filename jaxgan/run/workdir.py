@@ -35,7 +35,9 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
       UserError: a folder that cannot be written, or that another run holds.
     """
     checkpoints, lock_file = workdir / CHECKPOINTS, workdir / ".lock"
-    made = [path for path in (checkpoints, lock_file, workdir, *workdir.parents) if not path.exists()]
+    made = [
+        path for path in (checkpoints, lock_file, workdir, *workdir.parents) if not path.exists()
+    ]
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
         # Not through a link: others may write in the folder, too.
@@ -74,7 +76,11 @@ def has_results(workdir: pathlib.Path) -> bool:
 
 
 def check(
-    workdir: pathlib.Path, about: dict[str, Any], steps: int, must_resume: bool, ignored: tuple[str, ...]
+    workdir: pathlib.Path,
+    about: dict[str, Any],
+    steps: int,
+    must_resume: bool,
+    ignored: tuple[str, ...],
 ) -> None:
     """Raises `UserError` where the workdir holds another run, or one that is further on.
 
@@ -101,7 +107,9 @@ def check(
                 "or that config"
             )
     elif done or has_results(workdir):
-        raise UserError(f"workdir={workdir} holds results but no {CONFIG}; choose another --workdir")
+        raise UserError(
+            f"workdir={workdir} holds results but no {CONFIG}; choose another --workdir"
+        )
     if must_resume and not done:
         raise UserError(
             f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew"

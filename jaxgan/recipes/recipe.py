@@ -83,11 +83,15 @@ def from_function(function: Callable, name: str, source: str | None = None) -> R
         values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
         for option, value in values.items():
             if value is REQUIRED:
-                raise UserError(f"recipe {name} needs --{option.replace('_', '-')}; it has no default")
+                raise UserError(
+                    f"recipe {name} needs --{option.replace('_', '-')}; it has no default"
+                )
         with blamed_on(name, source):
             game = function(example, **values) if takes_example else function(**values)
         if not isinstance(game, Game):
-            raise UserError(f"recipe {name} returns {type(game).__name__}, not a jaxgan.Game; return the game")
+            raise UserError(
+                f"recipe {name} returns {type(game).__name__}, not a jaxgan.Game; return the game"
+            )
         return game
 
     about = (inspect.getdoc(function) or "").partition("\n")[0]
@@ -107,7 +111,9 @@ def from_file(place: str) -> Recipe:
         source = path.read_text()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"recipe {place}: {path} cannot be read: {reason}; give FILE.py:FUNCTION") from None
+        raise UserError(
+            f"recipe {place}: {path} cannot be read: {reason}; give FILE.py:FUNCTION"
+        ) from None
     module_name = f"_recipe_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     module = types.ModuleType(module_name)
     module.__file__ = str(path)
@@ -121,8 +127,14 @@ def from_file(place: str) -> Recipe:
         sys.path.remove(beside)
     function = getattr(module, function_name, None)
     if not callable(function):
-        own = {n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module_name}
-        raise UserError(f"{path}: " + unknown("function", function_name, own or {"a function of yours"}))
+        own = {
+            n
+            for n, v in vars(module).items()
+            if inspect.isfunction(v) and v.__module__ == module_name
+        }
+        raise UserError(
+            f"{path}: " + unknown("function", function_name, own or {"a function of yours"})
+        )
     return from_function(function, place, source)
 
 
