@@ -4,9 +4,11 @@ Read `jaxgan.game` for the types, `jaxgan.step` for the training step and `jaxga
 the usual GAN; `train` runs a game with checkpoints, resume and records.
 """
 
-from jaxgan.adversarial import adversarial, critic, gan, maker
+from jaxgan.adversarial import adversarial
 from jaxgan.errors import RunError, UserError
-from jaxgan.game import Game, GANState, Move, Outcome, Play, Player, PlayerState, drawn, init
+from jaxgan.examples import drawn
+from jaxgan.game import Game, GANState, Move, Outcome, Play, Player, PlayerState, init
+from jaxgan.judging import critic
 from jaxgan.objectives import Objective
 from jaxgan.recipes.recipe import recipe
 from jaxgan.run.parallel import data_parallel
@@ -14,6 +16,7 @@ from jaxgan.run.restore import restore
 from jaxgan.run.train import train
 from jaxgan.sampling import Sampler
 from jaxgan.step import make_step
+from jaxgan.two_players import gan, maker
 
 __all__ = [
     "GANState",

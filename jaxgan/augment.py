@@ -7,7 +7,8 @@ import jax
 import optax
 from jax import Array
 
-from jaxgan.game import Batch, Play, Player, drawn
+from jaxgan.examples import drawn
+from jaxgan.game import Batch, Play, Player
 
 
 def _as_they_are(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxgan.errors import UserError
@@ -58,16 +59,56 @@ def applier(
     return apply
 
 
-def begin(module: nn.Module, key: Array, inputs: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """The first variables of a module for inputs of these shapes and dtypes; their values do not count."""
+def begun(
+    modules: dict[str, nn.Module], dtype: Any, key: Array, losses: Callable, batch: Any
+) -> dict[str, dict[str, Any]]:
+    """The first variables of each module, by name: it comes to life for what it is first called with.
 
-    def placeholder(spec: Any) -> Array:
-        if jnp.issubdtype(spec.dtype, jax.dtypes.prng_key):
-            return jnp.broadcast_to(key, spec.shape)
-        return jnp.zeros(spec.shape, spec.dtype)
+    Args:
+      modules, dtype: as of `applier`.
+      key: consumed; a module's own is `fold_in_name(key, name)`.
+      losses: (apply, states, batch) -> whatever; calls the modules. Nothing of it is computed.
+      batch: arrays or shapes.
 
-    inputs = jax.tree.map(placeholder, inputs)
-    return dict(module.init(key, *inputs, **_with_train(module, True, options), **options))
+    Raises:
+      UserError: a module that is not called.
+    """
+    first_calls: dict[str, Any] = {}
+
+    def begin(name: str) -> dict[str, Any]:
+        inputs, options = first_calls[name]
+        own, module = fold_in_name(key, name), modules[name]
+        inputs = jax.tree.map(functools.partial(_placeholder, own), inputs)
+        return dict(module.init(own, *inputs, **_with_train(module, True, options), **options))
+
+    def traced(batch: Any) -> None:
+        variables: dict[str, Any] = {}
+        states: dict[str, Any] = {}
+
+        def apply(name: str, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+            if name in modules and name not in variables:
+                shapes = jax.tree.map(jax.typeof, cast_floats(inputs, dtype))
+                first_calls[name] = shapes, {k: v for k, v in options.items() if k != "state"}
+                shapes = jax.eval_shape(lambda: begin(name))
+                variables[name] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+                states[name] = {k: v for k, v in variables[name].items() if k != "params"}
+            return applier(modules, variables, dtype, train=True, key=key)(name, *inputs, **options)
+
+        losses(apply, states, batch)
+
+    jax.eval_shape(traced, batch)
+    for name in modules:
+        if name not in first_calls:
+            raise UserError(
+                f"player {name!r} is called by no loss; call it in a move, or leave it out"
+            )
+    return {name: begin(name) for name in modules}
+
+
+def _placeholder(key: Array, spec: Any) -> Array:
+    if jnp.issubdtype(spec.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(key, spec.shape)
+    return jnp.zeros(spec.shape, spec.dtype)
 
 
 class Traits(NamedTuple):

@@ -17,7 +17,8 @@ def check_game(game: Game) -> None:
     known = ", ".join(map(repr, game.players))
     if not game.moves:
         raise UserError("the game has no moves; give it one or more")
-    for move in [*game.moves, *(other for move in game.moves for other in move.lookahead)]:
+    ahead = [other for move in game.moves for other in move.lookahead]
+    for move in (*game.moves, *ahead):
         if move.times < 1:
             raise UserError(f"move {move.name!r} has times={move.times}; use 1 or more")
         if not move.players:

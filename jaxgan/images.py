@@ -31,7 +31,7 @@ def scatter(points: np.ndarray, side: int = 480) -> np.ndarray:
     at = ((points - centre) / reach * [1, -1] + 1) / 2 * (side - 1)
     page = np.full((side, side), 255.0)
     for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        columns, rows = np.clip(np.floor(at).astype(int).T + [[dx], [dy]], 0, side - 1)
+        columns, rows = np.clip(np.floor(at).astype(int) + [dx, dy], 0, side - 1).T
         np.multiply.at(page, (rows, columns), 0.6)
     return page.astype(np.uint8)[..., None]
 
@@ -76,7 +76,8 @@ def save(path: pathlib.Path, examples: dict[str, np.ndarray], columns: int | Non
     replaced = path.exists()
     with written_whole(path) as file:
         if page is None:
-            np.savez_compressed(file, **examples)
+            arrays: Any = examples
+            np.savez_compressed(file, **arrays)
         else:
             write_png(file, page)
     return replaced

@@ -95,3 +95,8 @@ def r1(weight: Weight, *, every: int = 1, subset: int = 1) -> Penalty:
         return 0.5 * jnp.mean(jnp.sum(slopes**2, axis=tuple(range(1, slopes.ndim))))
 
     return Penalty("r1", weight, value, every)
+
+
+def companions(*parts: Any) -> dict[str, Player]:
+    """The players without parameters with which penalties and augmentations keep state."""
+    return {name: player for part in parts for name, player in part.players.items()}

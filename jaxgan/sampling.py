@@ -13,7 +13,8 @@ from jax import Array
 
 from jaxgan.calling import applier
 from jaxgan.errors import UserError
-from jaxgan.game import Batch, Game, GANState, Key, drawn, scaled
+from jaxgan.examples import drawn, scaled
+from jaxgan.game import Batch, Game, GANState
 
 _STATISTICS_BATCH = 1024
 _CHUNK = 250  # examples made at once
@@ -58,7 +59,7 @@ class Sampler:
         return self._with_statistics(chosen, _tiled(conditions or {}, np.arange(_STATISTICS_BATCH)))
 
     def sample(
-        self, state: GANState, key: Key, count: int, conditions: Batch | None = None
+        self, state: GANState, key: Array, count: int, conditions: Batch | None = None
     ) -> Examples:
         """`count` examples, leaves [count, ...].
 
@@ -87,7 +88,7 @@ class Sampler:
         return jax.device_get(made)
 
     def interpolate(
-        self, state: GANState, key: Key, rows: int, columns: int, conditions: Batch | None = None
+        self, state: GANState, key: Array, rows: int, columns: int, conditions: Batch | None = None
     ) -> Examples:
         """Walks between pairs of latents on great circles, leaves [rows * columns, ...], row by row; all
         examples of a row have one condition."""
@@ -99,7 +100,7 @@ class Sampler:
         return self.generate(state, walks, per_row)
 
 
-def latents_at(game: Game, key: Key, index: Array) -> Any:
+def latents_at(game: Game, key: Array, index: Array) -> Any:
     """The latents of examples of these numbers, leaves [N, ...]."""
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(index)
     return drawn(game.latent, keys, "latent")
@@ -141,7 +142,7 @@ def conditions_of(game: Game, state: GANState, features: dict[str, Any]) -> tupl
             read.add(name)
             return super().__getitem__(name)
 
-    def make(state: GANState, batch: Batch, key: Key) -> None:
+    def make(state: GANState, batch: Batch, key: Array) -> None:
         held = {name: {"params": p.params, **p.model_state} for name, p in state.players.items()}
         latents = latents_at(game, key, jnp.arange(2))
         game.generate(_applier(game, held, train=False), latents, Noting(scaled(batch)))

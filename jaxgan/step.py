@@ -10,24 +10,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array, lax
 
 from jaxgan import checks
 from jaxgan.calling import applier
-from jaxgan.game import Batch, Game, GANState, Move, Outcome, Play, Player, PlayerState, scaled
+from jaxgan.examples import scaled
+from jaxgan.game import Batch, Game, GANState, Move, Outcome, Play
+from jaxgan.players import averaged, mean_over, updated
 from jaxgan.rules import Gradient, Metrics, Players, Round, Rule, alternating, with_params
 
 Step = Callable[[GANState, Batch], tuple[GANState, Metrics]]
 
 
-def make_step(game: Game, axis_name: str | None = None, rule: Rule = alternating) -> Step:
+def make_step(game: Game, axis_name: str | None = None) -> Step:
     """The training step of a game.
 
     Args:
       game: the variant to train.
       axis_name: the mapped axis over which the batch is split, where there is one.
-      rule: how gradients become updates, see `jaxgan.rules`.
 
     Returns:
       step(state, batch) -> (state, metrics). The batch, leaves [B, ...], holds the examples of this device.
@@ -37,9 +37,9 @@ def make_step(game: Game, axis_name: str | None = None, rule: Rule = alternating
       UserError: what `jaxgan.checks` finds, here or when the step is traced.
     """
     checks.check_game(game)
+    rule: Rule = game.rule or alternating
     modules = {name: player.module for name, player in game.players.items()}
     parts = max(move.times for move in game.moves)
-    average = partial(_mean_over, axis_name) if axis_name else lambda tree: tree
 
     def step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         batch = scaled(batch)
@@ -56,7 +56,7 @@ def make_step(game: Game, axis_name: str | None = None, rule: Rule = alternating
                 for other in move.lookahead:
                     held = update(held, gradient(other, held, part))
                 variables = {n: {"params": p.params, **p.model_state} for n, p in held.items()}
-                options: dict[str, Any] = dict(train=True, key=keys[0], axis_name=axis_name)
+                options: Any = dict(train=True, key=keys[0], axis_name=axis_name)
                 apply = applier(modules, variables, game.dtype, **options)
                 states = {name: player.model_state for name, player in held.items()}
                 value, outcome = move.loss(Play(apply, share, keys, state.step, states))
@@ -65,51 +65,16 @@ def make_step(game: Game, axis_name: str | None = None, rule: Rule = alternating
 
             own = {name: players[name].params for name in move.players}
             (value, outcome), grads = jax.value_and_grad(loss, has_aux=True)(own)
-            return Gradient(*average((grads, value, outcome)))
+            return Gradient(*mean_over(axis_name, (grads, value, outcome)))
 
         def update(players: Players, gradient: Gradient) -> Players:
             names = gradient.grads
-            return players | {n: _updated(game.players[n], players[n], gradient, n) for n in names}
+            return players | {n: updated(game.players[n], players[n], gradient, n) for n in names}
 
+        average = partial(mean_over, axis_name)
         players, metrics = rule(Round(game.moves, gradient, update, average), state.players)
         with jax.named_scope("ema"):
-            players = {n: _averaged(game.players[n], p, state.step) for n, p in players.items()}
+            players = {n: averaged(game.players[n], p, state.step) for n, p in players.items()}
         return GANState(state.step + 1, state.key, players), metrics
 
     return step
-
-
-def _updated(spec: Player, player: PlayerState, gradient: Gradient, name: str) -> PlayerState:
-    player = player.replace(model_state=gradient.outcome.states.get(name, player.model_state))
-    if spec.tx is None:
-        return player
-    update = optax.with_extra_args_support(spec.tx).update
-    grads, loss = gradient.grads[name], gradient.loss
-    updates, opt_state = update(grads, player.opt_state, player.params, value=loss)
-    return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
-
-
-def _averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:
-    if spec.ema_decay is None:
-        return player
-    # A number counts the first steps less: else the average would hold the initial weights for thousands.
-    constant = not callable(spec.ema_decay)
-    decay = (
-        jnp.minimum(spec.ema_decay, (1.0 + step) / (10.0 + step))
-        if constant
-        else spec.ema_decay(step)
-    )
-
-    def moved(old: Array, new: Array) -> Array:
-        return decay * old + (1.0 - decay) * new
-
-    return player.replace(ema=jax.tree.map(moved, player.ema, player.params))
-
-
-def _mean_over(axis_name: str, tree: Any) -> Any:
-    """The mean over devices; whole numbers and keys as they are, since devices agree on them."""
-
-    def mean(leaf: Array) -> Array:
-        return lax.pmean(leaf, axis_name) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-    return jax.tree.map(mean, tree)

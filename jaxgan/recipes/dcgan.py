@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 from jaxgan import latents
-from jaxgan.adversarial import gan
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Player
 from jaxgan.models import DCGANDiscriminator, DCGANGenerator
@@ -12,6 +11,7 @@ from jaxgan.options import option
 from jaxgan.recipes import common
 from jaxgan.recipes.common import ObjectiveOptions, OptimizerOptions
 from jaxgan.recipes.recipe import recipe
+from jaxgan.two_players import gan
 
 
 @dataclasses.dataclass(frozen=True)

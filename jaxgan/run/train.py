@@ -1,36 +1,21 @@
-"""The training loop, top to bottom: check, open the workdir, load data, restore, train, save."""
+"""The training loop, top to bottom: begin, compile, train, save."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from jaxgan import data, options
-from jaxgan.config import RunOptions, check_run
+from jaxgan import options
+from jaxgan.config import RunOptions
 from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
-from jaxgan.kernels.launch import using
 from jaxgan.paths import user_path
-from jaxgan.run import (
-    checkpoint,
-    dispatch,
-    finite,
-    first,
-    hooks,
-    messages,
-    parallel,
-    processes,
-    profile,
-    records,
-    runtime,
-    signals,
-)
-from jaxgan.run import workdir as workdirs
+from jaxgan.run import dispatch, finite, hooks, messages, parallel, processes, profile, signals
+from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
-
-Callback = Callable[[int, dict[str, float]], Any]
 
 
 def train(
@@ -39,7 +24,7 @@ def train(
     workdir: str | pathlib.Path,
     run: RunOptions = RunOptions(),
     *,
-    callback: Callback | None = None,
+    callback: Callable[[int, dict[str, float]], Any] | None = None,
     more_hooks: tuple[Hook, ...] = (),
     about: dict[str, Any] | None = None,
     recipe: str | None = None,
@@ -78,83 +63,50 @@ def train(
     """
     run, workdir = options.replace(run, changes), user_path(workdir, "workdir")
     about = {**(about or {}), **options.to_dict(run)}
-    alone = processes.is_first()  # the others write nothing
     with contextlib.ExitStack() as held:
-        processes.check_same(about)
-        with processes.together():
-            check_run(run, jax.device_count(), jax.process_count())
-            devices = parallel.chosen_devices(run.devices)
-            runtime.check_kernels(run.kernels, devices[0].platform)
-            if alone:
-                held.enter_context(workdirs.held(workdir))
-                workdirs.check(workdir, about, run.steps, must_resume, may_differ)
-                records.check(workdir, run.log, profiled)
-            held.enter_context(using(None if run.kernels == "auto" else run.kernels))
-            progress = progress and alone
-            named = isinstance(source, data.DataOptions)
-            opened = data.open_source(source, progress) if named else data.as_source(source)
-            about |= workdirs.about_data(opened)
-            if alone:
-                workdirs.check(workdir, about, run.steps, must_resume, may_differ)
-            game = first.game_of(game, opened.features, run.dtype)
-            share, reading = parallel.own_share(run.batch_size), run.data
-            limits = reading.resident_limit_mb, reading.read_threads
-            feed = data.make_feed(opened, run.batch_size, run.seed, share, *limits, progress)
-            first.check_step(game, opened.features, run, len(devices))
-            restored = first.first_state(game, opened.features, run, workdir if alone else None)
-        processes.check_same({"examples": opened.count, "data_version": opened.version})
-        state = processes.from_first(restored.state)
-        position = processes.from_first_json(restored.position)
-        step = int(state.step)
-        with processes.together():  # nothing is refused any more: the workdir is this run's
-            log, saver, sample = records.SILENCE, checkpoint.NOWHERE, None
-            if alone:
-                sample = hooks.sampler(game, restored.state, opened, run)
-                workdirs.write(workdir, about, sample.conditions, recipe)
-                log = records.Records(
-                    workdir, step, run.steps, feed.steps_per_epoch, run.log.tensorboard
-                )
-                saver = checkpoint.open_checkpoints(workdir / workdirs.CHECKPOINTS, run.log.keep)
-            if position is not None:
-                feed.seek(position)
-        held.enter_context(contextlib.closing(log))
-        held.enter_context(checkpoint.closing(saver))
+        asked = must_resume, profiled, progress
+        here = begun(held, game, source, workdir, run, about, recipe, may_differ, *asked)
+        game, feed, log, saver = here.game, here.feed, here.log, here.saver
+        state, step = here.state, int(here.state.step)
         signalled = held.enter_context(signals.stop_signals())
         stopped = processes.agreed_stops(signalled)
-        for line in (*restored.damaged, messages.beginning(workdir, step, run, opened, devices)):
+        for line in (
+            *here.damaged,
+            messages.beginning(workdir, step, run, here.source, here.devices),
+        ):
             log.say(line)
         if step == run.steps:
             return state
 
-        program = parallel.make_program(game, feed.fetch, devices)
-        state, resident = parallel.replicate((state, feed.resident), devices)
-        per_call = dispatch.steps_per_call(run.steps_per_call, devices[0].platform)
-        clock = hooks.Clock(run.batch_size)
+        program = parallel.make_program(game, feed.fetch, here.devices)
+        state, resident = parallel.replicate((state, feed.resident), here.devices)
+        per_call = dispatch.steps_per_call(run.steps_per_call, here.devices[0].platform)
+        clock, every = hooks.Clock(run.batch_size), run.log
 
         def save(moment: Moment) -> None:
             finite.check_state(moment.state, moment.step, saver.latest())
             saver.save(moment.state, feed.position())
 
-        every = run.log
+        traced = [profile.hook(workdir / "profile", every.every, game)] if profiled else []
+        told = [hooks.calling_back(callback, every.every, signalled)] if callback else []
         all_hooks = [
-            *([profile.hook(workdir / "profile", every.every, game)] if profiled and alone else []),
+            *(traced if processes.is_first() else []),
             hooks.logging(log, every.every, clock),
             Hook(every.checkpoint_every, save),
-            hooks.sampling_every(log, every.sample_every, sample),
-            *([hooks.calling_back(callback, every.every, signalled)] if callback else []),
+            hooks.sampling_every(log, every.sample_every, here.sampler),
+            *told,
             *more_hooks,
         ]
-        pending: list[
-            Any
-        ] = []  # metrics still on the devices; the host waits for them when a hook is due
+        # Metrics still on the devices: the host waits for them when a hook is due.
+        pending: list[Any] = []
         while step < run.steps and not stopped:
             until = min(run.steps, *(step - step % hook.every + hook.every for hook in all_hooks))
             count = per_call if until - step >= per_call else 1
             try:
                 item = dispatch.item_of(feed, step, count)
             except RunError as error:  # the reader failed, not a step: the state is whole
-                moment = Moment(step, parallel.local(state), {})
-                kept = finite.saved_after_reading_failed(step, saver, lambda: save(moment))
+                whole = functools.partial(save, Moment(step, parallel.local(state), {}))
+                kept = finite.saved_after_reading_failed(step, saver, whole)
                 raise RunError(f"{error}; {kept}") from None
             compiled, item = program.of(count), program.place(item, count)
             sent = Dispatch(step, count, until, compiled, (state, resident, item))

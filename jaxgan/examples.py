@@ -1,0 +1,30 @@
+"""Examples in batches: dicts of features, leaves [B, ...], and what each draws from its own key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgan.calling import fold_in_name
+
+
+def drawn(draw: Callable[[Array], Any], keys: Array, use: str) -> Any:
+    """draw(key) for each example, leaves [B, ...]; draws of different uses are independent.
+
+    Args:
+      draw: key -> a pytree of one example.
+      keys: [B], such as those of a `Play`.
+      use: any name, of what is drawn.
+    """
+    return jax.vmap(lambda key: draw(fold_in_name(key, use)))(keys)
+
+
+def scaled(batch: dict[str, Any]) -> dict[str, Any]:
+    """uint8 features, [0, 255], as float32 in [-1, 1]; the others as they are."""
+
+    def scale(feature: Array) -> Array:
+        return feature.astype(jnp.float32) / 127.5 - 1.0 if feature.dtype == jnp.uint8 else feature
+
+    return jax.tree.map(scale, batch)

@@ -1,0 +1,47 @@
+"""What a step changes of a player."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from jaxgan.game import Player, PlayerState
+from jaxgan.rules import Gradient
+
+
+def updated(spec: Player, player: PlayerState, gradient: Gradient, name: str) -> PlayerState:
+    """The player after a move, by its optimizer, with the state that the move gave back."""
+    player = player.replace(model_state=gradient.outcome.states.get(name, player.model_state))
+    if spec.tx is None:
+        return player
+    update: Any = optax.with_extra_args_support(spec.tx).update
+    grads, loss = gradient.grads[name], gradient.loss
+    updates, opt_state = update(grads, player.opt_state, player.params, value=loss)
+    return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
+
+
+def averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:
+    """The player with its average moved towards its parameters, at the end of a step."""
+    if spec.ema_decay is None:
+        return player
+    decay: Any = spec.ema_decay
+    if callable(decay):
+        decay = decay(step)
+    else:  # counted less at first: else the average would hold the initial weights for thousands of steps
+        decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+    def moved(old: Array, new: Array) -> Array:
+        return decay * old + (1.0 - decay) * new
+
+    return player.replace(ema=jax.tree.map(moved, player.ema, player.params))
+
+
+def mean_over(axis_name: str | None, tree: Any) -> Any:
+    """The mean over devices; whole numbers and keys as they are, since devices agree on them."""
+
+    def mean(leaf: Array) -> Array:
+        return lax.pmean(leaf, axis_name) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(mean, tree) if axis_name else tree

@@ -1,0 +1,112 @@
+"""All that happens before the first step: checks, the workdir, the data, the game, the state."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxgan import data
+from jaxgan.config import RunOptions, check_run
+from jaxgan.data import Feed, Source
+from jaxgan.game import Game, GANState
+from jaxgan.kernels import using
+from jaxgan.run import checkpoint, first, hooks, parallel, processes, records, runtime
+from jaxgan.run import workdir as workdirs
+from jaxgan.run.checkpoint import Checkpoints
+from jaxgan.run.records import Records, Silence
+
+
+class Begun(NamedTuple):
+    """A run that is about to take steps.
+
+    Attributes:
+      game: the variant.
+      source: its data.
+      feed: batches of them, at the run's position.
+      devices: of all processes.
+      state: new or read back; the same in all processes.
+      damaged: a line for each checkpoint that was passed over.
+      log, saver, sampler: what writes; nothing in a process that does not.
+    """
+
+    game: Game
+    source: Source
+    feed: Feed
+    devices: list[Any]
+    state: GANState
+    damaged: tuple[str, ...]
+    log: Records | Silence
+    saver: Checkpoints
+    sampler: hooks.Sampler | None
+
+
+def begun(
+    held: contextlib.ExitStack,
+    game: Game | Callable[[dict[str, Any]], Game],
+    source: Any,
+    workdir: pathlib.Path,
+    run: RunOptions,
+    about: dict[str, Any],
+    recipe: str | None,
+    may_differ: tuple[str, ...],
+    must_resume: bool,
+    profiled: bool,
+    progress: bool,
+) -> Begun:
+    """Refuses what cannot be trained before anything is compiled or written; then opens the run's files.
+
+    Args:
+      held: holds what is opened here until the run ends.
+      about: what `config.json` says, but for the data.
+      others: see `jaxgan.run.train.train`.
+    """
+    writes = processes.is_first()
+    asked = run.steps, must_resume, may_differ
+    processes.check_same(about)
+    with processes.together():
+        check_run(run, jax.device_count(), jax.process_count())
+        devices = parallel.chosen_devices(run.devices)
+        runtime.check_kernels(run.kernels, devices[0].platform)
+        if writes:
+            held.enter_context(workdirs.held(workdir))
+            workdirs.check(workdir, about, *asked)
+            records.check(workdir, run.log, profiled)
+        held.enter_context(using(None if run.kernels == "auto" else run.kernels))
+        opened = _opened(source, progress and writes)
+        about = {**about, **workdirs.about_data(opened)}
+        if writes:
+            workdirs.check(workdir, about, *asked)
+        game = first.game_of(game, opened.features, run.dtype)
+        first.check_step(game, opened.features, run, len(devices))
+        feed = _feed(opened, run, progress and writes)
+        found = first.first_state(game, opened.features, run, workdir if writes else None)
+    processes.check_same({"examples": opened.count, "data_version": opened.version})
+    state = processes.from_first(found.state)
+    position = processes.from_first_json(found.position)
+    log, saver, sampler = records.SILENCE, checkpoint.NOWHERE, None
+    with processes.together():  # nothing is refused any more: the workdir is this run's
+        if writes:
+            sampler = hooks.sampler(game, found.state, opened, run)
+            workdirs.write(workdir, about, sampler.conditions, recipe)
+            step, epoch = int(state.step), feed.steps_per_epoch
+            log = records.Records(workdir, step, run.steps, epoch, run.log.tensorboard)
+            held.enter_context(contextlib.closing(log))
+            saver = checkpoint.open_checkpoints(workdir / workdirs.CHECKPOINTS, run.log.keep)
+            held.enter_context(checkpoint.closing(saver))
+        if position is not None:
+            feed.seek(position)
+    return Begun(game, opened, feed, devices, state, found.damaged, log, saver, sampler)
+
+
+def _opened(source: Any, progress: bool) -> Source:
+    if isinstance(source, data.DataOptions):
+        return data.open_source(source, progress)
+    return data.as_source(source)
+
+
+def _feed(source: Source, run: RunOptions, progress: bool) -> Feed:
+    share, reading = parallel.own_share(run.batch_size), run.data
+    limits = reading.resident_limit_mb, reading.read_threads
+    return data.make_feed(source, run.batch_size, run.seed, share, *limits, progress)

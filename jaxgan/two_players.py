@@ -1,0 +1,59 @@
+"""The game of two networks, a generator and a discriminator, from its parts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxgan.adversarial import adversarial
+from jaxgan.augment import NO_AUGMENT
+from jaxgan.calling import Apply
+from jaxgan.game import Batch, Game, Player
+from jaxgan.judging import critic
+from jaxgan.objectives import Objective
+from jaxgan.penalties import companions
+
+
+def gan(
+    generator: Player,
+    discriminator: Player,
+    objective: Objective,
+    latent: Callable,
+    *,
+    made: str = "image",
+    given: tuple[str, ...] = (),
+    critic_steps: int = 1,
+    dtype: Any = jnp.float32,
+    **options: Any,
+) -> Game:
+    """The game of two networks: generator(latents, *given) makes a feature, discriminator(made, *given) judges it.
+
+    Args:
+      generator, discriminator: the players.
+      objective, latent: as for `adversarial`.
+      made: the feature that is made.
+      given: features of the data that both networks are given, such as ("label",).
+      critic_steps: updates of the discriminator for one of the generator, each on its part of the batch.
+      dtype: what the networks compute in.
+      options: further arguments of `adversarial`.
+    """
+    generate = maker(made, *given)
+    critic_, actor = adversarial(objective, latent, generate, critic(made, *given), **options)
+    moves = critic_._replace(times=critic_steps), actor
+    extras = companions(
+        options.get("augment", NO_AUGMENT),
+        *options.get("penalties", ()),
+        *options.get("generator_penalties", ()),
+    )
+    players = {"generator": generator, "discriminator": discriminator, **extras}
+    return Game(players, moves, latent, generate, dtype)
+
+
+def maker(made: str, *given: str, name: str = "generator") -> Callable:
+    """(apply, latents, batch) -> (made, states), by the player called with latents and these features."""
+
+    def generate(apply: Apply, latents: Any, batch: Batch) -> tuple[Batch, dict[str, Any]]:
+        output, state = apply(name, latents, *(batch[feature] for feature in given))
+        return {made: output}, {name: state}
+
+    return generate
