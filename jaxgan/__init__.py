@@ -1,8 +1,7 @@
 """Generative adversarial networks in JAX and Flax.
 
-Read `jaxgan.game` for the types, `jaxgan.step` for the training step and `jaxgan.adversarial` for the moves of
-the usual GAN; `train` runs a game with checkpoints, resume and records.
-"""
+Read `jaxgan.game` for the types, `jaxgan.step` for the training step and `jaxgan.adversarial` for
+the moves of the usual GAN; `train` runs a game with checkpoints, resume and records."""
 
 from jaxgan.adversarial import adversarial
 from jaxgan.errors import RunError, UserError

@@ -1,4 +1,5 @@
-"""The moves of the usual GAN: a discriminator tells real from made, a generator passes off as real."""
+"""The moves of the usual GAN: a discriminator tells real from made, a generator passes off as
+real."""
 
 from collections.abc import Callable
 from typing import Any

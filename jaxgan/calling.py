@@ -1,4 +1,5 @@
-"""How a network is called, in training, in sampling and in the first state: the one place that knows Linen."""
+"""How a network is called, in training, in sampling and in the first state: the one place that
+knows Linen."""
 
 import contextlib
 import functools
@@ -31,13 +32,15 @@ def applier(
 
     Args:
       modules: by name.
-      variables: of each module by name, `params` and further collections; `state` replaces the latter.
+      variables: of each module by name, `params` and further collections; `state` replaces the
+        latter.
       dtype: of floating inputs. Floating outputs are float32.
       train: given to modules that take it.
-      key: for modules that draw by `make_rng` under any name, such as dropout. They draw once for all
-        examples of a device; what an example shall draw by itself belongs into the game's `latent`.
-      fields: set in every module, however deep, that has a field of that name: `axis_name` makes batch
-        statistics those of all devices, `momentum=0.0` keeps those of the last batch.
+      key: for modules that draw by `make_rng` under any name, such as dropout. They draw once for
+        all examples of a device; what an example shall draw by itself belongs into the game's
+        `latent`.
+      fields: set in every module, however deep, that has a field of that name: `axis_name` makes
+        batch statistics those of all devices, `momentum=0.0` keeps those of the last batch.
     """
 
     def apply(name: str, *inputs: Any, state: Any = None, **options: Any) -> tuple[Any, Any]:
@@ -62,7 +65,8 @@ def applier(
 def begun(
     modules: dict[str, nn.Module], dtype: Any, key: Array, losses: Callable, batch: Any
 ) -> dict[str, dict[str, Any]]:
-    """The first variables of each module, by name: it comes to life for what it is first called with.
+    """The first variables of each module, by name: it comes to life for what it is first called
+    with.
 
     Args:
       modules, dtype: as of `applier`.
@@ -124,7 +128,8 @@ class Traits(NamedTuple):
 
 
 def traits(function: Callable, *arguments: Any) -> Traits:
-    """The traits of the modules, however deep, that a function of arrays calls. Nothing is computed."""
+    """The traits of the modules, however deep, that a function of arrays calls. Nothing is
+    computed."""
     across_batch, pack = [], {}
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -29,8 +29,8 @@ def check_game(game: Game) -> None:
     for name, player in game.players.items():
         if player.tx and name not in moved:
             raise UserError(
-                f"no move trains player {name!r}, which has an optimizer; name it in a move's players, "
-                "or leave out its tx to keep it as it is"
+                f"no move trains player {name!r}, which has an optimizer; name it in a move's "
+                "players, or leave out its tx to keep it as it is"
             )
 
 
@@ -53,8 +53,8 @@ def share_of(count: int, game: Game) -> int:
     if count % move.times == 0:
         return count // move.times
     raise UserError(
-        f"a batch of {count} examples on a device cannot be divided into {move.times} parts, the times "
-        f"of move {move.name!r}; use {near_multiples(count, move.times)}"
+        f"a batch of {count} examples on a device cannot be divided into {move.times} parts, the "
+        f"times of move {move.name!r}; use {near_multiples(count, move.times)}"
     )
 
 
@@ -65,7 +65,8 @@ def near_multiples(number: int, factor: int) -> str:
 
 
 def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict[str, Any]) -> None:
-    """Refuses a loss or metrics that are no scalars, and states that another step could not take."""
+    """Refuses a loss or metrics that are no scalars, and states that another step could not
+    take."""
     if not isinstance(outcome, Outcome):
         raise UserError(
             f"the loss of move {move.name!r} gives {type(outcome).__name__} beside its value; "
@@ -74,7 +75,8 @@ def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict
     for name, scalar in {"the loss": value, **outcome.metrics}.items():
         if jnp.shape(scalar) != ():
             raise UserError(
-                f"{name} of move {move.name!r} is no scalar but of shape {jnp.shape(scalar)}; take its mean"
+                f"{name} of move {move.name!r} is no scalar but of shape {jnp.shape(scalar)}; "
+                "take its mean"
             )
     for name, state in outcome.states.items():
         if name not in game.players:
@@ -85,8 +87,9 @@ def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict
         before, after = _spec(states[name]), _spec(state)
         if name in move.players and before != after:
             raise UserError(
-                f"move {move.name!r} changes the structure of player {name!r}'s state from {before} to "
-                f"{after}; use self.variable, or self.sow with a reduce_fn that replaces"
+                f"move {move.name!r} changes the structure of player {name!r}'s state from "
+                f"{before} to {after}; use self.variable, or self.sow with a reduce_fn that "
+                "replaces"
             )
 
 
@@ -107,24 +110,27 @@ def check_made(real: Any, made: Any) -> None:
             feature.dtype, jnp.floating
         ):
             raise UserError(
-                f"feature {name!r} of the batch is {real[name].dtype}, the made one {feature.dtype}; give "
-                "uint8 in [0, 255] or floating numbers in [-1, 1]"
+                f"feature {name!r} of the batch is {real[name].dtype}, the made one "
+                f"{feature.dtype}; give uint8 in [0, 255] or floating numbers in [-1, 1]"
             )
 
 
 def check_logits(logits: Any, examples: Any, pack: int) -> None:
-    """Refuses a pack that does not divide the examples, and logits whose leading axis is not theirs."""
+    """Refuses a pack that does not divide the examples, and logits whose leading axis is not
+    theirs."""
     count = examples_in(examples)
     if count % pack:
         raise UserError(
-            f"{count} examples on a device do not fill packs of {pack}; use {near_multiples(count, pack)}"
+            f"{count} examples on a device do not fill packs of {pack}; use "
+            f"{near_multiples(count, pack)}"
         )
     for leaf in jax.tree.leaves(logits):
         if leaf.shape[:1] != (count // pack,):
             packed = f" in packs of {pack}" if pack > 1 else ""
             raise UserError(
-                f"the discriminator gives logits of shape {leaf.shape} for {count} examples{packed}; give "
-                f"them a leading axis of {count // pack}, such as [B, height, width] for a map of patches"
+                f"the discriminator gives logits of shape {leaf.shape} for {count} "
+                f"examples{packed}; give them a leading axis of {count // pack}, such as [B, "
+                "height, width] for a map of patches"
             )
 
 

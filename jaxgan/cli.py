@@ -1,4 +1,5 @@
-"""`jaxgan train | sample | recipes`: the options of a command are those of the run and of its recipe."""
+"""`jaxgan train | sample | recipes`: the options of a command are those of the run and of its
+recipe."""
 
 import argparse
 import importlib.metadata
@@ -23,8 +24,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit status. What the user got wrong is one line on standard error and
-    status 2."""
+    """Runs a command; returns its exit status. What the user got wrong is one line on standard
+    error and status 2."""
     argv = sys.argv[1:] if argv is None else argv
     # A batch_size written with an underscore, as in Python and config.json, is --batch-size.
     argv = [_dashed(word) for word in argv]
@@ -91,8 +92,8 @@ def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentPars
     parser = commands.add_parser(
         "train",
         help="train a recipe, or resume it",
-        description="Train a GAN; a workdir with checkpoints is resumed. Options and defaults below are those "
-        f"of {name}: {config.recipe.about if config else ''}",
+        description="Train a GAN; a workdir with checkpoints is resumed. Options and defaults "
+        f"below are those of {name}: {config.recipe.about if config else ''}",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -262,7 +263,8 @@ def _list(what: str) -> int:
     for name, preset in recipes.PRESETS.items():
         run = configs.begun(recipes.find(name)).run
         print(
-            f"{name:{width}s}  {preset.recipe}: {preset.about} ({run.steps} steps of {run.batch_size})"
+            f"{name:{width}s}  {preset.recipe}: {preset.about} ({run.steps} steps of "
+            f"{run.batch_size})"
         )
     return 0
 
@@ -282,7 +284,8 @@ def _dashed(word: str) -> str:
 
 
 def _recipe_in(argv: list[str]) -> str:
-    """The recipe that the words name: the first word after `train` that is neither an option nor its value."""
+    """The recipe that the words name: the first word after `train` that is neither an option nor
+    its value."""
     words = iter(argv[1:])
     for word in words:
         if not word.startswith("-"):

@@ -41,7 +41,8 @@ class RunOptions:
     )
     kernels: str = option(
         "auto",
-        "fused operations: auto, xla (their references), triton (CUDA GPUs only) or plain (jax.nn's)",
+        "fused operations: auto, xla (their references), triton (CUDA GPUs only) or plain "
+        "(jax.nn's)",
         choices=IMPLEMENTATIONS,
     )
     steps_per_call: int | None = option(
@@ -121,7 +122,8 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def check_run(run: RunOptions, device_count: int, process_count: int = 1) -> None:
-    """Raises `UserError` for a run that cannot be divided over `device_count` devices of all processes."""
+    """Raises `UserError` for a run that cannot be divided over `device_count` devices of all
+    processes."""
     devices = run.devices or device_count
     if devices > device_count:
         where = f"these {process_count} processes have" if process_count > 1 else "this machine has"
@@ -130,7 +132,8 @@ def check_run(run: RunOptions, device_count: int, process_count: int = 1) -> Non
         less = devices // process_count * process_count
         near = " or ".join(str(n) for n in (less, less + process_count) if n)
         raise UserError(
-            f"devices={devices} are not the same number in each of {process_count} processes; use {near}"
+            f"devices={devices} are not the same number in each of {process_count} processes; "
+            f"use {near}"
         )
     if run.batch_size % devices:
         less = run.batch_size // devices * devices

@@ -1,4 +1,5 @@
-"""The two errors a user sees. The text of each is one line; the command line prints it and exits with 2."""
+"""The two errors a user sees. The text of each is one line; the command line prints it and exits
+with 2."""
 
 
 class UserError(ValueError):
@@ -6,4 +7,5 @@ class UserError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on: a loss that is not finite, a disk that is full, checkpoints that cannot be read."""
+    """A run that cannot go on: a loss that is not finite, a disk that is full, checkpoints that
+    cannot be read."""

@@ -13,7 +13,8 @@ from jaxgan.errors import RunError
 
 @contextlib.contextmanager
 def written_whole(path: pathlib.Path) -> Iterator[Any]:
-    """A file to write bytes to, which takes its name when the block ends, in place of what had it before.
+    """A file to write bytes to, which takes its name when the block ends, in place of what had it
+    before.
 
     Raises:
       RunError: where it cannot be written; what had the name before is as it was.

@@ -11,8 +11,8 @@ from jaxgan.files import written_whole
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """uint8 [N,H,W,C] -> one image uint8 [h,w,C], row by row, with a line of one pixel between; near a square
-    by default."""
+    """uint8 [N,H,W,C] -> one image uint8 [h,w,C], row by row, with a line of one pixel between;
+    near a square by default."""
     count, height, width, channels = images.shape
     if count < 1 or (columns is not None and columns < 1):
         raise ValueError(f"a grid needs at least 1 image and 1 column, got {count} and {columns}")
@@ -25,20 +25,21 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 
 def scatter(points: np.ndarray, side: int = 480) -> np.ndarray:
-    """float [N,2] -> a picture uint8 [side,side,1] of the square that holds them, a dot for each point."""
+    """float [N,2] -> a picture uint8 [side,side,1] of the square that holds them, a dot for each
+    point."""
     centre = (points.max(0) + points.min(0)) / 2
     reach = max(float(np.abs(points - centre).max()), 1e-6) * 1.1
-    at = ((points - centre) / reach * [1, -1] + 1) / 2 * (side - 1)
+    at = np.floor(((points - centre) / reach * [1, -1] + 1) / 2 * (side - 1)).astype(int)
     page = np.full((side, side), 255.0)
     for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        columns, rows = np.clip(np.floor(at).astype(int) + [dx, dy], 0, side - 1).T
+        columns, rows = np.clip(at + np.array([dx, dy]), 0, side - 1).T
         np.multiply.at(page, (rows, columns), 0.6)
     return page.astype(np.uint8)[..., None]
 
 
 def picture(examples: dict[str, np.ndarray], columns: int | None = None) -> np.ndarray | None:
-    """One image uint8 [h,w,C] of made examples: a grid of each feature of images, one below the other, or
-    points in the plane; None where they are neither."""
+    """One image uint8 [h,w,C] of made examples: a grid of each feature of images, one below the
+    other, or points in the plane; None where they are neither."""
     pages = []
     for feature in examples.values():
         if feature.dtype == np.uint8 and feature.ndim == 4 and feature.shape[-1] in (1, 3, 4):
@@ -59,7 +60,8 @@ def picture(examples: dict[str, np.ndarray], columns: int | None = None) -> np.n
 
 
 def save(path: pathlib.Path, examples: dict[str, np.ndarray], columns: int | None = None) -> bool:
-    """Writes a picture (`.png`) or the examples themselves (`.npz`, an array each feature), whole or not at all.
+    """Writes a picture (`.png`) or the examples themselves (`.npz`, an array each feature), whole
+    or not at all.
 
     Returns:
       Whether a file was replaced.

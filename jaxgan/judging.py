@@ -14,7 +14,8 @@ Judge = Callable[..., tuple[Any, Any]]  # (apply, examples, state=None) -> (logi
 
 
 def critic(*features: str, name: str = "discriminator") -> Judge:
-    """(apply, examples, state=None) -> (logits, state), by the player called with these features in order."""
+    """(apply, examples, state=None) -> (logits, state), by the player called with these features in
+    order."""
 
     def judge(apply: Apply, examples: Batch, state: Any = None) -> tuple[Any, Any]:
         return apply(name, *(examples[feature] for feature in features), state=state)
@@ -40,8 +41,8 @@ class Verdict(NamedTuple):
 
 
 def judged(apply: Apply, judge: Judge, real: Batch, fake: Batch) -> Verdict:
-    """The verdict on real and on made examples: in one pass, or one after the other where the discriminator
-    looks across the batch, since what it sees of the two must not mix.
+    """The verdict on real and on made examples: in one pass, or one after the other where the
+    discriminator looks across the batch, since what it sees of the two must not mix.
 
     Raises:
       UserError: logits that are not one, or one map, for each example or pack of examples.

@@ -1,8 +1,9 @@
-"""Options of a run and of a recipe: frozen dataclasses whose fields carry their help and their bounds.
+"""Options of a run and of a recipe: frozen dataclasses whose fields carry their help and their
+bounds.
 
-They are declared once. The command line, `--help` and `config.json` come from the fields; a field that is itself
-such a dataclass is a group, whose options are named with a dot: `data.name`, `--data.name`.
-"""
+They are declared once. The command line, `--help` and `config.json` come from the fields; a field
+that is itself such a dataclass is a group, whose options are named with a dot: `data.name`,
+`--data.name`."""
 
 import dataclasses
 import difflib
@@ -24,7 +25,8 @@ def option(
     below: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A field with its help and bounds: low <= value, above < value, value < below, value in choices."""
+    """A field with its help and bounds: low <= value, above < value, value < below, value in
+    choices."""
     metadata = dict(help=help, low=low, above=above, below=below, choices=choices)
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -57,8 +59,8 @@ def dotted(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def replace(options: Any, changes: dict[str, Any]) -> Any:
-    """The options with these names set, dotted or nested; text is read as the field's type, and bounds are
-    checked."""
+    """The options with these names set, dotted or nested; text is read as the field's type, and
+    bounds are checked."""
     known = {name: field for name, field, _ in fields(options)}
     for name, value in dotted(changes).items():
         if name not in known:

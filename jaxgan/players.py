@@ -27,10 +27,9 @@ def averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:
     if spec.ema_decay is None:
         return player
     decay: Any = spec.ema_decay
-    if callable(decay):
-        decay = decay(step)
-    else:  # counted less at first: else the average would hold the initial weights for thousands of steps
-        decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    # A number counts the first steps less: the average would hold the initial weights for long.
+    warm = (1.0 + step) / (10.0 + step)
+    decay = decay(step) if callable(decay) else jnp.minimum(decay, warm)
 
     def moved(old: Array, new: Array) -> Array:
         return decay * old + (1.0 - decay) * new

@@ -41,10 +41,9 @@ class Sampler:
     def variables(self, state: GANState, conditions: Batch | None = None) -> dict[str, Any]:
         """What the players make examples with: their averages, with batch statistics of their own.
 
-        The running statistics of training belong to the parameters of training, not to their average. So they
-        are taken anew, over 1,024 latents that are always the same (Brock et al., Large Scale GAN Training,
-        2019, call them standing statistics).
-        """
+        The running statistics of training belong to the parameters of training, not to their
+        average. So they are taken anew, over 1,024 latents that are always the same (Brock et al.,
+        Large Scale GAN Training, 2019, call them standing statistics)."""
         chosen = {
             name: {
                 "params": player.ema
@@ -90,8 +89,8 @@ class Sampler:
     def interpolate(
         self, state: GANState, key: Array, rows: int, columns: int, conditions: Batch | None = None
     ) -> Examples:
-        """Walks between pairs of latents on great circles, leaves [rows * columns, ...], row by row; all
-        examples of a row have one condition."""
+        """Walks between pairs of latents on great circles, leaves [rows * columns, ...], row by
+        row; all examples of a row have one condition."""
         ends = self._latents(key, jnp.arange(2 * rows))
         walks = jax.tree.map(lambda leaf: great_circles(leaf[::2], leaf[1::2], columns), ends)
         per_row = (
@@ -109,9 +108,9 @@ def latents_at(game: Game, key: Array, index: Array) -> Any:
 def great_circles(first: Array, last: Array, columns: int) -> Array:
     """[R, ...] and [R, ...] -> [R * columns, ...], from the first to the last of each row.
 
-    Great circles keep the norm that normal latents have; straight lines pass through short ones (White,
-    Sampling Generative Networks, 2016). What is no floating vector stays as the first of the row has it.
-    """
+    Great circles keep the norm that normal latents have; straight lines pass through short ones
+    (White, Sampling Generative Networks, 2016). What is no floating vector stays as the first of
+    the row has it."""
     if not jnp.issubdtype(first.dtype, jnp.floating) or first.ndim != 2:
         return jnp.repeat(first, columns, axis=0)
     first, last = first[:, None], last[:, None]

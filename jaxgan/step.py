@@ -1,8 +1,8 @@
 """One training step: the moves of a game, in order.
 
-The step is a pure function of (state, batch). It runs as it is under `jit`, under `vmap` over seeds, in
-`lax.scan` over steps, and with `axis_name` under `pmap` or `shard_map(check_vma=False)` over devices.
-"""
+The step is a pure function of (state, batch). It runs as it is under `jit`, under `vmap` over
+seeds, in `lax.scan` over steps, and with `axis_name` under `pmap` or `shard_map(check_vma=False)`
+over devices."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,8 +30,8 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
       axis_name: the mapped axis over which the batch is split, where there is one.
 
     Returns:
-      step(state, batch) -> (state, metrics). The batch, leaves [B, ...], holds the examples of this device.
-      Metrics are float32 scalars, means over devices.
+      step(state, batch) -> (state, metrics). The batch, leaves [B, ...], holds the examples of this
+      device. Metrics are float32 scalars, means over devices.
 
     Raises:
       UserError: what `jaxgan.checks` finds, here or when the step is traced.

@@ -26,14 +26,16 @@ def gan(
     dtype: Any = jnp.float32,
     **options: Any,
 ) -> Game:
-    """The game of two networks: generator(latents, *given) makes a feature, discriminator(made, *given) judges it.
+    """The game of two networks: generator(latents, *given) makes a feature, discriminator(made,
+    *given) judges it.
 
     Args:
       generator, discriminator: the players.
       objective, latent: as for `adversarial`.
       made: the feature that is made.
       given: features of the data that both networks are given, such as ("label",).
-      critic_steps: updates of the discriminator for one of the generator, each on its part of the batch.
+      critic_steps: updates of the discriminator for one of the generator, each on its part of the
+        batch.
       dtype: what the networks compute in.
       options: further arguments of `adversarial`.
     """
@@ -50,7 +52,8 @@ def gan(
 
 
 def maker(made: str, *given: str, name: str = "generator") -> Callable:
-    """(apply, latents, batch) -> (made, states), by the player called with latents and these features."""
+    """(apply, latents, batch) -> (made, states), by the player called with latents and these
+    features."""
 
     def generate(apply: Apply, latents: Any, batch: Batch) -> tuple[Batch, dict[str, Any]]:
         output, state = apply(name, latents, *(batch[feature] for feature in given))

@@ -26,7 +26,8 @@ class Preset(NamedTuple):
     options: dict[str, Any]
 
 
-# Found by trying on MNIST: fast rates that fall, and a discriminator that is flat where the data are.
+# Found by trying on MNIST: fast rates that fall, and a discriminator that is flat where the data
+# are.
 _FALLING = {
     "optimizer.generator_rate": 2e-3,
     "optimizer.discriminator_rate": 1e-3,
@@ -39,23 +40,43 @@ def _falling(steps: int) -> dict[str, Any]:
     return {**_FALLING, "optimizer.decay_from": steps // 2, "optimizer.decay_steps": steps // 2}
 
 
-# fmt: off
-PRESETS = {
-    "digits": Preset("dcgan", "digits of 8 x 8 pixels, embedded: two minutes on two cores",
-                     _falling(2000)),
-    "mnist": Preset("dcgan", "MNIST: 10 epochs; Frechet distance 11 to 14 (a classifier's features)",
-                    {"data.name": "mnist", "steps": 4680, "batch_size": 128, **_falling(4680)}),
-    "seed-mnist": Preset("listing", "the founding algorithm and networks, step for step: 10 epochs of MNIST",
-                         {}),
-    "dcgan-64": Preset("dcgan", "DCGAN at 64 x 64 in colour, on drawn shapes or any data: for a GPU",
-                       {"data.name": "shapes", "data.image_size": 64, "steps": 25_000, "batch_size": 128,
-                        "model.doublings": 4, "model.generator_width": 512, "model.discriminator_width": 64}),
+_LARGE = {
+    "model.doublings": 4,
+    "model.generator_width": 512,
+    "model.discriminator_width": 64,
 }
-# fmt: on
+
+PRESETS = {
+    "digits": Preset(
+        "dcgan",
+        "digits of 8 x 8 pixels, embedded: about two minutes on two cores",
+        _falling(2000),
+    ),
+    "mnist": Preset(
+        "dcgan",
+        "MNIST: 10 epochs; Frechet distance 11 to 14 (a classifier's features)",
+        {"data.name": "mnist", "steps": 4680, "batch_size": 128, **_falling(4680)},
+    ),
+    "seed-mnist": Preset(
+        "listing", "the founding algorithm and networks, step for step: 10 epochs of MNIST", {}
+    ),
+    "dcgan-64": Preset(
+        "dcgan",
+        "DCGAN at 64 x 64 in colour, on drawn shapes or any data: for a GPU",
+        {
+            "data.name": "shapes",
+            "data.image_size": 64,
+            "steps": 25_000,
+            "batch_size": 128,
+            **_LARGE,
+        },
+    ),
+}
 
 
 def find(name: str) -> Recipe:
-    """The recipe of a preset's name, of a recipe's, or at `FILE.py:FUNCTION`; of a preset with its options.
+    """The recipe of a preset's name, of a recipe's, or at `FILE.py:FUNCTION`; of a preset with its
+    options.
 
     Raises:
       UserError: where there is none, with the nearest names.

@@ -82,8 +82,8 @@ def objective_of(options: ObjectiveOptions) -> Objective:
     smoothing = options.label_smoothing
     if smoothing and options.name not in _SMOOTHED:
         raise UserError(
-            f"objective.label_smoothing={smoothing} has no meaning for {options.name}; use 0, or one of "
-            f"{', '.join(_SMOOTHED)}"
+            f"objective.label_smoothing={smoothing} has no meaning for {options.name}; use 0, or "
+            f"one of {', '.join(_SMOOTHED)}"
         )
     make = getattr(objectives, options.name)
     return make(smoothing) if smoothing else make()

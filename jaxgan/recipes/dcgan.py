@@ -41,7 +41,8 @@ def dcgan(
     """DCGAN at any size of image, with R1 and falling rates as options.
 
     References:
-      Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs, 2016.
+      Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs,
+      2016.
     """
     shape = common.image_shape("dcgan", example, 2**model.doublings)
     halvings = 2 ** (model.doublings - 1)
@@ -49,8 +50,8 @@ def dcgan(
         below = model.generator_width // halvings * halvings
         near = " or ".join(str(n) for n in (below, below + halvings) if n)
         raise UserError(
-            f"model.generator_width={model.generator_width} cannot be halved {model.doublings - 1} times by "
-            f"the generator's layers; use {near}"
+            f"model.generator_width={model.generator_width} cannot be halved {model.doublings - 1} "
+            f"times by the generator's layers; use {near}"
         )
     generator = DCGANGenerator(shape, model.generator_width, model.doublings)
     discriminator = DCGANDiscriminator(model.discriminator_width, model.doublings)

@@ -31,10 +31,11 @@ def listing(
     objective: ObjectiveOptions = ObjectiveOptions(),
     optimizer: OptimizerOptions = OptimizerOptions(beta1=0.9, ema_decay=0.0),
 ) -> Game:
-    """The founding algorithm and networks, step for step: Adam(2e-4), one update of each, no average.
+    """The founding algorithm and networks, step for step: Adam(2e-4), one update of each, no
+    average.
 
-    The networks are those of `jaxgan.models.listing`, whose docstring tells what of the listing was mended.
-    """
+    The networks are those of `jaxgan.models.listing`, whose docstring tells what of the listing was
+    mended."""
     shape = common.image_shape("listing", example, 4)
     generator = ListingGenerator(shape, model.generator_width)
     return gan(

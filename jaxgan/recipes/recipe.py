@@ -28,7 +28,8 @@ class Recipe(NamedTuple):
 
     Attributes:
       name: as the command line has it.
-      make: (example, options) -> Game; example: what one example of the data is, name -> `jaxgan.data.Feature`.
+      make: (example, options) -> Game; example: what one example of the data is, name ->
+        `jaxgan.data.Feature`.
       options: the defaults of its options, a frozen dataclass.
       defaults: of the run's options, by dotted names: the data, the batch size, the steps.
       about: one line.
@@ -49,7 +50,8 @@ class Recipe(NamedTuple):
 
 
 def recipe(**defaults: Any) -> Callable[[Callable], Callable]:
-    """Decorates a recipe with its defaults of the run's options: `@recipe(steps=1000, data={"name": "ring"})`.
+    """Decorates a recipe with its defaults of the run's options: `@recipe(steps=1000, data={"name":
+    "ring"})`.
 
     A recipe without the decorator begins with the defaults of every run.
     """
@@ -64,10 +66,9 @@ def recipe(**defaults: Any) -> Callable[[Callable], Callable]:
 def from_function(function: Callable, name: str, source: str | None = None) -> Recipe:
     """The recipe that a function is.
 
-    A first parameter without default takes what an example of the data is. All others are options, of type
-    int, float, str, bool, one of these or None, a Literal of texts, or a group (a dataclass of `option`s).
-    Their help is read from the `Args:` of the docstring.
-    """
+    A first parameter without default takes what an example of the data is. All others are options,
+    of type int, float, str, bool, one of these or None, a Literal of texts, or a group (a dataclass
+    of `option`s). Their help is read from the `Args:` of the docstring."""
     parameters = list(inspect.signature(function).parameters.values())
     hints = typing.get_type_hints(function)
     takes_example = bool(parameters) and parameters[0].name == "example"
@@ -102,8 +103,8 @@ def from_file(place: str) -> Recipe:
     """The recipe `FILE.py:FUNCTION`.
 
     Raises:
-      UserError: a file that cannot be read or imported, with its own error's last line and line number; a
-        function that it does not have.
+      UserError: a file that cannot be read or imported, with its own error's last line and line
+        number; a function that it does not have.
     """
     path_text, _, function_name = place.rpartition(":")
     path = pathlib.Path(path_text).expanduser()
@@ -139,7 +140,8 @@ def from_file(place: str) -> Recipe:
 
 
 def with_defaults(found: Recipe, name: str, changes: dict[str, Any]) -> Recipe:
-    """A recipe under another name, with other defaults of its own options and of the run's, by dotted names."""
+    """A recipe under another name, with other defaults of its own options and of the run's, by
+    dotted names."""
     known = {option for option, _, _ in fields(found.options)}
     own = {option: value for option, value in changes.items() if option in known}
     rest = {option: value for option, value in changes.items() if option not in known}
@@ -149,7 +151,8 @@ def with_defaults(found: Recipe, name: str, changes: dict[str, Any]) -> Recipe:
 
 @contextlib.contextmanager
 def blamed_on(name: str, source: str | None) -> Iterator[None]:
-    """Tells an error that arose in a user's file by its last line and the number of the line in that file."""
+    """Tells an error that arose in a user's file by its last line and the number of the line in
+    that file."""
     try:
         yield
     except (UserError, RunError):
@@ -177,8 +180,8 @@ def _field(name: str, parameter: inspect.Parameter, hint: Any, helps: dict[str, 
     kinds = [kind for kind in (typing.get_args(hint) or (hint,)) if kind is not type(None)]
     if len(kinds) != 1 or kinds[0] not in _PLAIN:
         raise UserError(
-            f"option {parameter.name!r} of recipe {name} is of type {hint}; use int, float, str, bool, one of "
-            "them or None, a Literal, or a dataclass of options"
+            f"option {parameter.name!r} of recipe {name} is of type {hint}; use int, float, str, "
+            "bool, one of them or None, a Literal, or a dataclass of options"
         )
     metadata = dict(help=helps.get(parameter.name, ""), choices=choices)
     return parameter.name, hint, dataclasses.field(default=default, metadata=metadata)

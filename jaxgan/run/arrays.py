@@ -20,7 +20,8 @@ def write_arrays(folder: pathlib.Path, arrays: Any) -> None:
 
 
 def read_arrays(folder: pathlib.Path, abstract: Any) -> Any:
-    """The arrays of a folder, of the structure of `abstract`. Errors are Orbax's, which share no type."""
+    """The arrays of a folder, of the structure of `abstract`. Errors are Orbax's, which share no
+    type."""
     with _plain_path(folder) as plain, _checkpointer() as checkpointer:
         return checkpointer.restore(plain / "state", args=_orbax().args.StandardRestore(abstract))
 
@@ -44,8 +45,8 @@ def _plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _checkpointer() -> Any:
-    """Orbax's writer and reader of one tree. Of several processes only the first has checkpoints, and must
-    not wait for the others."""
+    """Orbax's writer and reader of one tree. Of several processes only the first has checkpoints,
+    and must not wait for the others."""
     active = {0} if jax.process_count() > 1 else None
     alone = _orbax().options.MultiprocessingOptions(active_processes=active)
     handler = _orbax().StandardCheckpointHandler(multiprocessing_options=alone)
@@ -59,8 +60,8 @@ def _orbax() -> Any:
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        # After one failed write, TensorStore's other writes call back a loop that Orbax has closed; each
-        # would print a traceback.
+        # After one failed write, TensorStore's other writes call back a loop that Orbax has closed;
+        # each would print a traceback.
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 

@@ -55,7 +55,8 @@ def begun(
     profiled: bool,
     progress: bool,
 ) -> Begun:
-    """Refuses what cannot be trained before anything is compiled or written; then opens the run's files.
+    """Refuses what cannot be trained before anything is compiled or written; then opens the run's
+    files.
 
     Args:
       held: holds what is opened here until the run ends.

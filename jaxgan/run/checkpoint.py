@@ -1,10 +1,9 @@
 """Checkpoints that a killed run can rely on.
 
-A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with their
-checksums. It is written to a hidden folder, in the background, and renamed when all of it is on the disk: a
-folder named by a step is complete, however the run was killed. The manifest is checked before anything is
-read, because a damaged chunk can still decompress to wrong numbers.
-"""
+A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with
+their checksums. It is written to a hidden folder, in the background, and renamed when all of it is
+on the disk: a folder named by a step is complete, however the run was killed. The manifest is
+checked before anything is read, because a damaged chunk can still decompress to wrong numbers."""
 
 import concurrent.futures
 import contextlib
@@ -103,8 +102,8 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
             complete = steps_in(folder)
             kept = f"the checkpoint of step {complete[-1]} is" if complete else "no checkpoint is"
             raise RunError(
-                f"a checkpoint could not be written to {folder}: {_cause(error)}; {kept} complete; make "
-                "room and run again"
+                f"a checkpoint could not be written to {folder}: {_cause(error)}; {kept} complete; "
+                "make room and run again"
             ) from None
 
     def save(state: GANState, position: Any) -> None:
@@ -119,7 +118,8 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
 
 @contextlib.contextmanager
 def closing(saver: Checkpoints) -> Iterator[None]:
-    """Waits for the writes under way also when the block ends by an error, which then is the one to tell."""
+    """Waits for the writes under way also when the block ends by an error, which then is the one to
+    tell."""
     try:
         yield
     except BaseException:
@@ -164,8 +164,8 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
     Args:
       folder: where the checkpoints are.
       template: a state of the same structure; its arrays are not read.
-      set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write those
-        steps again. Only the process that trains in the folder may.
+      set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write
+        those steps again. Only the process that trains in the folder may.
 
     Raises:
       RunError: where there are checkpoints and all of them are damaged.
@@ -188,8 +188,8 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
         return Restored(state, position, lines)
     if failed:
         raise RunError(
-            f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: {failed[-1][1]}; "
-            "restore them from a copy, or move the folder away to begin anew"
+            f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: "
+            f"{failed[-1][1]}; restore them from a copy, or move the folder away to begin anew"
         )
     return None
 
@@ -212,7 +212,8 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     needed, given = str(jax.random.key_impl(jax.random.key(0))), manifest.get("key")
     if given and given != needed:
         raise UserError(
-            f"{path} holds a key of {given}, here keys are {needed}; set JAX_DEFAULT_PRNG_IMPL={given}"
+            f"{path} holds a key of {given}, here keys are {needed}; set "
+            f"JAX_DEFAULT_PRNG_IMPL={given}"
         )
     abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _shapes(template))
     arrays = read_arrays(path, abstract)
@@ -221,8 +222,8 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
         if np.shape(leaf) != wanted.shape:
             key = jax.tree_util.keystr(name, simple=True, separator=".")
             raise UserError(
-                f"{path} holds {key} of shape {np.shape(leaf)}, this config needs {wanted.shape}; restore "
-                "that run's config.json"
+                f"{path} holds {key} of shape {np.shape(leaf)}, this config needs {wanted.shape}; "
+                "restore that run's config.json"
             )
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
     key = jax.random.wrap_key_data(arrays["key"], impl=given or needed)
@@ -241,8 +242,8 @@ def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
 def _to_arrays(state: GANState) -> Any:
     """The state as nested dicts of NumPy arrays, the key as its data."""
     arrays = flax.serialization.to_state_dict(state.replace(key=jax.random.key_data(state.key)))
-    # On a CPU device_get may give views of buffers that the next step, to which the state is donated, writes
-    # over.
+    # On a CPU device_get may give views of buffers that the next step, to which the state is
+    # donated, writes over.
     return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(arrays))
 
 
@@ -262,7 +263,8 @@ def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
 
 
 def _to_disk(path: pathlib.Path) -> None:
-    """Waits until a file or folder is on the disk: a power cut must not lose what the rename announces."""
+    """Waits until a file or folder is on the disk: a power cut must not lose what the rename
+    announces."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some file systems cannot

@@ -1,4 +1,5 @@
-"""Many steps in one dispatch: a host that waits for Python between short steps would let a GPU wait, too."""
+"""Many steps in one dispatch: a host that waits for Python between short steps would let a GPU
+wait, too."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ Fetch = Callable[[Any, Any], Any]
 
 
 def one_step(step: Callable, fetch: Fetch) -> Callable:
-    """run(state, resident, item) -> (state, metrics): a step on the batch that `fetch(resident, item)` gives."""
+    """run(state, resident, item) -> (state, metrics): a step on the batch that `fetch(resident,
+    item)` gives."""
 
     def run(state: Any, resident: Any, item: Any) -> tuple[Any, Any]:
         with jax.named_scope("input"):
@@ -24,7 +26,8 @@ def one_step(step: Callable, fetch: Fetch) -> Callable:
 
 
 def many_steps(step: Callable, fetch: Fetch) -> Callable:
-    """run(state, resident, items) -> (state, metrics [K]): K steps, for items with leaves [K, ...]."""
+    """run(state, resident, items) -> (state, metrics [K]): K steps, for items with leaves [K,
+    ...]."""
     single = one_step(step, fetch)
 
     def run(state: Any, resident: Any, items: Any) -> tuple[Any, Any]:
@@ -45,11 +48,13 @@ def many_steps(step: Callable, fetch: Fetch) -> Callable:
 
 
 def steps_per_call(asked: int | None, platform: str) -> int:
-    """Steps in one dispatch. XLA:CPU runs a step inside a loop several times slower, so there it is one."""
+    """Steps in one dispatch. XLA:CPU runs a step inside a loop several times slower, so there it is
+    one."""
     return asked or (1 if platform == "cpu" else 25)
 
 
 def item_of(feed: Any, step: int, count: int) -> Any:
-    """What makes the batches of `count` steps from `step` on: leaves [B, ...] of one, [count, B, ...] of more."""
+    """What makes the batches of `count` steps from `step` on: leaves [B, ...] of one, [count, B,
+    ...] of more."""
     items = [feed.item(step + i) for i in range(count)]
     return items[0] if count == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *items)

@@ -104,8 +104,8 @@ def check_restored(state: Any, workdir: pathlib.Path) -> None:
     if name := first_not_finite(state):
         folder = workdir / "checkpoints"
         raise RunError(
-            f"the checkpoint of step {int(state.step)} in {workdir} is not finite: {name}; move it out of "
-            f"{folder} to use the one before, or train in a new --workdir"
+            f"the checkpoint of step {int(state.step)} in {workdir} is not finite: {name}; move it "
+            f"out of {folder} to use the one before, or train in a new --workdir"
         )
 
 

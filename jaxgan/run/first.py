@@ -20,7 +20,8 @@ Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
 def game_of(
     game: Game | Callable[[Features], Game], features: Features, dtype: str | None = None
 ) -> Game:
-    """The game itself, or the one that a function makes for examples of these features; in another dtype."""
+    """The game itself, or the one that a function makes for examples of these features; in another
+    dtype."""
     if not isinstance(game, Game):
         game = game(features)
     if not isinstance(game, Game):
@@ -53,7 +54,8 @@ def check_step(game: Game, features: Features, run: RunOptions, devices: int) ->
 
 
 class First(NamedTuple):
-    """state: of the run's beginning; position: of the reader; damaged: a line for each checkpoint passed over."""
+    """state: of the run's beginning; position: of the reader; damaged: a line for each checkpoint
+    passed over."""
 
     state: GANState
     position: Any = None

@@ -64,10 +64,10 @@ class Hook(NamedTuple):
 
     Attributes:
       every: steps; the same in all processes.
-      do: called at each multiple of `every` and at the last step. With several processes each calls it; it
-        may not communicate.
-      before: called before each dispatch; returns the seconds in which it kept the devices waiting, which
-        count for no rate.
+      do: called at each multiple of `every` and at the last step. With several processes each calls
+        it; it may not communicate.
+      before: called before each dispatch; returns the seconds in which it kept the devices waiting,
+        which count for no rate.
       after: the same after each dispatch, with the state.
       end: () -> lines for the user, at the end of the run.
     """
@@ -80,7 +80,8 @@ class Hook(NamedTuple):
 
 
 class Clock:
-    """Examples a second since the last time that was asked. The first dispatch, which compiles, is left out."""
+    """Examples a second since the last time that was asked. The first dispatch, which compiles, is
+    left out."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size, self._since, self._step = batch_size, None, 0
@@ -114,14 +115,16 @@ def logging(log: Records | Silence, every: int, clock: Clock) -> Hook:
 
 
 class Sampler(NamedTuple):
-    """sample: state -> examples, the same latents each time; conditions: what they are made from."""
+    """sample: state -> examples, the same latents each time; conditions: what they are made
+    from."""
 
     sample: Callable[[GANState], dict[str, Any]]
     conditions: dict[str, Any]
 
 
 def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Sampler:
-    """Makes the samples of a run: latents of its seed, conditions of the first examples of its data."""
+    """Makes the samples of a run: latents of its seed, conditions of the first examples of its
+    data."""
     names = sampling.conditions_of(game, state, source.features)
     conditions = {}
     if names:

@@ -1,8 +1,8 @@
 """One step on many devices.
 
-The state is replicated and has no device axis, on one device or many; only the batch is split. So a state, a
-checkpoint and a sample are the same however many devices there are, and however many processes hold them.
-"""
+The state is replicated and has no device axis, on one device or many; only the batch is split. So a
+state, a checkpoint and a sample are the same however many devices there are, and however many
+processes hold them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -27,10 +27,11 @@ def data_parallel(step: Callable, devices: Sequence[Any] | None = None) -> Calla
       devices: which devices; None for all of this process.
 
     Returns:
-      step(state, batch): the batch has leaves [devices, B, ...]; state and metrics are replicated, and the
-      given state is donated. `pmap` is `jit(shard_map)`; in new code `jax.shard_map(..., check_vma=False)` is
-      the same. With the default `check_vma=True` automatic differentiation already sums the gradients of
-      replicated parameters, and the step's mean leaves them too large by the number of devices.
+      step(state, batch): the batch has leaves [devices, B, ...]; state and metrics are replicated,
+      and the given state is donated. `pmap` is `jit(shard_map)`; in new code `jax.shard_map(...,
+      check_vma=False)` is the same. With the default `check_vma=True` automatic differentiation
+      already sums the gradients of replicated parameters, and the step's mean leaves them too large
+      by the number of devices.
     """
     return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
@@ -39,9 +40,10 @@ class Program(NamedTuple):
     """The compiled steps of a run.
 
     Attributes:
-      of: count -> (state, resident, item) -> (state, metrics): the program of so many steps; the state is
-        donated, metrics are [] of one step and [count] of more.
-      place: (item, count) -> the item of this process, leaves [B, ...] or [count, B, ...], on the devices.
+      of: count -> (state, resident, item) -> (state, metrics): the program of so many steps; the
+        state is donated, metrics are [] of one step and [count] of more.
+      place: (item, count) -> the item of this process, leaves [B, ...] or [count, B, ...], on the
+        devices.
     """
 
     of: Callable[[int], Any]
@@ -51,9 +53,8 @@ class Program(NamedTuple):
 def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any]) -> Program:
     """The programs that train a game on devices.
 
-    On one device there is nothing to average, and `jit` runs the step alone: over a mesh of one device XLA
-    still makes its collectives, which took a tenth of a small step on a CPU.
-    """
+    On one device there is nothing to average, and `jit` runs the step alone: over a mesh of one
+    device XLA still makes its collectives, which took a tenth of a small step on a CPU."""
     options = runtime.compiler_options(devices[0].platform)
     step = make_step(game, AXIS if len(devices) > 1 else None)
     single, many = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)
@@ -84,8 +85,8 @@ def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence
 
 
 def chosen_devices(count: int | None) -> list[Any]:
-    """The first `count` devices, all by default, of this process or as many of each process; those of a
-    process side by side."""
+    """The first `count` devices, all by default, of this process or as many of each process; those
+    of a process side by side."""
     processes = range(jax.process_count())
     each = (count or jax.device_count()) // jax.process_count()
     return [device for i in processes for device in jax.local_devices(process_index=i)[:each]]

@@ -1,9 +1,10 @@
-"""A run over several processes, on one machine or many: how they find each other, agree, and stop together.
+"""A run over several processes, on one machine or many: how they find each other, agree, and stop
+together.
 
-Each process runs the same loop on its own devices and its own share of each batch; `jaxgan.parallel` holds the step over all of
-them. The first process alone writes, so that the others need neither its workdir nor a shared file system. All that the others
-must know goes through the devices' own collectives. With one process every function here does nothing.
-"""
+Each process runs the same loop on its own devices and its own share of each batch;
+`jaxgan.parallel` holds the step over all of them. The first process alone writes, so that the
+others need neither its workdir nor a shared file system. All that the others must know goes through
+the devices' own collectives. With one process every function here does nothing."""
 
 import contextlib
 import json
@@ -29,7 +30,7 @@ _THREE = "--coordinator-address, --num-processes and --process-id"
 _OWN = ("data.dir", "data.manual_dir", "data.read_threads")
 
 
-# --------------------------------------------------------------------------------------------------------- starting and ending
+# Starting and ending.
 class Place(NamedTuple):
     """Which of several processes this is, in the terms of `jax.distributed.initialize`.
 
@@ -53,7 +54,8 @@ def place(
     detected: bool,
     timeout: int | None = None,
 ) -> Place | None:
-    """The place that the command line names; None for a run of one process. Without a timeout that of `Place`.
+    """The place that the command line names; None for a run of one process. Without a timeout that
+    of `Place`.
 
     Raises:
       UserError: flags that do not go together.
@@ -64,19 +66,22 @@ def place(
     if detected:
         if given:
             raise UserError(
-                f"--distributed asks the cluster for what {', '.join(given)} would say; leave out one or the other"
+                f"--distributed asks the cluster for what {', '.join(given)} would say; leave "
+                "out one or the other"
             )
         return Place(timeout=seconds)
     if not given:
         if timeout is not None:
             raise UserError(
-                f"--initialization-timeout {timeout} but there are no other processes to wait for; give {_THREE}"
+                f"--initialization-timeout {timeout} but there are no other processes to wait "
+                f"for; give {_THREE}"
             )
         return None
     if len(given) < len(flags):
         missing = [name for name in flags if name not in given]
         raise UserError(
-            f"{', '.join(given)} without {', '.join(missing)}; several processes need all three, or --distributed alone"
+            f"{', '.join(given)} without {', '.join(missing)}; several processes need all three, "
+            "or --distributed alone"
         )
     assert address is not None and count is not None and number is not None
     host, _, port = address.rpartition(":")
@@ -86,17 +91,20 @@ def place(
         )
     if number >= count:
         raise UserError(
-            f"--process-id {number} but --num-processes {count}; the processes are numbered from 0 to {count - 1}"
+            f"--process-id {number} but --num-processes {count}; the processes are numbered from "
+            f"0 to {count - 1}"
         )
     return Place(address, count, number, seconds)
 
 
 @contextlib.contextmanager
 def joined(here: Place | None) -> Iterator[None]:
-    """Joins the other processes, before JAX looks for devices. After an error it does not wait long for them to end, too.
+    """Joins the other processes, before JAX looks for devices. After an error it does not wait long
+    for them to end, too.
 
     Raises:
-      UserError: where there is no cluster to detect, or processes have different numbers of devices.
+      UserError: where there is no cluster to detect, or processes have different numbers of
+        devices.
       RunError: where another process was lost.
     """
     if here is None:
@@ -137,11 +145,13 @@ def joined(here: Place | None) -> Iterator[None]:
         )
         if len(numbers) > 1:  # JAX's collectives between processes want the same
             raise UserError(
-                f"the processes have {' and '.join(map(str, numbers))} devices; give each the same number"
+                f"the processes have {' and '.join(map(str, numbers))} devices; give each the "
+                "same number"
             )
         yield
     except BaseException as error:
-        # The others may be waiting for this process, and it for them; then JAX would give up after minutes, again by aborting.
+        # The others may be waiting for this process, and it for them; then JAX would give up after
+        # minutes, again by aborting.
         threading.Thread(
             target=lambda: (threading.Event().wait(_LEAVE_SECONDS), os._exit(2)), daemon=True
         ).start()
@@ -149,7 +159,8 @@ def joined(here: Place | None) -> Iterator[None]:
             "gloo|nccl|coordination service", str(error), re.I
         ):
             raise RunError(
-                f"another process was lost ({_line(error)}); start all processes again, with the same commands"
+                f"another process was lost ({_line(error)}); start all processes again, with the "
+                "same commands"
             ) from None
         raise
 
@@ -157,23 +168,31 @@ def joined(here: Place | None) -> Iterator[None]:
 def _why_alone(here: Place) -> str:
     waited = f"{here.timeout} s (--initialization-timeout)"
     if here.coordinator_address is None:
-        return f"the processes that the cluster announced did not come together within {waited}; see their output"
+        return (
+            f"the processes that the cluster announced did not come together within {waited}; see "
+            "their output"
+        )
     if here.process_id:
         host, _, port = here.coordinator_address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except OSError as error:
             reason = error.strerror or str(error)
-            return f"--coordinator-address {here.coordinator_address} cannot be reached ({reason}); start process 0 there, or mend it"
+            return (
+                f"--coordinator-address {here.coordinator_address} cannot be reached ({reason}); "
+                "start process 0 there, or mend it"
+            )
     return (
-        f"not all of {here.num_processes} processes came to {here.coordinator_address} within {waited}; start the others, too, each "
-        f"with a --process-id of its own, and process 0 on the machine that has the address"
+        f"not all of {here.num_processes} processes came to {here.coordinator_address} within "
+        f"{waited}; start the others, too, each with a --process-id of its own, and process 0 on "
+        "the machine that has the address"
     )
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends the process at once: Python's own handler would wait for the C++ that waits for the others. Nothing is open yet."""
+    """Ctrl-C ends the process at once: Python's own handler would wait for the C++ that waits for
+    the others. Nothing is open yet."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -199,23 +218,25 @@ def _ended_after(seconds: int, why: Any) -> Iterator[None]:
         timer.cancel()
 
 
-# ----------------------------------------------------------------------------------------------------------------- agreeing
+# Agreeing.
 def is_first() -> bool:
     """Whether this process is the one that writes."""
     return jax.process_index() == 0
 
 
 def agreed_stops(signals: list[str]) -> list[str]:
-    """The list of signals at which the run stops: with one process its own, which `signals` is; with several, a list that
-    `together` fills, so that all stop at the same step."""
+    """The list of signals at which the run stops: with one process its own, which `signals` is;
+    with several, a list that `together` fills, so that all stop at the same step."""
     return signals if jax.process_count() == 1 else []
 
 
 @contextlib.contextmanager
 def together(signals: list[str] | None = None, stops: list[str] | None = None) -> Iterator[None]:
-    """Work that each process does alone, after which all wait for each other: an error of one is an error of all.
+    """Work that each process does alone, after which all wait for each other: an error of one is an
+    error of all.
 
-    Nothing in it may communicate. Ends in one small collective, so it belongs where the host waits anyway.
+    Nothing in it may communicate. Ends in one small collective, so it belongs where the host waits
+    anyway.
 
     Args:
       signals: those that this process got.
@@ -248,14 +269,16 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
 
 
 def check_same(values: dict[str, Any]) -> None:
-    """Raises `UserError` in every process where one was given other values, by name, than the first."""
+    """Raises `UserError` in every process where one was given other values, by name, than the
+    first."""
     values = {name: value for name, value in values.items() if name not in _OWN}
     first = from_first_json(values)
     with together():
         for name in sorted(values.keys() | first.keys()):
             if (here := values.get(name)) != (there := first.get(name)):
                 raise UserError(
-                    f"{name}={here} here but {there} in process 0; start all processes with the same config and data"
+                    f"{name}={here} here but {there} in process 0; start all processes with the "
+                    "same config and data"
                 )
 
 
@@ -270,13 +293,18 @@ def from_first_json(value: Any) -> Any:
 
 
 def from_first(state: Any) -> Any:
-    """The first process's arrays and keys, bit for bit, in every process; each gives a tree of the same shapes."""
+    """The first process's arrays and keys, bit for bit, in every process; each gives a tree of the
+    same shapes."""
     if jax.process_count() == 1:
         return state
-    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+    def is_key(x: Any) -> bool:
+        return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
     leaves, structure = jax.tree.flatten(state)
     arrays = [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in leaves]
-    # As one array of bytes: the broadcast is a sum with zeros, which as numbers would turn -0.0 into 0.0.
+    # As one array of bytes: the broadcast is a sum with zeros, which as numbers would turn -0.0
+    # into 0.0.
     data = _broadcast(np.concatenate([np.frombuffer(a.tobytes(), np.uint8) for a in arrays]))
     parts = np.split(data, np.cumsum([a.nbytes for a in arrays])[:-1])
     received = [

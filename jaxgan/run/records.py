@@ -1,4 +1,5 @@
-"""What a run writes about itself: JSON lines, TensorBoard, samples, and lines or a bar on the terminal."""
+"""What a run writes about itself: JSON lines, TensorBoard, samples, and lines or a bar on the
+terminal."""
 
 import concurrent.futures
 import contextlib
@@ -39,7 +40,8 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str:
-    """`[epoch/epochs][i/n] loss_discriminator: 1.3818 ... 4104 examples/s`, with all that the game logs."""
+    """`[epoch/epochs][i/n] loss_discriminator: 1.3818 ... 4104 examples/s`, with all that the game
+    logs."""
     epoch, place = divmod(record["step"] - 1, steps_per_epoch)
     epochs = math.ceil(steps / steps_per_epoch)
     values = {k: v for k, v in record.items() if k not in ("step", "examples_per_second")}
@@ -72,7 +74,8 @@ class LineFile:
         self._file, self._kept, self.behind = path.open("ab", buffering=0), b"", 0
 
     def write(self, line: str) -> None:
-        """Appends a line and those kept before it; raises `OSError` where that cannot be done now."""
+        """Appends a line and those kept before it; raises `OSError` where that cannot be done
+        now."""
         self._kept, self.behind = self._kept + line.encode() + b"\n", self.behind + 1
         before = self._file.seek(0, os.SEEK_END)
         rest = self._kept
@@ -121,8 +124,8 @@ class Records:
         self._under_way: list[concurrent.futures.Future] = []
         if self.dropped:
             self.say(
-                f"{self.dropped} lines of metrics.jsonl after step {step} were dropped; those steps are "
-                "trained again"
+                f"{self.dropped} lines of metrics.jsonl after step {step} were dropped; those "
+                "steps are trained again"
             )
 
     @contextlib.contextmanager
@@ -165,7 +168,8 @@ class Records:
             self._bar.set_postfix_str(line.partition("] ")[2])
 
     def samples(self, step: int, examples: dict[str, np.ndarray]) -> None:
-        """Writes `samples/step_00001000.png`, or `.npz` for what has no picture, in the background."""
+        """Writes `samples/step_00001000.png`, or `.npz` for what has no picture, in the
+        background."""
         self.wait()
         self._under_way.append(self._writer.submit(self._write_samples, step, examples))
 
@@ -227,7 +231,8 @@ SILENCE = Silence()
 
 
 def _print(line: str) -> None:
-    """Prints a line; where nobody reads any more, or nothing can be written, training goes on in silence."""
+    """Prints a line; where nobody reads any more, or nothing can be written, training goes on in
+    silence."""
     try:
         print(line, flush=True)
     except OSError:
@@ -237,8 +242,8 @@ def _print(line: str) -> None:
 def drop_lines_after(path: pathlib.Path, step: int) -> int:
     """Takes the records after `step`, and half a line of a killed run, out of a `metrics.jsonl`.
 
-    Where the run begins anew (step 0) they are all there is of an earlier one, whose checkpoints are
-    gone, and are kept in `metrics.jsonl.old`.
+    Where the run begins anew (step 0) they are all there is of an earlier one, whose checkpoints
+    are gone, and are kept in `metrics.jsonl.old`.
 
     Returns:
       How many records were dropped.

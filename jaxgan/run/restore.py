@@ -1,4 +1,5 @@
-"""What can be made again of a workdir: its game, its newest state, and what samples are conditioned on."""
+"""What can be made again of a workdir: its game, its newest state, and what samples are conditioned
+on."""
 
 import pathlib
 from collections.abc import Callable
@@ -76,8 +77,8 @@ def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Featu
         }
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(
-            f"{workdir / workdirs.CONFIG} does not tell what an example is; restore it, or train on in "
-            "this workdir"
+            f"{workdir / workdirs.CONFIG} does not tell what an example is; restore it, or train "
+            "on in this workdir"
         ) from None
 
 

@@ -1,4 +1,5 @@
-"""Settings of the process that make training faster; the command line and the benchmarks turn them on, importing does not."""
+"""Settings of the process that make training faster; the command line and the benchmarks turn them
+on, importing does not."""
 
 import ctypes
 import functools
@@ -22,7 +23,8 @@ def cache_dir() -> pathlib.Path:
 
 
 def keep_compiled_programs() -> None:
-    """Turns on JAX's persistent compilation cache, where its folder can be written, so that a second run starts faster."""
+    """Turns on JAX's persistent compilation cache, where its folder can be written, so that a
+    second run starts faster."""
     try:
         cache_dir().mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -35,11 +37,12 @@ def keep_compiled_programs() -> None:
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, str] | None:
-    """Options of XLA with which a training step runs faster on a platform, for `jax.jit(..., compiler_options=...)`; None for none.
+    """Options of XLA with which a training step runs faster on a platform, for `jax.jit(...,
+    compiler_options=...)`; None for none.
 
-    On CPUs jaxlib hands convolutions to YNNPACK, which ran those of a GAN at a third of the rate of XLA's other library, Eigen, on
-    cores with AVX2. The option leaves YNNPACK what it does well. A choice in XLA_FLAGS comes first, and a jaxlib that does not know
-    the option is left as it is.
+    On CPUs jaxlib hands convolutions to YNNPACK, which ran those of a GAN at a third of the rate of
+    XLA's other library, Eigen, on cores with AVX2. The option leaves YNNPACK what it does well. A
+    choice in XLA_FLAGS comes first, and a jaxlib that does not know the option is left as it is.
     """
     name = "xla_cpu_experimental_ynn_fusion_type"
     if platform != "cpu" or name in os.environ.get("XLA_FLAGS", ""):
@@ -55,9 +58,8 @@ def compiler_options(platform: str) -> dict[str, str] | None:
 def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory for the next step; returns whether it could.
 
-    XLA:CPU allocates a step's scratch memory anew in every step. Blocks of that size otherwise go back to the system at once and
-    come again page by page, which took a third of a small step.
-    """
+    XLA:CPU allocates a step's scratch memory anew in every step. Blocks of that size otherwise go
+    back to the system at once and come again page by page, which took a third of a small step."""
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # not Linux, or another C library
@@ -72,8 +74,8 @@ def keep_freed_memory() -> bool:
 
 
 def check_kernels(kernels: str, platform: str) -> None:
-    """Raises `UserError` where the fused operations that the option `kernels` or JAXGAN_KERNELS asks for
-    cannot run on a platform."""
+    """Raises `UserError` where the fused operations that the option `kernels` or JAXGAN_KERNELS
+    asks for cannot run on a platform."""
     source, asked = f"kernels={kernels}", kernels
     if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
         source, asked = f"JAXGAN_KERNELS={given}", given

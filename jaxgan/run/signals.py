@@ -16,8 +16,9 @@ STOPPING = (
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """A list that stays empty until one of `STOPPING` comes, then holds its name. A second one acts as it did
-    before. In a thread that is not the main one, where Python handles no signals, the list stays empty."""
+    """A list that stays empty until one of `STOPPING` comes, then holds its name. A second one acts
+    as it did before. In a thread that is not the main one, where Python handles no signals, the
+    list stays empty."""
     stopped: list[str] = []
     if threading.current_thread() is not threading.main_thread():
         yield stopped

@@ -36,21 +36,25 @@ def train(
 ) -> GANState:
     """Trains a game to `run.steps`, from the workdir's newest checkpoint where there is one.
 
-    SIGTERM, SIGINT, SIGHUP and SIGUSR1 finish the step under way, save, and return. With several processes
-    (`jaxgan.run.processes.joined`) each calls this alike; the first alone has a workdir, and a signal or an
-    error in any of them stops all at the next step at which the host looks.
+    SIGTERM, SIGINT, SIGHUP and SIGUSR1 finish the step under way, save, and return. With several
+    processes (`jaxgan.run.processes.joined`) each calls this alike; the first alone has a workdir,
+    and a signal or an error in any of them stops all at the next step at which the host looks.
 
     Args:
       game: the variant, or a function that makes it for examples of such features.
-      source: arrays, a dict of arrays, a sequence of examples, a `data.Source` or `data.DataOptions`.
+      source: arrays, a dict of arrays, a sequence of examples, a `data.Source` or
+        `data.DataOptions`.
       workdir: where the run lives, see `jaxgan.run.workdir`; made where it does not exist.
       run: the options of every run.
-      callback: (step, metrics) at each line of the log; the run stops where it returns something true.
+      callback: (step, metrics) at each line of the log; the run stops where it returns something
+        true.
       more_hooks: done after the library's own.
-      about, recipe: what else `config.json` says, and the text of the user's recipe, kept with the run.
+      about, recipe: what else `config.json` says, and the text of the user's recipe, kept with the
+        run.
       may_differ: names of `about` in which a resumed run may differ.
       must_resume: refuse to begin anew.
-      profiled: trace a few steps into `profile/`, and end with the time of each phase; trains the same bits.
+      profiled: trace a few steps into `profile/`, and end with the time of each phase; trains the
+        same bits.
       progress: show bars while loading data.
       changes: options of `run` by name, groups as dicts: `steps=1000, log={"every": 10}`.
 
@@ -59,7 +63,8 @@ def train(
 
     Raises:
       UserError: before anything is compiled.
-      RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be written.
+      RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be
+        written.
     """
     run, workdir = options.replace(run, changes), user_path(workdir, "workdir")
     about = {**(about or {}), **options.to_dict(run)}

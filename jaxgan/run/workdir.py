@@ -1,8 +1,7 @@
 """A run's folder: who holds it, which run it holds, and what can be read back from it.
 
-It gets `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, for a recipe of the user
-`recipe.py`, and for a conditional game `conditions.npz`.
-"""
+It gets `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, for a recipe of
+the user `recipe.py`, and for a conditional game `conditions.npz`."""
 
 import contextlib
 import fcntl
@@ -44,14 +43,16 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
         descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise UserError(
-            f"workdir={str(workdir)!a} cannot be written: {error.strerror}; choose another --workdir"
+            f"workdir={str(workdir)!a} cannot be written: {error.strerror}; choose another "
+            "--workdir"
         ) from None
     with os.fdopen(descriptor, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"workdir={workdir} is in use by another run; wait for it or choose another --workdir"
+                f"workdir={workdir} is in use by another run; wait for it or choose another "
+                "--workdir"
             ) from None
         try:
             yield
@@ -98,13 +99,13 @@ def check(
         changed = differences({name: before.get(name) for name in compared}, compared)
         if changed and all(line.startswith("recipe_sha256 ") for line in changed):
             raise UserError(
-                f"workdir={workdir} was trained with another text of {about['recipe']}, kept there as "
-                f"{RECIPE}; choose another --workdir, or go on with --accept-changed-recipe"
+                f"workdir={workdir} was trained with another text of {about['recipe']}, kept there "
+                f"as {RECIPE}; choose another --workdir, or go on with --accept-changed-recipe"
             )
         if changed:
             raise UserError(
-                f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another --workdir "
-                "or that config"
+                f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another "
+                "--workdir or that config"
             )
     elif done or has_results(workdir):
         raise UserError(
@@ -112,11 +113,13 @@ def check(
         )
     if must_resume and not done:
         raise UserError(
-            f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin anew"
+            f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin "
+            "anew"
         )
     if done and done[-1] > steps:
         raise UserError(
-            f"steps={steps} but {workdir} is already at step {done[-1]}; use --steps {done[-1]} or more"
+            f"steps={steps} but {workdir} is already at step {done[-1]}; use --steps {done[-1]} "
+            "or more"
         )
 
 
@@ -138,7 +141,8 @@ def write(
       RunError: where that cannot be written.
     """
     known = read_config(workdir) if (workdir / CONFIG).exists() else {}
-    # A finished run that is asked again, with other kernels say, keeps the config that it was trained with.
+    # A finished run that is asked again, with other kernels say, keeps the config that it was
+    # trained with.
     if not known or known.get("steps") != about["steps"] or differences(known, about):
         files.write_json(workdir / CONFIG, about)
     if recipe is not None:
