@@ -78,11 +78,11 @@ def resample_kernel(
         total += of_row * tl.load(taps_ptr + y_tap, mask=y_tap < K, other=0.0)[:, None]
     stored = exists[:, None] & (channel < C)[None, :]
     if ACT:
-        at_bias = (pixel // LANE * C)[:, None] + channel[None, :]
-        total += tl.load(b_ptr + at_bias, mask=stored, other=0.0).to(tl.float32)
+        of_bias = b_ptr + (pixel // LANE * C)[:, None] + channel[None, :]
+        total += tl.load(of_bias, mask=stored, other=0.0).to(tl.float32)
         total = tl.where(total > 0, total * gain, total * (slope * gain))
-    at_y = (pixel * C)[:, None] + channel[None, :]
-    tl.store(y_ptr + at_y, total.to(y_ptr.dtype.element_ty), mask=stored)
+    of_y = y_ptr + (pixel * C)[:, None] + channel[None, :]
+    tl.store(of_y, total.to(y_ptr.dtype.element_ty), mask=stored)
 
 
 def launch_resample(

@@ -54,6 +54,9 @@ _in_scope: contextvars.ContextVar[str | None] = contextvars.ContextVar("using", 
 def using(implementation: str | None) -> Iterator[None]:
     """Within the block `implementation=None` means this one, for what is traced in this thread.
 
+    Its place is inside the function that is traced. Around a call of a function that `jax.jit` has
+    traced before it changes nothing.
+
     Args:
       implementation: one of `IMPLEMENTATIONS`; None changes nothing.
 
