@@ -1,124 +1,42 @@
-"""Data: what is prepared, the order, the two feeds, and what is said when data cannot be had."""
+"""Feeds: the order, the two kinds and their equality, shares, and errors of reading."""
 
-import gzip
 import hashlib
-import io
-import os
-import pathlib
 import subprocess
 import sys
 import threading
-import urllib.request
 
 import jax
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from sklearn.datasets import load_digits
 
 from jaxgan import data
-from jaxgan.config import Config, replace
-from jaxgan.data import builders, feeds
-from jaxgan.data.tfds import data_dir
+from jaxgan.data import DataOptions, Feature, Source
 from jaxgan.errors import RunError, UserError
 
-FILES = {
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-}
+BATCHES = {0, 1, 2, 3, 7, 4}  # of 3 steps an epoch: its edge, and steps out of order
+
+
+def counted(count=1797, side=4, read=None) -> Source:
+    """Examples that say which they are."""
+
+    def numbers(indices):
+        image = np.broadcast_to(indices[:, None, None, None] % 251, (len(indices), side, side, 1))
+        return {"image": image.astype(np.uint8), "label": indices.astype(np.int32)}
+
+    features = {
+        "image": Feature((side, side, 1), np.dtype(np.uint8)),
+        "label": Feature((), np.dtype(np.int32)),
+    }
+    return Source("numbers", count, read or numbers, features, "1")
 
 
 def batch_of(feed, step):
-    return feed.fetch(feed.resident, jax.tree.map(lambda x: x[0], feed.items(step, 1)))
-
-
-def write_idx(folder: pathlib.Path, seed: int, counts=(300, 100)) -> dict[str, np.ndarray]:
-    """Four files as MNIST's, of random images; gives the training images."""
-    rng, kept = np.random.default_rng(seed), {}
-    folder.mkdir(parents=True)
-    for (split, names), count in zip(FILES.items(), counts):
-        images, labels = (
-            rng.integers(0, 256, (count, 28, 28), np.uint8),
-            rng.integers(0, 10, count, np.uint8),
-        )
-        header = lambda magic, *dims: np.array([magic, *dims], ">i4").tobytes()
-        (folder / names[0]).write_bytes(
-            gzip.compress(header(2051, count, 28, 28) + images.tobytes())
-        )
-        (folder / names[1]).write_bytes(gzip.compress(header(2049, count) + labels.tobytes()))
-        kept[split] = images
-    return kept
-
-
-@pytest.fixture
-def official(tmp_path, monkeypatch):
-    """Small files in `mnist/` and `fashion/`, declared to be the official ones of the two data sets."""
-    images = {}
-    for builder, folder, seed in [
-        (builders.MNIST, "mnist", 0),
-        (builders.FashionMNIST, "fashion", 1),
-    ]:
-        images[folder] = write_idx(tmp_path / folder, seed)
-        infos = {}
-        for url, info in builder.url_infos.items():
-            content = (tmp_path / folder / info.filename).read_bytes()
-            infos[url] = type(info)(
-                size=len(content),
-                checksum=hashlib.sha256(content).hexdigest(),
-                filename=info.filename,
-            )
-        monkeypatch.setattr(builder, "url_infos", infos)
-    return images
-
-
-def config_for(tmp_path, name, manual, **changes):
-    manual = str(tmp_path / manual) if manual else None
-    return replace(
-        Config(),
-        {
-            "data.name": name,
-            "data.dir": str(tmp_path / "data"),
-            "data.manual_dir": manual,
-            **changes,
-        },
-    )
-
-
-def test_the_digits_are_those_of_scikit_learn():
-    feed = data.load(replace(Config(), {"data.image_size": 8}))
-    assert feed.num_examples == 1797 and feed.resident["image"].shape == (1797, 8, 8, 1)
-    digits = load_digits()
-    found = feed.resident["image"][..., 0] * (16 / 255)
-    # TFDS shuffles when it prepares, so compare the two as sets of (image, label).
-    as_set = lambda images, labels: {
-        (tuple(np.round(i).astype(int).ravel()), int(label)) for i, label in zip(images, labels)
-    }
-    assert as_set(found, feed.resident["label"]) == as_set(digits.images, digits.target)
-
-
-def test_images_are_resized_to_the_models_size():
-    feed = data.load(Config())
-    assert (
-        feed.resident["image"].shape == (1797, 28, 28, 1)
-        and feed.resident["image"].dtype == np.uint8
-    )
-    small = data.load(replace(Config(), {"data.image_size": 8})).resident["image"]
-    means = feed.resident["image"].mean((1, 2, 3)), small.mean((1, 2, 3))
-    assert (
-        np.abs(means[0] - means[1]).max() < 12
-    )  # bicubic keeps the mean, up to clipping at 0 and 255
-
-
-def test_an_image_that_is_no_square_is_cropped_about_its_middle():
-    image = np.zeros((4, 8, 3), np.uint8)
-    image[:, 2:6] = 200
-    np.testing.assert_array_equal(feeds._resized(image, 4), np.full((4, 4, 3), 200))
+    return feed.fetch(feed.resident, feed.item(step))
 
 
 def test_an_epoch_has_each_example_once_and_another_order_than_the_next():
-    orders = [data.epoch_order(0, epoch, 1000) for epoch in range(3)] + [
-        data.epoch_order(1, 0, 1000)
-    ]
+    orders = [data.epoch_order(0, epoch, 1000) for epoch in range(3)]
+    orders.append(data.epoch_order(1, 0, 1000))
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(1000))
     for i, first in enumerate(orders):
@@ -131,287 +49,158 @@ def test_the_order_is_the_recorded_one():
     np.testing.assert_array_equal(data.epoch_order(7, 3, 8), [2, 5, 7, 3, 0, 6, 4, 1])
 
 
+def test_the_batches_are_the_recorded_ones():
+    digest = hashlib.sha256()
+    for seed, step, size, count in [
+        (0, 0, 64, 1797),
+        (0, 27, 64, 1797),
+        (0, 28, 64, 1797),
+        (7, 4680, 128, 60000),
+        (2**32 - 1, 10**6, 512, 1000),
+    ]:
+        digest.update(data.batch_indices(seed, step, size, count).astype("<i4").tobytes())
+    assert digest.hexdigest()[:16] == "80fa8a5556f26e5a"
+
+
 def test_batches_of_an_epoch_do_not_overlap_and_leave_out_the_rest():
-    seen = np.concatenate([feeds.batch_indices(0, step, 64, 1797) for step in range(28)])
+    seen = np.concatenate([data.batch_indices(0, step, 64, 1797) for step in range(28)])
     assert len(np.unique(seen)) == 28 * 64
-    assert not np.array_equal(
-        feeds.batch_indices(0, 28, 64, 1797), feeds.batch_indices(0, 0, 64, 1797)
-    )
+    first, of_the_next = (data.batch_indices(0, step, 64, 1797) for step in (0, 28))
+    assert not np.array_equal(first, of_the_next)
 
 
-def test_streamed_batches_equal_resident_ones_across_an_epochs_edge():
-    config = replace(Config(), {"data.image_size": 8, "batch_size": 512})  # 3 steps an epoch
-    resident, streamed = (
-        data.load(config),
-        data.load(replace(config, {"data.resident_limit_mb": 0})),
-    )
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_streamed_batches_equal_resident_ones_at_any_step(threads):
+    source = counted()
+    resident = data.make_feed(source, 512, 5)
+    streamed = data.make_feed(source, 512, 5, resident_limit_mb=0, read_threads=threads)
     assert streamed.resident == {} and resident.steps_per_epoch == streamed.steps_per_epoch == 3
-    for step in range(5):
+    assert resident.num_examples == streamed.num_examples == 1797
+    for step in BATCHES:
         first, second = batch_of(resident, step), batch_of(streamed, step)
+        np.testing.assert_array_equal(first["label"], data.batch_indices(5, step, 512, 1797))
         for name in ("image", "label"):
             np.testing.assert_array_equal(first[name], second[name])
             assert first[name].dtype == second[name].dtype
 
 
-def test_the_streams_position_is_restored():
-    config = replace(Config(), {"data.image_size": 8, "data.resident_limit_mb": 0})
-    first, second = data.load(config), data.load(config)
-    for step in range(3):
-        first.items(step, 1)
-    second.seek(first.position())
-    np.testing.assert_array_equal(first.items(3, 2)["image"], second.items(3, 2)["image"])
-    with pytest.raises(RuntimeError, match="the reader is at step 5, not at 9"):
-        first.items(9, 1)
-
-
-def test_a_read_that_fails_leaves_the_position_at_the_last_whole_step(monkeypatch):
-    config = replace(Config(), {"data.image_size": 8, "data.resident_limit_mb": 0})
-    whole, read, broken = data.load(config), feeds._read, [True]
-    whole.seek({"next_index": 2})
-    expected = whole.items(2, 3)["image"]
-    bad = feeds.batch_indices(config.seed, 4, config.batch_size, 1797)
-
-    def read_or_fail(*arguments):
-        if broken and np.array_equal(arguments[-1], bad):
-            raise RunError("the disk is gone")
-        return read(*arguments)
-
-    monkeypatch.setattr(feeds, "_read", read_or_fail)
-    feed = data.load(config)
-    feed.items(0, 2)
-    with pytest.raises(RunError, match="the disk is gone"):
-        feed.items(2, 3)  # two of the three batches can be read
-    assert feed.position()["next_index"] == 2
-    broken.clear()
-    np.testing.assert_array_equal(feed.items(2, 3)["image"], expected)
-
-
-def test_mnist_and_fashion_mnist_are_prepared_from_files_and_never_mixed_up(tmp_path, official):
-    for name, folder in [("mnist", "mnist"), ("fashion_mnist", "fashion")]:
-        feed = data.load(config_for(tmp_path, name, folder))
-        expected = official[folder]["train"]
-        assert feed.num_examples == 300
-        as_set = lambda images: {image.tobytes() for image in images}
-        assert as_set(feed.resident["image"][..., 0]) == as_set(expected)
-    # What was prepared is what TFDS itself reads under that name.
-    source = tfds.data_source(
-        "mnist",
-        split="test",
-        data_dir=tmp_path / "data",
-        builder_kwargs={"file_format": "array_record"},
-    )
-    assert len(source) == 100
-
-
-def test_files_of_another_data_set_are_refused(tmp_path, official):
-    with pytest.raises(
-        UserError,
-        match=r"has \d+ bytes, fashion_mnist's has \d+|is not fashion_mnist's file: sha256",
-    ):
-        data.load(config_for(tmp_path, "fashion_mnist", "mnist"))
-    assert not (tmp_path / "data" / "fashion_mnist").exists()
-
-
-@pytest.mark.parametrize("damage", [b"", b"not gzip at all"])
-def test_damaged_files_are_refused_by_name(tmp_path, official, damage):
-    path = tmp_path / "mnist" / FILES["train"][0]
-    path.write_bytes(damage)
-    with pytest.raises(
-        UserError,
-        match=rf"{path.name} has {len(damage)} bytes, mnist's has \d+; download it again",
-    ):
-        data.load(config_for(tmp_path, "mnist", "mnist"))
-
-
-def test_a_changed_byte_is_noticed(tmp_path, official):
-    path = tmp_path / "mnist" / FILES["train"][0]
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(UserError, match="is not mnist's file: sha256"):
-        data.load(config_for(tmp_path, "mnist", "mnist"))
-
-
-def test_two_runs_that_prepare_the_same_do_not_disturb_each_other(tmp_path):
-    import concurrent.futures
-
-    code = (
-        "import sys; from jaxgan import data; from jaxgan.config import Config, replace\n"
-        "print(data.load(replace(Config(), {'data.dir': sys.argv[1]})).num_examples)"
-    )
-    run = lambda _: subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
-    )
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for done in pool.map(run, range(2)):
-            assert done.stdout.strip() == "1797", done.stderr
-
-
-def test_a_damaged_description_of_a_data_set_is_named(tmp_path):
-    config = replace(Config(), {"data.dir": str(tmp_path)})
-    data.load(config)
-    (tmp_path / "digits" / "1.0.0" / "dataset_info.json").write_text("{")
-    with pytest.raises(
-        UserError,
-        match=r"data\.name='digits' cannot be opened: .*remove .*digits to prepare it anew",
-    ):
-        data.load(config)
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (b"x", "is not a readable gzip file"),
-        (gzip.compress(b"abcd", mtime=0), "does not begin with the IDX number 2051"),
-    ],
-)
-def test_idx_files_are_checked(tmp_path, content, text):
-    (tmp_path / "f.gz").write_bytes(content)
-    with pytest.raises(builders.IDXFormatError, match=text):
-        builders.read_idx(tmp_path / "f.gz", 2051)
-
-
-def test_an_idx_file_that_is_too_short_is_named(tmp_path):
-    (tmp_path / "f.gz").write_bytes(gzip.compress(np.array([2049, 10], ">i4").tobytes() + b"123"))
-    with pytest.raises(builders.IDXFormatError, match="holds 3 bytes, its header promises 10"):
-        builders.read_idx(tmp_path / "f.gz", 2049)
-
-
-def test_without_a_network_one_line_says_which_files_to_bring(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("no network")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(
-        UserError,
-        match=r"cannot be reached.*train-images-idx3-ubyte.gz.*--data.manual-dir.*--data.name digits",
-    ) as error:
-        data.load(config_for(tmp_path, "mnist", None))
-    assert "\n" not in str(error.value)
-
-
-def test_a_network_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    """The wait is bounded however long looking up a name takes."""
-    hang = threading.Event()
-    waited = []
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: hang.wait() and io.BytesIO())
-    monkeypatch.setattr(threading.Thread, "join", lambda self, timeout=None: waited.append(timeout))
-    with pytest.raises(UserError, match="cannot be reached"):
-        data.load(config_for(tmp_path, "mnist", None))
-    hang.set()
-    assert sum(waited) <= 10
-
-
-def test_incomplete_files_without_a_network_are_named(tmp_path, official, monkeypatch):
-    (tmp_path / "mnist" / FILES["test"][1]).unlink()
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError()))
-    with pytest.raises(UserError, match="lacks some of its files"):
-        data.load(config_for(tmp_path, "mnist", "mnist"))
-
-
-def test_a_data_set_that_only_tensorflow_prepares_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None)
-    with pytest.raises(UserError, match=r"'cifar10' is not prepared.*pip install tensorflow-cpu"):
-        data.load(config_for(tmp_path, "cifar10", None))
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"data.name": "minst"}, r"data\.name: unknown data set 'minst'; did you mean mnist"),
-        (
-            {"model.channels": 3},
-            r"model\.channels=3 but the images of digits have 1; use --model\.channels 1",
-        ),
-        (
-            {"batch_size": 1798},
-            "batch_size=1798 exceeds the 1797 examples of digits; use 1797 or less",
-        ),
-        ({"data.split": "validation"}, r"data\.split='validation' of digits.*use one of train"),
-        (
-            {"data.manual_dir": "/nowhere", "data.name": "mnist"},
-            r"data\.manual_dir=/nowhere is not a folder",
-        ),
-    ],
-)
-def test_data_that_does_not_fit_is_named(tmp_path, changes, text):
-    with pytest.raises(UserError, match=text):
-        data.load(replace(Config(), {"data.dir": str(tmp_path), **changes}))
-
-
-def test_a_split_can_be_cut():
-    assert data.load(
-        replace(Config(), {"data.split": "train[:50%]", "data.image_size": 8})
-    ).num_examples in (898, 899)
-
-
-def test_a_damaged_record_file_is_named(tmp_path):
-    config = replace(Config(), {"data.dir": str(tmp_path), "data.image_size": 8})
-    data.load(config)
-    (record,) = (tmp_path / "digits").rglob("*.array_record*")
-    content = record.read_bytes()
-    for damaged in (content[: len(content) // 2], b""):
-        record.write_bytes(damaged)
-        with pytest.raises(
-            RunError,
-            match=r"data set digits cannot be read: example \d+: .*the disk or mount of .*digits",
-        ):
-            data.load(config)
-
-
-@pytest.mark.skipif(
-    not os.environ.get("JAXGAN_MNIST"),
-    reason="JAXGAN_MNIST names no folder with MNIST's four original files",
-)
-def test_the_real_mnist_is_prepared_without_tensorflow(tmp_path):
-    config = replace(
-        config_for(tmp_path, "mnist", None), {"data.manual_dir": os.environ["JAXGAN_MNIST"]}
-    )
-    feed = data.load(config)
-    assert feed.num_examples == 60000 and feed.steps_per_epoch == 937
-    counts = np.bincount(feed.resident["label"])
+def test_a_batch_is_fetched_inside_a_compiled_program():
+    feed = data.make_feed(counted(), 16, 0)
     np.testing.assert_array_equal(
-        counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+        jax.jit(feed.fetch)(feed.resident, feed.item(2))["label"], batch_of(feed, 2)["label"]
     )
 
 
-def test_neither_tensorflow_nor_torch_comes_into_the_process():
-    code = (
-        "import sys; from jaxgan import data; from jaxgan.config import Config\n"
-        "data.load(Config())\n"
-        "print([m for m in ('tensorflow', 'torch', 'triton') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ},
-    )
-    assert done.stdout.strip() == "[]", done.stderr
+@pytest.mark.parametrize("slow", [0.0, 1e9])
+def test_what_is_resident_is_loaded_whole_by_one_thread_or_many(monkeypatch, slow):
+    monkeypatch.setattr(data.feeds, "_SECONDS_WORTH_A_THREAD", slow)
+    monkeypatch.setattr(data.feeds, "_READ_AT_ONCE", 100)
+    resident = data.make_feed(counted(1797), 64, 0).resident
+    np.testing.assert_array_equal(resident["label"], np.arange(1797))
+    assert resident["image"].shape == (1797, 4, 4, 1)
 
 
-def test_prepared_data_lives_in_the_cache_by_default():
-    assert (
-        data_dir(Config().data)
-        == pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "jaxgan" / "datasets"
-    )
+def test_the_streams_position_is_restored():
+    first, second = (data.make_feed(counted(), 64, 0, resident_limit_mb=0) for _ in range(2))
+    for step in range(3):
+        first.item(step)
+    assert first.position() == {"next_index": 3}
+    second.seek(first.position())
+    np.testing.assert_array_equal(first.item(3)["label"], second.item(3)["label"])
+    assert second.position() == {"next_index": 4}
+    resident = data.make_feed(counted(), 64, 0)
+    resident.seek(resident.position())  # has no place, and bears to be told one
+
+
+def test_a_stream_reads_ahead_no_more_than_it_may():
+    """Of large batches few are held: two threads, two batches of 256 MiB."""
+    asked = []
+
+    def read(indices):
+        asked.append(len(indices))
+        return {"image": np.zeros((len(indices), 1), np.uint8)}
+
+    large = Feature((2**22,), np.dtype(np.uint8))
+    source = Source("large", 1000, read, {"image": large}, "1")
+    feed = data.make_feed(source, 64, 0, resident_limit_mb=0, read_threads=2)
+    feed.item(0)
+    feed.item(1)
+    assert len(asked) <= 3  # both that were asked for, and one of the next
 
 
 @pytest.mark.parametrize("limit", [2048, 0])
-def test_a_share_of_the_batches_is_that_part_of_each(small, limit):
+def test_a_share_of_the_batches_is_that_part_of_each(limit):
     """Of several processes each reads its own."""
-    config = replace(small, {"data.resident_limit_mb": limit})
-    whole, shares = (
-        data.load(config),
-        [data.load(config, share=slice(first, first + 4)) for first in (0, 4)],
-    )
+    make = lambda share: data.make_feed(counted(), 8, 0, share, resident_limit_mb=limit)
+    whole, first, second = (make(s) for s in (slice(None), slice(0, 4), slice(4, 8)))
     for step in (0, 225):
-        for feed in (whole, *shares):
-            feed.seek({"next_index": step})
-        items = [feed.items(step, 2) for feed in (whole, *shares)]
-        jax.tree.map(
-            lambda all_, a, b: np.testing.assert_array_equal(all_, np.concatenate([a, b], axis=1)),
-            *items,
-        )
+        parts = [batch_of(feed, step)["label"] for feed in (first, second)]
+        np.testing.assert_array_equal(batch_of(whole, step)["label"], np.concatenate(parts))
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(
+        UserError,
+        match="batch_size=1798 exceeds the 1797 examples of numbers; use 1797 or less",
+    ):
+        data.make_feed(counted(), 1798, 0)
+
+
+def failing(indices):
+    if 3 in indices:
+        raise RunError("numbers: example 3 cannot be read: input/output error")
+    return {"image": np.zeros((len(indices), 4, 4, 1), np.uint8), "label": indices.astype(np.int32)}
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_error_of_a_reader_comes_out_where_the_batch_is_asked_for(threads):
+    source = counted(8, read=failing)
+    with pytest.raises(RunError, match="example 3 cannot be read"):
+        data.make_feed(source, 4, 0, read_threads=threads)
+    feed = data.make_feed(source, 4, 0, resident_limit_mb=0, read_threads=threads)
+    (bad,) = (step for step in (0, 1) if 3 in data.batch_indices(0, step, 4, 8))
+    feed.item(1 - bad)
+    for _ in range(2):  # and again where it is asked for again
+        with pytest.raises(RunError, match="example 3 cannot be read"):
+            feed.item(bad)
+
+
+def test_a_batch_that_failed_is_read_anew():
+    """After a mount came back the run goes on."""
+    works = threading.Event()
+
+    def read(indices):
+        if not works.is_set():
+            raise RunError("numbers: the mount is gone")
+        return counted().read(indices)
+
+    feed = data.make_feed(counted(read=read), 64, 0, resident_limit_mb=0)
+    with pytest.raises(RunError, match="the mount is gone"):
+        feed.item(0)
+    works.set()
+    np.testing.assert_array_equal(feed.item(0)["label"], data.batch_indices(0, 0, 64, 1797))
+
+
+def test_options_that_do_not_go_together_are_refused():
+    for options, text in [
+        (DataOptions(folder="a", file="b.npz"), "data.folder=a and data.file=b.npz name two"),
+        (DataOptions(channels=2), r"data.channels=2 is none of 1 \(grey\), 3 \(RGB\) and 4"),
+        (DataOptions(height=20), "data.height=20 needs data.width"),
+        (DataOptions(folder="a", split="test"), "data.split='test' has no meaning for a folder"),
+        (DataOptions(skip_damaged=True), "data.skip_damaged=true is for data.folder"),
+        (DataOptions(name="ring", features="pont"), "unknown feature 'pont'; did you mean point"),
+        (DataOptions(folder="gs://bucket/x"), r"data.folder=gs://bucket/x is an address"),
+    ]:
+        with pytest.raises(UserError, match=text) as error:
+            data.open_source(options)
+        assert "\n" not in str(error.value)
+
+
+def test_data_needs_neither_tensorflow_nor_torch_nor_a_config():
+    code = (
+        "import sys; from jaxgan import data; from jaxgan.data import DataOptions\n"
+        "data.make_feed(data.open_source(DataOptions()), 64, 0)\n"
+        "print([m for m in ('tensorflow', 'torch', 'triton', 'grain') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,17 +1,15 @@
-"""The drawn data set: the same bits everywhere, what its labels say, and that it needs nothing else."""
+"""The drawn shapes: the same bits everywhere, what labels say, and that they need nothing else."""
 
 import hashlib
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
-from conftest import ROOT, small_flags
+from conftest import ROOT
 
 from jaxgan import data
-from jaxgan.config import Config, replace
-from jaxgan.data import shapes
+from jaxgan.data import DataOptions, Feature, shapes
 from jaxgan.errors import UserError
 
 
@@ -38,7 +36,10 @@ def test_an_image_does_not_depend_on_those_drawn_with_it():
 
 
 def test_the_area_of_a_figure_is_that_of_the_kind_its_label_names():
-    """The figure's share of its bounding box, which no place, size or colour changes, and turning changes little."""
+    """The figure's share of its bounding box.
+
+    No place, size or colour changes it, and turning changes it little.
+    """
     drawn = shapes.read("train", 64, 1, np.arange(1200))
     shares: dict[int, list[float]] = {label: [] for label in range(len(shapes.KINDS))}
     for image, label in zip(drawn["image"][..., 0].astype(float), drawn["label"]):
@@ -47,7 +48,8 @@ def test_the_area_of_a_figure_is_that_of_the_kind_its_label_names():
         rows, columns = np.flatnonzero(cover.max(1) > 0.5), np.flatnonzero(cover.max(0) > 0.5)
         shares[int(label)].append(cover.sum() / ((np.ptp(rows) + 1) * (np.ptp(columns) + 1)))
     found = {kind: np.mean(shares[label]) for label, kind in enumerate(shapes.KINDS)}
-    # pi / 4 and, with the hole of a ring from 0.53 to 0.97 radii, pi / 4 (1 - (0.53 / 0.97)^2), each within the pixels' roughness.
+    # pi / 4 and, with the hole of a ring from 0.53 to 0.97 radii, pi / 4 (1 - (0.53 / 0.97)^2),
+    # each within the pixels' roughness.
     assert abs(found["disc"] - 0.785) < 0.03 and abs(found["ring"] - 0.551) < 0.03
     assert (
         0.5 < found["square"] < 1
@@ -65,78 +67,58 @@ def test_figures_stand_out_from_their_background():
         assert contrast.min() >= 0.25 * 255
 
 
+def opened(**options):
+    return data.open_source(DataOptions(name="shapes", **options))
+
+
 def test_splits_differ_and_others_are_refused():
-    train, test = (
-        data.load(replace(Config(), {"data.name": "shapes", "data.image_size": 8, "data.split": s}))
-        for s in ("train", "test")
-    )
-    assert train.num_examples == 10_000 and test.num_examples == 2_000
-    assert (train.resident["image"][:100] != test.resident["image"][:100]).any((1, 2, 3)).all()
-    with pytest.raises(
-        UserError,
-        match=r"data\.split='train\[:50%\]' of shapes: there is no such split; use one of train, test",
-    ):
-        data.load(replace(Config(), {"data.name": "shapes", "data.split": "train[:50%]"}))
-    with pytest.raises(UserError, match="batch_size=10001 exceeds the 10000 examples of shapes"):
-        data.load(
-            replace(Config(), {"data.name": "shapes", "data.image_size": 8, "batch_size": 10001})
-        )
+    train, test = (opened(image_size=8, split=split) for split in ("train", "test"))
+    assert train.count == 10_000 and test.count == 2_000 and train.version != test.version
+    first, second = (source.read(np.arange(100))["image"] for source in (train, test))
+    assert (first != second).any((1, 2, 3)).all()
+    text = r"data\.split='train\[:50%\]' of shapes: there is no such split; use one of train, test"
+    with pytest.raises(UserError, match=text):
+        opened(split="train[:50%]")
+
+
+def test_shapes_are_drawn_as_asked_or_refused():
+    source = opened(image_size=16)
+    assert source.features == {
+        "image": Feature((16, 16, 3), np.dtype(np.uint8)),
+        "label": Feature((), np.dtype(np.int32), 6),
+    }
+    assert opened(channels=1).features["image"].shape == (28, 28, 1)
+    for options, text in [
+        ({"channels": 4}, r"data\.channels=4 of shapes: they are drawn in 1 or 3"),
+        ({"height": 8, "width": 16}, "squares of a size to be given; pass --data.image-size"),
+        ({"image_size": None}, "squares of a size to be given; pass --data.image-size"),
+    ]:
+        with pytest.raises(UserError, match=text):
+            opened(**options)
 
 
 def test_shapes_too_large_for_the_device_stream_the_same_batches():
-    config = replace(Config(), {"data.name": "shapes", "data.image_size": 16, "model.channels": 3})
-    resident, streamed = (
-        data.load(config),
-        data.load(replace(config, {"data.resident_limit_mb": 0})),
-    )
+    source = opened(image_size=16)
+    resident, streamed = (data.make_feed(source, 64, 0, resident_limit_mb=mb) for mb in (2048, 0))
     for step in range(2):
-        batches = [
-            f.fetch(f.resident, jax.tree.map(lambda x: x[0], f.items(step, 1)))
-            for f in (resident, streamed)
-        ]
-        jax.tree.map(np.testing.assert_array_equal, *batches)
+        batch, item = resident.fetch(resident.resident, resident.item(step)), streamed.item(step)
+        for key in ("image", "label"):
+            np.testing.assert_array_equal(batch[key], item[key])
 
 
 READERS = ["tensorflow_datasets", "grain", "sklearn", "tensorflow", "array_record"]
 
 
-def test_training_on_shapes_needs_none_of_the_packages_that_read_data_sets(tmp_path):
-    code = f"import sys; sys.modules.update(dict.fromkeys({READERS})); from jaxgan.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = [
-        "train",
-        "--workdir",
-        str(tmp_path),
-        "--data.name",
-        "shapes",
-        "--model.channels",
-        "3",
-        *small_flags(steps=5),
-    ]
+def test_drawn_data_need_none_of_the_packages_that_read_data_sets():
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({READERS}))\n"
+        "from jaxgan.data import DataOptions, make_feed, open_source\n"
+        "for name in ('shapes', 'ring', 'grid'):\n"
+        "    source = open_source(DataOptions(name=name))\n"
+        "    for limit in (2048, 0):\n"
+        "        print(len(make_feed(source, 64, 0, resident_limit_mb=limit).item(0)))"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
-    assert done.returncode == 0, done.stderr
-    assert (
-        "10000 images of shapes" in done.stdout
-        and (tmp_path / "samples" / "step_00000005.png").exists()
-    )
-
-
-def test_other_data_sets_say_that_they_need_a_reader(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(
-        UserError,
-        match=r"data\.name=digits needs tensorflow-datasets .*; install it, or train on --data\.name shapes",
-    ):
-        data.load(Config())
-    with pytest.raises(
-        UserError,
-        match=r"data\.resident_limit_mb=0 is too small for shapes .* streaming needs grain .*; install it",
-    ):
-        data.load(replace(Config(), {"data.name": "shapes", "data.resident_limit_mb": 0}))
-
-
-def test_a_name_close_to_shapes_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"unknown data set 'shape'; did you mean .*shapes\b"):
-        data.load(replace(Config(), {"data.name": "shape", "data.dir": str(tmp_path)}))
+    assert done.stdout.split() == ["64", "2"] * 3, done.stderr

@@ -41,12 +41,12 @@ def opened(
         if kind == ".npy":
             data = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
-            with np.load(path, allow_pickle=False) as content:
+            with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as content:
                 data = {key: content[key] for key in chosen(wanted, content.files, name)}
     except (UserError, MemoryError):
         raise
     except Exception as error:  # of the file system, the archive, its compression or the format
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(
                 f"{name} holds objects of Python, which are not loaded; save arrays of numbers"
             ) from None

@@ -145,7 +145,7 @@ def range_of(values: np.ndarray) -> Range:
         raise PixelError("is empty")
     low, high = values.min(), values.max()
     if kind in "iu":
-        likely = ((0, 255), (0, 65535))
+        likely = ((0, 1), (0, 255), (0, 65535))
     elif kind == "f":
         likely = _SEEN
     else:

@@ -200,8 +200,9 @@ def _prepare(
     if not tf_free:
         _prepare_with_tensorflow(name, options.name, root, manual)
         return
-    # A download folder for each data set: MNIST's and Fashion-MNIST's files have the same names.
-    downloads = root / "downloads" / name
+    # One for each data set: MNIST's and Fashion-MNIST's files have the same names. And one of our
+    # own, as it is removed where a download is broken.
+    downloads = root / "downloads" / f"jaxgan_{name}"
     download_config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # where TFDS announces each step

@@ -105,7 +105,7 @@ def _chosen(
 ) -> tuple[str, ...]:
     """The features to read: those asked for, or `image` and a `label` that is a whole number."""
     name, asked = f"data.name={options.name}", split_names(options.features)
-    can_be_used = f"pass --data.features with some of {listed(usable)}"
+    can_be_used = f"pass --data.features with some of {listed(sorted(usable))}"
     if not usable:
         can_be_used = "choose another data set, it has nothing that can be used"
     for key in asked:
@@ -187,6 +187,8 @@ def _records(builder: Any, options: DataOptions, wanted: Mapping[str, Any]) -> t
     ]
 
     def parsed(record: bytes) -> dict[str, Any]:
+        if not record:  # what array_record gives where its file has become shorter
+            raise ValueError("its record is empty")
         example: Any = parser.deserialize_example_np(record, decoders=skipped)
         row = _flat(example)
         for key in floating:  # TFDS keeps the four bytes of a number as the channels of a PNG
