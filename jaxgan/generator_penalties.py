@@ -162,6 +162,8 @@ def _distance(first: Any, second: Any) -> Array:
     """By example: the mean absolute difference over all floating numbers."""
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second))
     apart = [
-        jnp.abs(a - b).reshape(len(a), -1) for a, b in pairs if jnp.issubdtype(a.dtype, jnp.floating)
+        jnp.abs(a - b).reshape(len(a), -1)
+        for a, b in pairs
+        if jnp.issubdtype(a.dtype, jnp.floating)
     ]
     return jnp.mean(jnp.concatenate(apart, axis=1), axis=1)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.errors import UserError
 from jaxgan.game import Move, Outcome, PlayerState
 
 Players = dict[str, PlayerState]
@@ -138,9 +139,10 @@ def _symplectic(
     _, of_jacobian, _ = jax.jvp(field, (params,), (joint,), has_aux=True)
     adjustment = jax.tree.map(lambda a, b: (a - b) / 2.0, of_transpose, of_jacobian)
     if align:
-        # J^T xi is the gradient of |xi|^2 / 2.
-        alignment = _dot(joint, of_transpose) * _dot(adjustment, of_transpose)
-        weight = weight * jnp.where(alignment < 0.0, -1.0, 1.0)
+        # J^T xi is the gradient of |xi|^2 / 2; the paper's 1/10 prefers the positive sign.
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        alignment = _dot(joint, of_transpose) * _dot(adjustment, of_transpose) / count
+        weight = weight * jnp.where(alignment < -0.1, -1.0, 1.0)
     return _finished(round, players, gradients, _plus(joint, weight, adjustment))
 
 
@@ -148,7 +150,7 @@ def _competitive(
     rate: float, iterations: int, round: Round, players: Players
 ) -> tuple[Players, Metrics]:
     if len(round.moves) != 2:
-        raise ValueError(
+        raise UserError(
             f"competitive gradient descent is for 2 moves, the game has {len(round.moves)}"
         )
     field, params = _field(round, players)
@@ -166,7 +168,7 @@ def _competitive(
             return _plus(direction, -(rate**2), cross(cross(direction, other), own))
 
         right = _plus(own, -rate, cross(other, own))
-        options: dict[str, Any] = dict(restart=iterations, maxiter=1, solve_method="incremental")
+        options: dict[str, Any] = dict(restart=iterations, maxiter=1, solve_method="batched")
         return jax.scipy.sparse.linalg.gmres(matrix, right, x0=own, tol=1e-6, **options)[0]
 
     return _finished(round, players, gradients, solved(first, second) | solved(second, first))
@@ -196,7 +198,7 @@ def _gradients(round: Round, players: Players) -> list[Gradient]:
             if twice
             else f"move {often[0].name!r} is made {often[0].times} times"
         )
-        raise ValueError(f"{what}; only the rule 'alternating' can do that")
+        raise UserError(f"{what}; only the rule 'alternating' can do that")
     with jax.named_scope("gradients"):
         return [round.gradient(move, players) for move in round.moves]
 
