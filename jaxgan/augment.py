@@ -1,4 +1,4 @@
-"""What a discriminator is shown instead of examples: noise, DiffAugment, with a probability that may adapt."""
+"""What a discriminator is shown instead of examples: noise, DiffAugment, with a probability."""
 
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -22,11 +22,11 @@ def _nothing(play: Play, on_real: Any) -> dict[str, Any]:
 
 
 class Augment(NamedTuple):
-    """How examples are changed before they are judged; differentiable, since the generator learns through it.
+    """How examples are changed before they are judged; the generator learns through it.
 
     Attributes:
-      shown: (play, examples, names, use) -> examples, with the features of these names changed; draws of
-        different uses are independent.
+      shown: (play, examples, names, use) -> examples, with the features of these names changed;
+        draws of different uses are independent.
       adapted: (play, logits of the real examples) -> new states of `players`.
       players: without parameters, that keep what adapts, by name.
     """
@@ -40,7 +40,7 @@ NO_AUGMENT = Augment(_as_they_are)
 
 
 def instance_noise(deviation: Scheduled) -> Augment:
-    """Normal noise of a standard deviation that is a number or a schedule of the step, on floating features.
+    """Normal noise on floating features; its deviation is a number or a schedule of the step.
 
     References:
       Sonderby et al., Amortised MAP Inference for Image Super-resolution, 2017.
@@ -60,14 +60,16 @@ def instance_noise(deviation: Scheduled) -> Augment:
 def diff_augment(*policies: str, also: tuple[str, ...] = ()) -> Augment:
     """Changes of pictures, features [B, height, width, channels], drawn for each example by itself.
 
-    - "colour": brightness, saturation and contrast. Grey pictures have no saturation, a fourth channel is
-      alpha and stays, other numbers of channels are changed in brightness and contrast alone;
+    - "colour": brightness, saturation and contrast. Grey pictures have no saturation, a fourth
+      channel is alpha and stays, other numbers of channels are changed in brightness and contrast
+      alone;
     - "translation": moved by up to an eighth of each side, 0 where nothing was;
     - "cutout": a rectangle of half of each side, somewhere, is 0.
 
     Args:
       policies: of these, in order.
-      also: given features that are moved and cut as the made ones are, such as a picture that is translated.
+      also: given features that are moved and cut as the made ones are, such as a picture that is
+        translated.
 
     References:
       Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training, 2020.
@@ -82,8 +84,8 @@ def diff_augment(*policies: str, also: tuple[str, ...] = ()) -> Augment:
         if not pictures:
             shapes = ", ".join(f"{name!r} of shape {examples[name].shape}" for name in names)
             raise UserError(
-                f"diff_augment changes pictures [B, height, width, channels], this game makes {shapes}; "
-                "leave it out, or use instance_noise"
+                f"diff_augment changes pictures [B, height, width, channels], this game makes "
+                f"{shapes}; leave it out, or use instance_noise"
             )
         for policy in policies:
             count, change = _POLICIES[policy]
@@ -99,7 +101,7 @@ def diff_augment(*policies: str, also: tuple[str, ...] = ()) -> Augment:
 
 
 def with_probability(augment: Augment, probability: Scheduled) -> Augment:
-    """Changes each example with a probability, a number or a schedule of the step, and else leaves it."""
+    """Changes each example with a probability, a number or a schedule of the step."""
 
     def shown(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:
         return _sometimes(augment, at(probability, play.step), play, examples, names, use)
@@ -113,9 +115,9 @@ def adaptive(
     """Changes each example by each augment, by itself, with a probability that adapts, from 0.
 
     After every `interval` updates of the discriminator the probability moves towards what keeps
-    E[sign D(x)], over their real examples on all devices, at `target`: by examples seen / (1000 kimg), up
-    where it is above. So logits must part real from fake at 0: those of `relativistic` or
-    `least_squares` do not.
+    E[sign D(x)], over their real examples on all devices, at `target`: by
+    examples seen / (1000 kimg), up where it is above. So logits must part real from fake at 0:
+    those of `relativistic` or     `least_squares` do not.
 
     Args:
       augments: `adaptive(chain(a, b))` changes an example by both or by neither.
@@ -195,7 +197,7 @@ def _is_picture(feature: Array) -> bool:
 
 
 def _coloured(draws: Array, picture: Array) -> Array:
-    """Brightness +-0.5, then saturation times 0 to 2, then contrast times 0.5 to 1.5; draws in [0, 1)."""
+    """Brightness +-0.5, saturation times 0 to 2, contrast times 0.5 to 1.5; draws in [0, 1)."""
     channels = picture.shape[-1]
     colours = {2: 1, 4: 3}.get(channels, channels)  # the last of 2 or 4 is alpha
     x = picture[..., :colours] + (draws[0] - 0.5)
@@ -216,7 +218,7 @@ def _translated(draws: Array, picture: Array) -> Array:
 
 def _cut_out(draws: Array, picture: Array) -> Array:
     def covered(u: Array, side: int) -> Array:
-        """Which rows or columns the rectangle covers; its middle is anywhere, so it may leave the picture."""
+        """Which rows or columns the rectangle covers; its middle may be anywhere."""
         size = int(side * 0.5 + 0.5)
         first = (u * (side + 1 - size % 2)).astype(jnp.int32) - size // 2
         places = jnp.arange(side, dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""Penalties on the generator: terms of its loss beside the objective, with weights that may be schedules."""
+"""Penalties on the generator: terms of its loss beside the objective."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -29,15 +29,16 @@ def path_length(
     subset: int = 1,
     independent: bool = True,
 ) -> GeneratorPenalty:
-    """E[(|J^T y| - a)^2], with J the Jacobian of a picture in its styles w and y ~ N(0, 1) / sqrt(height width).
+    """E[(|J^T y| - a)^2], J the Jacobian of a picture in its styles w, y normal.
 
-    The length of slopes [B, layers, W] is the root of the mean over layers of the squares' sum. a is the
-    moving mean of lengths over all devices, from 0, which counts the present step and is not differentiated.
+    y has variance 1 / (height width). The length of slopes [B, layers, W] is the root of the mean
+    over layers of the squares' sum. a is the moving mean of lengths over all devices, from 0, which
+    counts the present step and is not differentiated.
 
     Args:
       weight: a number or a schedule of the step; 2 in StyleGAN2.
-      of: (play, latents) -> (w, synthesis), where synthesis(w) are the examples [B, ..., channels] and w is
-        an array [B, ..., W], or a tree of such; `in_latent` gives one for a latent.
+      of: (play, latents) -> (w, synthesis), where synthesis(w) are the examples [B, ..., channels]
+        and w is an array [B, ..., W], or a tree of such; `in_latent` gives one for a latent.
       decay: what the present step counts in a.
       every: taken in every n-th step, times n; 4 in StyleGAN2.
       subset: of every n-th example only; 2 in StyleGAN2.
@@ -54,13 +55,14 @@ def path_length(
         styles, synthesis = of(play._replace(batch=batch, keys=keys), latents)
         if independent and traits(synthesis, styles).across_batch:
             raise UserError(
-                "penalty 'path_length' takes slopes example by example, but this generator looks across the "
-                "batch; give the penalty independent=False, or the generator no batch statistics"
+                "penalty 'path_length' takes slopes by example, but this generator looks across "
+                "the batch; give it independent=False, or the generator no batch statistics"
             )
         made, pull_back = jax.vjp(synthesis, styles)
         noise = slopes.noise_like(made, keys, "path_length")
         (back,) = pull_back(noise / np.float32(np.sqrt(np.prod(made.shape[1:-1]))))
-        lengths = slopes.length(sum(map(_mean_square, jax.tree.leaves(back))))
+        squares = [_mean_square(slope) for slope in jax.tree.leaves(back)]
+        lengths = slopes.length(sum(squares[1:], squares[0]))
         mean, state = play.apply("path_length", lengths)
         return jnp.mean((lengths - mean) ** 2), {"path_length": state}
 
@@ -69,7 +71,7 @@ def path_length(
 
 
 def in_latent(generate: Generate, made: str = "image", name: str | None = None) -> Styled:
-    """Path lengths in the latents: all of them where these are one array, or their leaf of this name."""
+    """Path lengths in the latents, where these are one array, or in their leaf of this name."""
 
     def of(play: Play, latents: Any) -> tuple[Any, Callable[[Any], Array]]:
         def synthesis(z: Any) -> Array:
@@ -91,8 +93,8 @@ def mode_seeking(
 ) -> GeneratorPenalty:
     """E[1 / (|G(z) - G(z')| / |z - z'| + 1e-5)], over pairs of latents for the same conditions.
 
-    Distances are means of absolute differences of one example's numbers; the ratio is formed example by
-    example, where the authors' code takes that of the means over a batch.
+    Distances are means of absolute differences of one example's numbers; the ratio is formed
+    example by example, where the authors' code takes that of the means over a batch.
 
     Args:
       weight: a number or a schedule of the step; 1 in the paper.

@@ -1,6 +1,6 @@
 """What is random in one example that is made: functions key -> leaf, for `Game.latent`.
 
-Equal arguments give the identical function, so that games made of them share their compiled programs.
+Equal arguments give the identical function, so that games of them share compiled programs.
 """
 
 import functools
@@ -40,7 +40,7 @@ def uniform(size: Shape) -> Latent:
 
 @functools.cache
 def truncated_normal(size: Shape, bound: float) -> Latent:
-    """Standard normal numbers, those outside [-bound, bound] drawn anew; not rescaled to variance 1."""
+    """Standard normal numbers, those outside [-bound, bound] drawn anew: variance below 1."""
     shape = _shape(size)
 
     def latent(key: Array) -> Array:
@@ -60,7 +60,7 @@ def one_hot(classes: int) -> Latent:
 
 
 def joined(**parts: Latent) -> Callable[[Array], dict[str, Array]]:
-    """A dict of latents by name, drawn independently; a further part leaves what the others draw."""
+    """A dict of latents by name, drawn independently; a further part leaves the others alone."""
     return _joined(tuple(sorted(parts.items())))
 
 

@@ -1,7 +1,8 @@
-"""Penalties on the discriminator: terms of its loss beside the objective, with weights that may be schedules.
+"""Penalties on the discriminator: terms of its loss beside the objective.
 
-Slopes are those of D, the sum of an example's logits, in the features that the generator makes, whatever
-their rank. Where the discriminator packs m neighbouring examples in a logit, a slope is that of the pack.
+Slopes are those of D, the sum of an example's logits, in the features that the generator makes,
+whatever their rank. Where the discriminator packs m neighbouring examples in a logit, a slope is
+that of the pack.
 """
 
 from collections.abc import Callable
@@ -44,8 +45,8 @@ class Penalty(NamedTuple):
     Attributes:
       name: of the metric `penalty_<name>`, the value without its weight.
       weight: times the value; a number, or a schedule of the step.
-      value: (play, critique, real, fake) -> scalar, or (scalar, states); `real` and `fake` are examples as
-        the discriminator is shown them.
+      value: (play, critique, real, fake) -> scalar, or (scalar, states); `real` and `fake` are
+        examples as the discriminator is shown them.
       every: taken in every n-th step only, times n; the metric is 0 in the others.
       players: without parameters, that keep its state, by name.
     """
@@ -58,8 +59,8 @@ class Penalty(NamedTuple):
 
 
 class GeneratorPenalty(NamedTuple):
-    """A term of the generator's loss. As `Penalty`, but value: (play, latents, fake) -> scalar, or (scalar,
-    states); `fake` holds the examples made from the latents."""
+    """A term of the generator's loss. As `Penalty`, but value: (play, latents, fake) -> scalar, or
+    (scalar, states); `fake` holds the examples made from the latents."""
 
     name: str
     weight: Scheduled
@@ -109,17 +110,19 @@ def r1(
 
     Args:
       weight: gamma; a number or a schedule of the step.
-      method: "exact" differentiates the slopes once more; "finite_difference" estimates the square by
-        ((D(x + eps n) - D(x)) / eps)^2 with eps = 0.01 and n standard normal, drawn for each example: first
-        derivatives only, in expectation the same up to eps^2. Not for bfloat16, whose rounding is of eps.
+      method: "exact" differentiates the slopes once more; "finite_difference" estimates the square
+        by ((D(x + eps n) - D(x)) / eps)^2 with eps = 0.01 and n standard normal, drawn for each
+        example: first derivatives only, in expectation the same up to eps^2. Not for bfloat16,
+        whose rounding is of eps.
       every: taken in every n-th step, times n.
       subset: of every n-th example (or pack) only; the same expectation at 1/n of the cost.
-      independent: refuse a discriminator that looks across the batch, whose slopes mix examples. False takes
-        the slopes of the sum over the batch all the same, as StyleGAN2 does.
+      independent: refuse a discriminator that looks across the batch, whose slopes mix examples.
+        False takes the slopes of the sum over the batch all the same, as StyleGAN2 does.
 
     References:
-      Mescheder, Geiger and Nowozin, Which Training Methods for GANs do actually Converge?, 2018; finite
-      differences: Lin et al., Diffusion Adversarial Post-Training for One-Step Video Generation, 2025.
+      Mescheder, Geiger and Nowozin, Which Training Methods for GANs do actually Converge?, 2018;
+      Lin et al., Diffusion Adversarial Post-Training for One-Step Video Generation, 2025, for
+      finite differences.
     """
     return _on_slopes("r1", weight, slopes.at_real, _half, method, every, subset, independent)
 
@@ -155,8 +158,9 @@ def gradient_penalty(
     The one centred at 1 have no finite differences. Other arguments as for `r1`.
 
     References:
-      Gulrajani et al., Improved Training of Wasserstein GANs, 2017; Thanh-Tung, Tran and Venkatesh, Improving
-      Generalization and Stability of GANs, 2019; Kodali et al., On Convergence and Stability of GANs, 2017.
+      Gulrajani et al., Improved Training of Wasserstein GANs, 2017; Thanh-Tung, Tran and Venkatesh,
+      Improving Generalization and Stability of GANs, 2019; Kodali et al., On Convergence and
+      Stability of GANs, 2017.
     """
     kinds = {
         "one_centred": ("gradient_penalty", slopes.between, _from_one),
@@ -167,17 +171,18 @@ def gradient_penalty(
         raise UserError(f"gradient_penalty has no kind {kind!r}; use {', '.join(kinds)}")
     if method != "exact" and kind != "zero_centred":
         raise UserError(
-            f"gradient_penalty of kind {kind!r} needs the slope itself, finite differences estimate its "
+            f"gradient_penalty of kind {kind!r} needs the slope, finite differences estimate its "
             "square; use method 'exact' or kind 'zero_centred'"
         )
-    return _on_slopes(kinds[kind][0], weight, *kinds[kind][1:], method, every, subset, independent)
+    name, where, form = kinds[kind]
+    return _on_slopes(name, weight, where, form, method, every, subset, independent)
 
 
 def lecam(weight: Scheduled, *, decay: float = 0.99, every: int = 1) -> Penalty:
-    """E[(D(x) - a_fake)^2] + E[(D(G(z)) - a_real)^2], with moving averages a of real and of fake logits.
+    """E[(D(x) - a_fake)^2] + E[(D(G(z)) - a_real)^2], with moving averages a of the logits.
 
-    The averages hold a <- decay a + (1 - decay) E[D] over all devices, from 0, and count the present step.
-    Heads of a discriminator have averages of their own, and add up.
+    The averages hold a <- decay a + (1 - decay) E[D] over all devices, from 0, and count the
+    present step. Heads of a discriminator have averages of their own, and add up.
 
     References:
       Tseng et al., Regularizing Generative Adversarial Networks under Limited Data, 2021.
@@ -214,8 +219,8 @@ def _on_slopes(
     def value(play: Play, critique: Critique, real: Batch, fake: Batch) -> Value:
         if independent and critique.across_batch:
             raise UserError(
-                f"penalty {name!r} takes slopes example by example, but this discriminator looks across the "
-                "batch; give the penalty independent=False, or the discriminator no batch statistics"
+                f"penalty {name!r} takes slopes by example, but this discriminator looks across "
+                "the batch; give it independent=False, or the discriminator no batch statistics"
             )
         pack = len(play.keys) // len(jax.tree.leaves(critique.on_real)[0])
         chosen = slopes.every_nth(name, (real, fake, play.keys), subset, pack)

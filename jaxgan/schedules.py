@@ -1,7 +1,8 @@
 """Numbers that move with training: functions of the step, as optax has them.
 
-A weight, a deviation, a probability or an EMA decay may be a number or a schedule. Those that optax has are
-used from there, such as `optax.linear_schedule(start, end, steps)` and `optax.join_schedules`.
+A weight, a deviation, a probability or an EMA decay may be a number or a schedule. Those that optax
+has are used from there, such as `optax.linear_schedule(start, end, steps)` and
+`optax.join_schedules`.
 """
 
 from typing import Any
@@ -31,8 +32,8 @@ def cosine(start: float, end: float, steps: int) -> optax.Schedule:
 def half_life(images: float, batch_size: int, ramp_up: float | None = None) -> optax.Schedule:
     """The decay of an EMA by step: what a weight counts halves with every so many images.
 
-    0.5 ** (batch_size / half_life), where half_life = min(images, ramp_up * images seen), so that the first
-    average is of the present alone.
+    0.5 ** (batch_size / half_life), where half_life = min(images, ramp_up * images seen), so that
+    the first average is of the present alone.
 
     Args:
       images: the half-life.

@@ -1,7 +1,7 @@
 """Squared slopes of a discriminator by example, exact or estimated, and where penalties take them.
 
-D is the sum of an example's logits over all heads and places. Where m neighbouring examples are packed in a
-logit, leaves [B / m, ...], an example is the pack.
+D is the sum of an example's logits over all heads and places. Where m neighbouring examples are
+packed in a logit, leaves [B / m, ...], an example is the pack.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxgan.checks import near_multiples
 from jaxgan.errors import UserError
 from jaxgan.game import Batch, drawn
 
-EPSILON = 0.01  # of finite differences: its error is of its square, and float32 rounding 1e-5 of the slope
+EPSILON = 0.01  # of finite differences: their bias is of its square, their rounding 1e-5
 
 
 def exact(logits: Callable, made: Batch, keys: Array, use: str) -> Array:
@@ -29,11 +29,12 @@ def exact(logits: Callable, made: Batch, keys: Array, use: str) -> Array:
     squares = [
         jnp.sum(slope**2, axis=tuple(range(1, slope.ndim))) for slope in jax.tree.leaves(slopes)
     ]
-    return jnp.sum(sum(squares).reshape(len(each), -1), axis=1)
+    return jnp.sum(sum(squares[1:], squares[0]).reshape(len(each), -1), axis=1)
 
 
 def by_difference(logits: Callable, made: Batch, keys: Array, use: str) -> Array:
-    """((D(x + eps n) - D(x)) / eps)^2, [B / m], n standard normal: |grad D|^2 in expectation, up to eps^2."""
+    """((D(x + eps n) - D(x)) / eps)^2, [B / m], n standard normal: |grad D|^2 in expectation, up to
+    eps^2."""
     moved = {
         name: feature + EPSILON * noise_like(feature, keys, f"{use} {name}")
         for name, feature in made.items()
@@ -68,13 +69,14 @@ def floating(examples: Batch, names: Any, what: str) -> Batch:
 
 
 def every_nth(what: str, tree: Any, subset: int, pack: int = 1) -> Any:
-    """Every n-th pack of the leaves [B, ...], the same ones on any number of devices; refuses a remainder."""
+    """Every n-th pack of the leaves [B, ...], the same ones on any number of devices; refuses a
+    remainder."""
     count = len(jax.tree.leaves(tree)[0])
     if subset < 1 or count % (subset * pack):
-        packs = f" packs of {pack}" if pack > 1 else ""
+        packs = f" in packs of {pack}" if pack > 1 else ""
         raise UserError(
-            f"{what} with subset={subset} does not divide the {count} examples of a device into equal "
-            f"parts{packs}; use {near_multiples(count, max(subset, 1) * pack)} examples, or another subset"
+            f"{what} has subset={subset}, which does not divide the {count} examples{packs} of a "
+            f"device; use {near_multiples(count, max(subset, 1) * pack)}, or another subset"
         )
 
     def some(leaf: Array) -> Array:
@@ -98,7 +100,8 @@ def at_fake(real: Batch, fake: Batch, keys: Array, pack: int, use: str) -> Batch
 
 
 def between(real: Batch, fake: Batch, keys: Array, pack: int, use: str) -> Batch:
-    """t real + (1 - t) fake, t uniform in [0, 1): one of each pack, since the pack is what is judged."""
+    """t real + (1 - t) fake, t uniform in [0, 1): one of each pack, since the pack is what is
+    judged."""
     of_packs = drawn(jax.random.uniform, keys[::pack], use)
     t = jnp.repeat(of_packs, pack)
 

@@ -7,7 +7,8 @@ import tempfile
 
 
 def _faster_to_compile() -> str:
-    """Flags with which the many small programs of the tests compile twice as fast, of those that this jaxlib knows."""
+    """Flags with which the many small programs of the tests compile twice as fast, of those that
+    this jaxlib knows."""
     effort, emitters = "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"
     environment = {
         **os.environ,

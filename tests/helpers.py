@@ -1,4 +1,4 @@
-"""What several tests need: small networks, a game of them, runs on one device and on four, comparisons."""
+"""What several tests need: small networks, games, runs on one device and on four, comparisons."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class Maker(nn.Module):
 
 
 class Judge(nn.Module):
-    """Examples -> [B / pack] logits; smooth, so that finite differences of its loss are near its gradient."""
+    """Examples -> [B / pack] logits; smooth, so that its gradients have finite differences."""
 
     pack: int = 1
     across_batch: bool = False
@@ -45,7 +45,8 @@ class Judge(nn.Module):
 def sgd_game(moves: Any, latent: Any, generate: Any, rate: float = 0.1, **players: Any) -> Game:
     """A game of these players, each a module or a `Player`; modules descend by gradient descent.
 
-    Adam would divide by the root of second moments, which turns rounding of zero gradients into full steps.
+    Adam would divide by the root of second moments, which turns rounding of zero gradients into
+    full steps.
     """
     as_players = {
         name: player if isinstance(player, Player) else Player(player, optax.sgd(rate))
@@ -89,7 +90,7 @@ def assert_one_device_equals_four(game: Game, items: list[Any], rule: Any = alte
 
 
 def a_play(batch: Any, step: int = 0, seed: int = 0, **players: Any) -> Play:
-    """What a loss may look at, with these modules at their first variables, for inputs seen at a call."""
+    """What a loss may look at, with players given as (module, variables)."""
     keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(batch)[0]))
     modules = {name: module for name, (module, _) in players.items()}
     variables = {name: held for name, (_, held) in players.items()}

@@ -1,4 +1,4 @@
-"""The objectives: values by hand, stability, which way each player is pushed, identities of the field."""
+"""The objectives: values by hand, stability, which way players are pushed, identities."""
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def distributions(sharpness=1.0):
 
 
 def at_best(objective, p, q, logits):
-    """The discriminator's loss where outcome i has logit `logits[i]`, from 4 million examples in proportion."""
+    """The discriminator's loss of 4 million examples in proportion, where outcome i has logits[i]."""
     counts = [np.round(x * 4e6).astype(int) for x in (p, q)]
     on_real, on_fake = (jnp.repeat(jnp.asarray(logits, jnp.float32), n) for n in counts)
     return float(objective.discriminator(on_real, on_fake))

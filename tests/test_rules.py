@@ -1,4 +1,4 @@
-"""Update rules against what is known in closed form: the Dirac-GAN, quadratic games, and one device as four."""
+"""Update rules against closed forms of the Dirac-GAN and quadratic games; one device as four."""
 
 import functools
 
@@ -40,7 +40,7 @@ class Line(nn.Module):
 
 
 def dirac(objective=None, tx=None, penalties=()):
-    """The Dirac-GAN (Mescheder et al., 2018): real examples are all 0, it starts at theta = psi = 1."""
+    """The Dirac-GAN (Mescheder et al., 2018), from theta = psi = 1: all real examples are 0."""
     tx = tx or optax.sgd(ETA)
     return gan(
         Player(Point(), tx),
@@ -87,10 +87,10 @@ def combined(first, second):
 
 
 def local_radius(game, rule):
-    """The spectral radius of the step as a map of (parameters, optimizer states), at the equilibrium (0, 0).
+    """The spectral radius of the step at the equilibrium, as a map of all that it changes.
 
-    By differences, since the gradient that a step stops is a part of this map's. At 0, which stays, rounding
-    is relative to them, 1e-7, and what is not linear of their square.
+    By differences, since the gradient that a step stops is a part of this map's. At 0, which stays,
+    rounding is relative to them, 1e-7, and what is not linear of their square.
     """
     first = init(game, jax.random.key(0), BATCH)
     state, _ = make_step(game, rule=rule)(first, BATCH)  # optimistic descent begins otherwise
@@ -108,7 +108,7 @@ def local_radius(game, rule):
 
 
 def optimistic_radius():
-    """x' = x - 2 eta J x + eta J x_before with J = [[0, 1], [-1, 0]] / 2, whose eigenvalues are +-i/2."""
+    """Of x' = x - 2 eta J x + eta J x_before, where J has the eigenvalues +-i/2."""
     return np.abs(np.roots([1.0, -1.0 + 2j * E, -1j * E])).max()
 
 
@@ -143,7 +143,7 @@ def test_near_its_equilibrium_the_dirac_gan_contracts_as_the_formula_says(name):
     make, rule, expected = LOCAL[name]
     with jax.numpy_dtype_promotion("standard"):  # for optax's optimistic descent
         found = local_radius(make(), rule)
-    # Float32 rounding; at unrolled 10 both eigenvalues meet, so that its root, of 1e-8 or so, shows.
+    # Float32 rounding; at unrolled 10 both eigenvalues meet, and the root of 1e-8 shows.
     np.testing.assert_allclose(found, expected, atol=2e-4 if name == "unrolled 10" else 1e-6)
 
 
