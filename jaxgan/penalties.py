@@ -223,7 +223,7 @@ def _on_slopes(
                 "the batch; give it independent=False, or the discriminator no batch statistics"
             )
         pack = len(play.keys) // len(jax.tree.leaves(critique.on_real)[0])
-        chosen = slopes.every_nth(name, (real, fake, play.keys), subset, pack)
+        chosen = slopes.every_nth(f"penalty {name!r}", (real, fake, play.keys), subset, pack)
         examples, other, keys = chosen
         made = slopes.floating(examples, critique.made, f"penalty {name!r}")
         at_examples = where(made, {n: other[n] for n in made}, keys, pack, name)

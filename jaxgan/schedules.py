@@ -24,7 +24,7 @@ def cosine(start: float, end: float, steps: int) -> optax.Schedule:
     falling = optax.cosine_decay_schedule(1.0, steps)  # whose own end is a share of its start
 
     def schedule(step: Any) -> Any:
-        return end + (start - end) * falling(step)
+        return end + (start - end) * falling(jnp.asarray(step, jnp.float32))
 
     return schedule
 

@@ -77,8 +77,8 @@ def trained(game: Game, items: list[Any], devices: int = 1, rule: Any = alternat
     return state, metrics
 
 
-def assert_one_device_equals_four(game: Game, items: list[Any], rule: Any = alternating) -> None:
-    """The same run up to rounding, and one that moves."""
+def assert_one_device_equals_four(game: Game, items: list[Any], rule: Any = alternating) -> Any:
+    """The same run up to rounding, and one that moves; gives the state that four devices reach."""
     one, on_one = trained(game, items, 1, rule)
     four, on_four = trained(game, items, 4, rule)
     assert_close_trees(one.players, four.players, **ROUNDING)
@@ -87,6 +87,7 @@ def assert_one_device_equals_four(game: Game, items: list[Any], rule: Any = alte
     for name, player in one.players.items():
         for a, b in zip(jax.tree.leaves(player.params), jax.tree.leaves(before[name].params)):
             assert np.any(np.asarray(a) != np.asarray(b)), name
+    return four
 
 
 def a_play(batch: Any, step: int = 0, seed: int = 0, **players: Any) -> Play:

@@ -1,12 +1,15 @@
 """The objectives: values by hand, stability, which way players are pushed, identities."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import Judge, Maker, assert_one_device_equals_four, batches, sgd_game, trained
 
-from jaxgan import objectives
-from jaxgan.adversarial import over_heads, scores
+from jaxgan import latents, objectives
+from jaxgan.adversarial import adversarial, critic, maker, over_heads, scores
+from jaxgan.game import drawn, init
 
 REAL, FAKE = jnp.array([0.0, 2.0]), jnp.array([0.0, -1.0])
 ALL = [pytest.param(make(), id=make.__name__) for make in objectives.OBJECTIVES]
@@ -98,7 +101,7 @@ def distributions(sharpness=1.0):
 
 
 def at_best(objective, p, q, logits):
-    """The discriminator's loss of 4 million examples in proportion, where outcome i has logits[i]."""
+    """The discriminator's loss of 4 million examples, where outcome i has logits[i]."""
     counts = [np.round(x * 4e6).astype(int) for x in (p, q)]
     on_real, on_fake = (jnp.repeat(jnp.asarray(logits, jnp.float32), n) for n in counts)
     return float(objective.discriminator(on_real, on_fake))
@@ -136,6 +139,44 @@ def test_losses_of_heads_add_up_whatever_the_objective():
     for loss in (squared_gap, objectives.hinge().discriminator):
         by_hand = sum(loss(heads[name], others[name]) for name in heads)
         np.testing.assert_array_equal(over_heads(loss, heads, others), by_hand)
+
+
+class TwoHeads(nn.Module):
+    """Logits of the whole, [B], and of each row, [B, 4]."""
+
+    @nn.compact
+    def __call__(self, x):
+        return {"whole": Judge()(x), "rows": nn.Dense(1)(x[..., 0])[..., 0]}
+
+
+def test_a_game_of_two_heads_and_an_objective_of_ones_own():
+    def squared_gap(real, fake):
+        return -jnp.mean((real - fake) ** 2)
+
+    def closeness(real, fake):
+        return jnp.mean((real - fake) ** 2)
+
+    own = objectives.Objective(squared_gap, closeness)
+    generate = maker("image")
+    moves = adversarial(own, latents.normal(3), generate, critic("image"))
+    game = sgd_game(moves, latents.normal(3), generate, generator=Maker(), discriminator=TwoHeads())
+    items = batches(steps=1)
+    before = init(game, jax.random.key(0), items[0])
+    keys = jax.vmap(lambda i: jax.random.fold_in(step_key(before), i))(jnp.arange(8))
+    z = drawn(latents.normal(3), keys, "latent")
+    fake = Maker().apply({"params": before.players["generator"].params}, z)
+    params = {"params": before.players["discriminator"].params}
+    on_real, on_fake = (TwoHeads().apply(params, x) for x in (items[0]["image"], fake))
+    expected = sum(squared_gap(on_real[head], on_fake[head]) for head in ("whole", "rows"))
+    assert_one_device_equals_four(game, items)
+    _, metrics = trained(game, items)
+    # Float32 sums in another order.
+    np.testing.assert_allclose(metrics["loss_discriminator"], expected, rtol=1e-5)
+
+
+def step_key(state):
+    """The key of the first part of a state's step."""
+    return jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
 
 
 def test_scores_are_probabilities_only_where_logits_are_log_odds():
