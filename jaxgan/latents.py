@@ -1,17 +1,76 @@
-"""What is random in an example that is made: functions key -> a leaf, or a pytree of leaves."""
+"""What is random in one example that is made: functions key -> leaf, for `Game.latent`.
+
+Equal arguments give the identical function, so that games of them share compiled programs.
+"""
 
 import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import Array
+
+from jaxgan.calling import fold_in_name
+
+Latent = Callable[[Array], Array]
+Shape = int | tuple[int, ...]
 
 
 @functools.cache
-def normal(size: int) -> Callable[[Array], Array]:
-    """z ~ N(0, I) of `size` numbers."""
-    return functools.partial(_normal, size)
+def normal(size: Shape) -> Latent:
+    """Standard normal numbers, float32 of this size or shape."""
+    shape = _shape(size)
+
+    def latent(key: Array) -> Array:
+        return jax.random.normal(key, shape)
+
+    return latent
 
 
-def _normal(size: int, key: Array) -> Array:
-    return jax.random.normal(key, (size,))
+@functools.cache
+def uniform(size: Shape) -> Latent:
+    """Numbers uniform in [-1, 1), float32 of this size or shape."""
+    shape = _shape(size)
+
+    def latent(key: Array) -> Array:
+        return jax.random.uniform(key, shape, minval=-1.0)
+
+    return latent
+
+
+@functools.cache
+def truncated_normal(size: Shape, bound: float) -> Latent:
+    """Standard normal numbers, those outside [-bound, bound] drawn anew: variance below 1."""
+    shape = _shape(size)
+
+    def latent(key: Array) -> Array:
+        return jax.random.truncated_normal(key, -bound, bound, shape)
+
+    return latent
+
+
+@functools.cache
+def one_hot(classes: int) -> Latent:
+    """A class, each equally likely: float32 [classes], 1 at the class and 0 elsewhere."""
+
+    def latent(key: Array) -> Array:
+        return jax.nn.one_hot(jax.random.randint(key, (), 0, classes), classes, dtype=jnp.float32)
+
+    return latent
+
+
+def joined(**parts: Latent) -> Callable[[Array], dict[str, Array]]:
+    """A dict of latents by name, drawn independently; a further part leaves the others alone."""
+    return _joined(tuple(sorted(parts.items())))
+
+
+@functools.cache
+def _joined(parts: tuple[tuple[str, Latent], ...]) -> Callable[[Array], dict[str, Array]]:
+    def latent(key: Array) -> dict[str, Array]:
+        return {name: draw(fold_in_name(key, name)) for name, draw in parts}
+
+    return latent
+
+
+def _shape(size: Shape) -> tuple[int, ...]:
+    return (size,) if isinstance(size, int) else size

@@ -1,8 +1,9 @@
 """Update rules: how the gradients of a game's moves become one step of its players.
 
-A rule is a function (round, players) -> (players, metrics). Write xi for the joint gradient, the gradients of
-all moves at the same players, and J for its Jacobian. Optimistic updates need no rule of their own: give the
-players `optax.optimistic_gradient_descent` or `optax.optimistic_adam_v2` under `simultaneous`.
+A rule is a function (round, players) -> (players, metrics). Write xi for the joint gradient, the
+gradients of all moves at the same players, and J for its Jacobian. Optimistic updates need no rule
+of their own: give the players `optax.optimistic_gradient_descent` or `optax.optimistic_adam_v2`
+under `simultaneous`.
 """
 
 import functools
@@ -48,7 +49,7 @@ Rule = Callable[[Round, Players], tuple[Players, Metrics]]
 
 
 def alternating(round: Round, players: Players) -> tuple[Players, Metrics]:
-    """Each move against the players as the moves before it left them: how GANs are usually trained."""
+    """Each move against the players as the moves before it left them, as GANs usually train."""
     metrics: Metrics = {}
     for move in round.moves:
         with jax.named_scope(move.name):
@@ -68,8 +69,8 @@ def extragradient(round: Round, players: Players) -> tuple[Players, Metrics]:
     """A step along the joint gradient at where a first such step leads; two evaluations a step.
 
     References:
-      Korpelevich, The extragradient method, 1976; Gidel et al., A Variational Inequality Perspective on
-      GANs, 2019.
+      Korpelevich, The extragradient method, 1976; Gidel et al., A Variational Inequality
+      Perspective on GANs, 2019.
     """
     ahead = players
     for gradient in _gradients(round, players):
@@ -93,7 +94,8 @@ def symplectic(weight: float = 1.0, align: bool = False) -> Rule:
 
     Args:
       weight: of the adjustment.
-      align: choose its sign in each step by the paper's criterion, so that it repels from unstable points.
+      align: choose its sign in each step by the paper's criterion, so that it repels from unstable
+        points.
 
     References:
       Balduzzi et al., The Mechanics of n-Player Differentiable Games, 2018.
@@ -102,11 +104,11 @@ def symplectic(weight: float = 1.0, align: bool = False) -> Rule:
 
 
 def competitive(rate: float, iterations: int = 10) -> Rule:
-    """Competitive gradient descent: both of two moves step to the Nash equilibrium of the local bilinear game.
+    """Competitive gradient descent: two moves step to the equilibrium of the local bilinear game.
 
-    With losses f(x, y) and g(x, y) it solves (I - rate^2 D_xy f D_yx g) dx = D_x f - rate D_xy f D_y g, and
-    the same with x and y exchanged, by GMRES. Optimizers get dx and dy as gradients: give both players
-    `optax.sgd(rate)`.
+    With losses f(x, y) and g(x, y) it solves
+    (I - rate^2 D_xy f D_yx g) dx = D_x f - rate D_xy f D_y g, and the same with x and y exchanged,
+    by GMRES. Optimizers get dx and dy as gradients: give both players `optax.sgd(rate)`.
 
     Args:
       rate: eta of the paper.
@@ -139,10 +141,13 @@ def _symplectic(
     _, of_jacobian, _ = jax.jvp(field, (params,), (joint,), has_aux=True)
     adjustment = jax.tree.map(lambda a, b: (a - b) / 2.0, of_transpose, of_jacobian)
     if align:
-        # J^T xi is the gradient of |xi|^2 / 2.
-        alignment = _dot(joint, of_transpose) * _dot(adjustment, of_transpose)
-        weight = weight * jnp.where(alignment < 0.0, -1.0, 1.0)
-    return _finished(round, players, gradients, _plus(joint, weight, adjustment))
+        # J^T xi is the gradient of |xi|^2 / 2; the paper's 1/10 prefers the positive sign.
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        alignment = _dot(joint, of_transpose) * _dot(adjustment, of_transpose) / count
+        signed = weight * jnp.where(alignment < -0.1, -1.0, 1.0)
+    else:
+        signed = weight
+    return _finished(round, players, gradients, _plus(joint, signed, adjustment))
 
 
 def _competitive(
@@ -167,14 +172,14 @@ def _competitive(
             return _plus(direction, -(rate**2), cross(cross(direction, other), own))
 
         right = _plus(own, -rate, cross(other, own))
-        options: dict[str, Any] = dict(restart=iterations, maxiter=1, solve_method="incremental")
+        options: dict[str, Any] = dict(restart=iterations, maxiter=1, solve_method="batched")
         return jax.scipy.sparse.linalg.gmres(matrix, right, x0=own, tol=1e-6, **options)[0]
 
     return _finished(round, players, gradients, solved(first, second) | solved(second, first))
 
 
 def _field(round: Round, players: Players) -> tuple[Callable, dict[str, Any]]:
-    """The joint gradient, params -> (grads by player, Gradients of the moves), and where the players are."""
+    """The joint gradient, params -> (grads by player, [Gradient]), and where the players are."""
 
     def field(params: dict[str, Any]) -> tuple[dict[str, Any], list[Gradient]]:
         gradients = _gradients(round, with_params(players, params))

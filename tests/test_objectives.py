@@ -1,80 +1,189 @@
-"""The objectives: hand-computed values, stability, and which way each player is pushed."""
+"""The objectives: values by hand, stability, which way players are pushed, identities."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import Judge, Maker, assert_one_device_equals_four, batches, sgd_game, trained
 
-from jaxgan import objectives
-from jaxgan.config import OBJECTIVES
+from jaxgan import latents, objectives
+from jaxgan.adversarial import adversarial
+from jaxgan.examples import drawn
+from jaxgan.game import init
+from jaxgan.judging import critic
+from jaxgan.objectives import over_heads, scores
+from jaxgan.two_players import maker
 
 REAL, FAKE = jnp.array([0.0, 2.0]), jnp.array([0.0, -1.0])
-ALL = [getattr(objectives, name)() for name in OBJECTIVES]
+ALL = [pytest.param(make(), id=make.__name__) for make in objectives.OBJECTIVES]
 
 
 def sigmoid(x):
     return 1.0 / (1.0 + np.exp(-np.float64(x)))
 
 
+TOLD_APART = -np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean()
 EXPECTED = {
-    "nonsaturating": (
-        -np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean(),
-        -np.log(sigmoid(FAKE)).mean(),
-    ),
-    "minimax": (
-        -np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean(),
-        np.log(1 - sigmoid(FAKE)).mean(),
-    ),
+    "nonsaturating": (TOLD_APART, -np.log(sigmoid(FAKE)).mean()),
+    "minimax": (TOLD_APART, np.log(1 - sigmoid(FAKE)).mean()),
     "hinge": ((1 + 0) / 2 + (1 + 0) / 2, 0.5),
     "least_squares": (((1 + 1) / 2 + (0 + 1) / 2) / 2, (1 + 4) / 2 / 2),
     "relativistic": (-np.log(sigmoid(REAL - FAKE)).mean(), -np.log(sigmoid(FAKE - REAL)).mean()),
+    "wasserstein": (-0.5 - 1.0, 0.5),
 }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_values_equal_those_by_hand(name):
-    objective = getattr(objectives, name)()
+@pytest.mark.parametrize("make", objectives.OBJECTIVES)
+def test_values_equal_those_by_hand(make):
+    objective = make()
     found = objective.discriminator(REAL, FAKE), objective.generator(REAL, FAKE)
-    np.testing.assert_allclose(found, EXPECTED[name], rtol=1e-6)  # float32 against float64
+    np.testing.assert_allclose(found, EXPECTED[make.__name__], rtol=1e-6)  # float32 and float64
+
+
+@pytest.mark.parametrize("make", objectives.OBJECTIVES)
+def test_equal_arguments_give_the_identical_objective(make):
+    assert make() == make() and hash(make()) == hash(make())
 
 
 @pytest.mark.parametrize("objective", ALL)
 def test_losses_and_gradients_are_finite_at_extreme_logits(objective):
     for real, fake in [(1e4, -1e4), (-1e4, 1e4)]:
         logits = jnp.full((2,), real), jnp.full((2,), fake)
-        for loss in objective:
-            assert all(
-                bool(jnp.isfinite(x).all())
-                for x in jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*logits))
-            )
+        for loss in (objective.discriminator, objective.generator):
+            for leaf in jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*logits)):
+                assert jnp.isfinite(leaf).all()
 
 
 @pytest.mark.parametrize("objective", ALL)
 def test_the_discriminator_pulls_real_up_and_fake_down_and_the_generator_pulls_fake_up(objective):
     on_real, on_fake = jax.grad(objective.discriminator, (0, 1))(jnp.zeros(2), jnp.zeros(2))
-    assert (on_real < 0).all() and (on_fake >= 0).all()
+    assert (on_real < 0).all() and (on_fake >= 0).all()  # least squares has its fake target at 0
     assert (jax.grad(objective.generator, 1)(jnp.zeros(2), jnp.zeros(2)) < 0).all()
 
 
 def test_minimax_saturates_where_nonsaturating_does_not():
-    gradient = lambda objective: jax.grad(objective.generator, 1)(jnp.zeros(1), jnp.full(1, -20.0))
-    assert abs(gradient(objectives.minimax())[0]) < 1e-8
-    np.testing.assert_allclose(
-        gradient(objectives.nonsaturating()), -1.0, rtol=1e-6
-    )  # 1 - sigmoid(-20), to float32
+    def slope(objective):
+        return jax.grad(objective.generator, 1)(jnp.zeros(1), jnp.full(1, -20.0))
+
+    assert abs(slope(objectives.minimax())[0]) < 1e-8
+    np.testing.assert_allclose(slope(objectives.nonsaturating()), -1.0, rtol=1e-6)  # 1 - 2e-9
 
 
-def test_label_smoothing_moves_the_best_real_logit_to_the_smoothed_label():
-    smooth = objectives.nonsaturating(label_smoothing=0.1)
-    best = jnp.log(jnp.array([9.0]))  # sigmoid(log 9) = 0.9
-    gradient = jax.grad(smooth.discriminator, (0, 1))(best, jnp.zeros(1))
-    assert abs(gradient[0][0]) < 1e-7  # float32 rounding of 0.9
-    np.testing.assert_allclose(gradient[1], 0.5)  # one-sided: the fake label is still 0
+def test_minimax_and_nonsaturating_push_alike_at_equilibrium():
+    pushes = [
+        jax.grad(objective.generator, 1)(jnp.zeros(3), jnp.zeros(3))
+        for objective in (objectives.minimax(), objectives.nonsaturating())
+    ]
+    np.testing.assert_array_equal(*pushes)
+
+
+@pytest.mark.parametrize("make", [objectives.nonsaturating, objectives.least_squares])
+def test_label_smoothing_moves_the_best_real_logit_and_not_the_fake_one(make):
+    smooth, plain = make(label_smoothing=0.1), make()
+    best = {objectives.nonsaturating: np.log(9.0), objectives.least_squares: 0.9}[make]
+
+    def slopes(objective):
+        return jax.grad(objective.discriminator, (0, 1))(jnp.array([best]), jnp.array([0.3]))
+
+    np.testing.assert_allclose(slopes(smooth)[0], 0.0, atol=1e-7)  # float32 rounding of 0.9
+    np.testing.assert_array_equal(slopes(smooth)[1], slopes(plain)[1])
+
+
+def test_relativistic_ignores_a_shift_of_all_logits_and_the_log_loss_does_not():
+    def change(objective):
+        return objective.discriminator(REAL + 4.0, FAKE + 4.0) - objective.discriminator(REAL, FAKE)
+
+    assert change(objectives.relativistic()) == 0.0  # sums of small whole numbers are exact
+    assert abs(change(objectives.nonsaturating())) > 0.5
+
+
+def distributions(sharpness=1.0):
+    """Two random distributions over 7 outcomes, float64."""
+    logits = np.random.default_rng(0).normal(size=(2, 7)) * sharpness
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def at_best(objective, p, q, logits):
+    """The discriminator's loss of 4 million examples, where outcome i has logits[i]."""
+    counts = [np.round(x * 4e6).astype(int) for x in (p, q)]
+    on_real, on_fake = (jnp.repeat(jnp.asarray(logits, jnp.float32), n) for n in counts)
+    return float(objective.discriminator(on_real, on_fake))
+
+
+def test_the_best_log_loss_measures_the_jensen_shannon_divergence():
+    p, q = distributions()
+    m = (p + q) / 2
+    jensen_shannon = (np.sum(p * np.log(p / m)) + np.sum(q * np.log(q / m))) / 2
+    found = -at_best(objectives.minimax(), p, q, np.log(p / q))
+    # Counts are rounded to 1e-7 of the whole, sums are of float32.
+    np.testing.assert_allclose(found, 2 * jensen_shannon - 2 * np.log(2), rtol=1e-4)
+
+
+def test_the_best_hinge_loss_measures_the_total_variation():
+    p, q = distributions()
+    total_variation = np.abs(p - q).sum() / 2
+    found = at_best(objectives.hinge(), p, q, np.sign(p - q))
+    np.testing.assert_allclose(found, 2 - 2 * total_variation, rtol=1e-4)  # as above
 
 
 def test_a_map_of_logits_counts_each_place():
     logits = jax.random.normal(jax.random.key(0), (4, 3, 3, 1))
     flat = objectives.binary_cross_entropy(logits.reshape(-1), 1.0)
-    np.testing.assert_allclose(
-        objectives.binary_cross_entropy(logits, 1.0), flat, rtol=1e-6
-    )  # sums in another order
+    # Sums in another order.
+    np.testing.assert_allclose(objectives.binary_cross_entropy(logits, 1.0), flat, rtol=1e-6)
+
+
+def test_losses_of_heads_add_up_whatever_the_objective():
+    def squared_gap(real, fake):  # an objective of a user's own
+        return jnp.mean((real - fake) ** 2)
+
+    heads = {"coarse": REAL, "fine": jnp.stack([REAL, FAKE], axis=1)}
+    others = {"coarse": FAKE, "fine": jnp.stack([FAKE, FAKE], axis=1)}
+    for loss in (squared_gap, objectives.hinge().discriminator):
+        by_hand = sum(loss(heads[name], others[name]) for name in heads)
+        np.testing.assert_array_equal(over_heads(loss, heads, others), by_hand)
+
+
+class TwoHeads(nn.Module):
+    """Logits of the whole, [B], and of each row, [B, 4]."""
+
+    @nn.compact
+    def __call__(self, x):
+        return {"whole": Judge()(x), "rows": nn.Dense(1)(x[..., 0])[..., 0]}
+
+
+def test_a_game_of_two_heads_and_an_objective_of_ones_own():
+    def squared_gap(real, fake):
+        return -jnp.mean((real - fake) ** 2)
+
+    def closeness(real, fake):
+        return jnp.mean((real - fake) ** 2)
+
+    own = objectives.Objective(squared_gap, closeness)
+    generate = maker("image")
+    moves = adversarial(own, latents.normal(3), generate, critic("image"))
+    game = sgd_game(moves, latents.normal(3), generate, generator=Maker(), discriminator=TwoHeads())
+    items = batches(steps=1)
+    before = init(game, jax.random.key(0), items[0])
+    keys = jax.vmap(lambda i: jax.random.fold_in(step_key(before), i))(jnp.arange(8))
+    z = drawn(latents.normal(3), keys, "latent")
+    fake = Maker().apply({"params": before.players["generator"].params}, z)
+    params = {"params": before.players["discriminator"].params}
+    on_real, on_fake = (TwoHeads().apply(params, x) for x in (items[0]["image"], fake))
+    expected = sum(squared_gap(on_real[head], on_fake[head]) for head in ("whole", "rows"))
+    assert_one_device_equals_four(game, items)
+    _, metrics = trained(game, items)
+    # Float32 sums in another order.
+    np.testing.assert_allclose(metrics["loss_discriminator"], expected, rtol=1e-5)
+
+
+def step_key(state):
+    """The key of the first part of a state's step."""
+    return jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
+
+
+def test_scores_are_probabilities_only_where_logits_are_log_odds():
+    assert scores(objectives.nonsaturating(), REAL, FAKE).keys() == {"score_real", "score_fake"}
+    logits = scores(objectives.wasserstein(), (REAL, 3.0 * REAL), (FAKE, FAKE))
+    assert logits["logit_real"] == 2.0 and logits["logit_fake"] == -0.5  # heads count equally
