@@ -12,7 +12,7 @@ from jaxgan import slopes
 from jaxgan.calling import traits
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
-from jaxgan.game import Batch, Key, Play, Player
+from jaxgan.game import Batch, Play, Player
 from jaxgan.moving import MovingMean
 from jaxgan.penalties import GeneratorPenalty, Value
 from jaxgan.schedules import Scheduled
@@ -86,7 +86,7 @@ def in_latent(generate: Generate, made: str = "image", name: str | None = None) 
 
 def mode_seeking(
     weight: Scheduled,
-    latent: Callable[[Key], Any],
+    latent: Callable[[Array], Any],
     generate: Generate,
     *,
     name: str | None = None,

@@ -65,9 +65,11 @@ def trained(game: Game, items: list[Any], devices: int = 1, rule: Any = alternat
     """(state, metrics of the last step) after a step for each batch, which the devices share."""
     state = init(game, jax.random.key(0), items[0])
     if devices == 1:
-        step = jax.jit(make_step(game, rule=rule))
+        step = jax.jit(make_step(game._replace(rule=rule)))
     else:
-        step = jax.pmap(make_step(game, "i", rule), "i", in_axes=(None, 0), out_axes=None)
+        step = jax.pmap(
+            make_step(game._replace(rule=rule), "i"), "i", in_axes=(None, 0), out_axes=None
+        )
         items = [
             jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch) for batch in items
         ]

@@ -95,13 +95,15 @@ def local_radius(game, rule):
     rounding is relative to them, 1e-7, and what is not linear of their square.
     """
     first = init(game, jax.random.key(0), BATCH)
-    state, _ = make_step(game, rule=rule)(first, BATCH)  # optimistic descent begins otherwise
+    state, _ = make_step(game._replace(rule=rule))(
+        first, BATCH
+    )  # optimistic descent begins otherwise
     floats, others = floats_of(state.players)
     varied, rebuilt = ravel_pytree(floats)
 
     def stepped(numbers):
         players = combined(rebuilt(numbers), others)
-        after, _ = make_step(game, rule=rule)(state.replace(players=players), BATCH)
+        after, _ = make_step(game._replace(rule=rule))(state.replace(players=players), BATCH)
         return ravel_pytree(floats_of(after.players)[0])[0]
 
     width = 2.0**-12
@@ -169,7 +171,7 @@ def test_a_gradient_penalty_damps_the_dirac_gan_as_its_eigenvalues_say(penalty, 
 
 def radius_after(game, rule, steps):
     """The distance from the equilibrium after so many steps, as a share of the first."""
-    step = make_step(game, rule=rule)
+    step = make_step(game._replace(rule=rule))
 
     def once(state, _):
         return step(state, BATCH)[0], None
@@ -263,7 +265,7 @@ def quadratic(tx, seed=0):
 def change(game, rule, seed):
     """What one step of gradient descent of rate 1 takes from (x, y), and (x, y)."""
     state = init(game, jax.random.key(seed), BATCH)
-    after, _ = jax.jit(make_step(game, rule=rule))(state, BATCH)
+    after, _ = jax.jit(make_step(game._replace(rule=rule)))(state, BATCH)
     before, later = (
         np.concatenate([s.players[n].params["numbers"] for n in "xy"]) for s in (state, after)
     )
@@ -352,7 +354,7 @@ def test_rules_of_the_joint_gradient_refuse_critic_steps(name):
     batch = batches()[0]
     with pytest.raises(UserError, match="'discriminator' is made 2 times"):
         jax.eval_shape(
-            make_step(game, rule=RULES[name]), init(game, jax.random.key(0), batch), batch
+            make_step(game._replace(rule=RULES[name])), init(game, jax.random.key(0), batch), batch
         )
 
 
@@ -362,14 +364,14 @@ def test_a_player_in_two_moves_and_three_moves_are_refused_where_they_have_no_me
     game = game._replace(moves=(*game.moves, game.moves[0]))
     state = init(game, jax.random.key(0), batch)
     with pytest.raises(UserError, match="player 'discriminator' is in two moves"):
-        jax.eval_shape(make_step(game, rule=rules.simultaneous), state, batch)
+        jax.eval_shape(make_step(game._replace(rule=rules.simultaneous)), state, batch)
     with pytest.raises(UserError, match="is for 2 moves, the game has 3"):
-        jax.eval_shape(make_step(game, rule=rules.competitive(0.1)), state, batch)
+        jax.eval_shape(make_step(game._replace(rule=rules.competitive(0.1))), state, batch)
 
 
 def test_vmap_over_seeds_equals_separate_runs_under_competitive():
     game, batch = small(), batches()[0]
-    step = make_step(game, rule=rules.competitive(0.1))
+    step = make_step(game._replace(rule=rules.competitive(0.1)))
     keys = jax.random.split(jax.random.key(1), 3)
     states = jax.vmap(lambda key: init(game, key, batch))(keys)
     together, _ = jax.jit(jax.vmap(step, in_axes=(0, None)))(states, batch)
