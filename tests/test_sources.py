@@ -300,6 +300,7 @@ def test_a_data_set_of_grain_is_a_source():
         ({"image": IMAGES[0], "label": [1, 2]}, r"label of example 57 has shape \(2,\)"),
         ({"image": IMAGES[0], "label": 2**40}, "label of example 57 holds .* 32 bits"),
         ({"image": b"no image", "label": 0}, "image of example 57 is no image of the kinds"),
+        ({"image": IMAGES[0] / 255, "label": 0}, "holds float64, where .* first hold whole numb"),
         ({"image": IMAGES[0, 0], "label": 0}, r"image of example 57 has shape \(6, 3, 3\)"),
     ],
 )

@@ -91,11 +91,11 @@ def image_column(
     """
     first = values[0]
     if isinstance(values, np.ndarray):
-        seen = pixels.range_of(values)
+        seen = pixels.range_of([values])
     elif isinstance(first, bytes | Image.Image):
-        seen = pixels.Range(0, 255)
+        seen = pixels.BYTES
     else:
-        seen = pixels.range_of(np.concatenate([as_array(value).ravel() for value in values]))
+        seen = pixels.range_of([as_array(value) for value in values])
     picture = _picture(first, seen)
     if isinstance(picture, np.ndarray):
         height, width, found = picture.shape
@@ -202,7 +202,5 @@ def _picture(value: Any, seen: pixels.Range) -> Image.Image | np.ndarray:
     array = as_array(value)
     if array.ndim not in (2, 3):
         raise Unusable(f"has shape {array.shape}; an image is [height, width] or with channels")
-    if array.dtype.kind not in "iufb":
-        dtype_of(array.dtype, array.ndim)
     array = pixels.eight_bits(array, seen)
     return array if array.ndim == 3 else array[..., None]

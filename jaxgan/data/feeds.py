@@ -143,7 +143,7 @@ def _loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
     )
 
     at_once = min(_READ_AT_ONCE, max(1, _BYTES_AT_ONCE // _bytes_of_one(source.features)))
-    threads = max(read_threads, min(len(os.sched_getaffinity(0)), _MOST_THREADS))
+    threads = max(read_threads, min(_cores(), _MOST_THREADS))
 
     def load(first: int, last: int) -> int:
         for key, leaf in source.read(np.arange(first, last)).items():
@@ -168,6 +168,13 @@ def _loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
         finally:
             pool.shutdown(cancel_futures=True)
     return leaves
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _ReadAhead:

@@ -8,6 +8,7 @@ where it is not asked for, is laid on white.
 import contextlib
 import io
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,12 @@ from PIL import ExifTags, Image, ImageOps
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-_SEEN = ((0, 1), (-1, 1), (0, 255))  # the ranges in which floating images come, narrowest first
+_KINDS = {"b": "truth values", "i": "whole numbers", "u": "whole numbers", "f": "floating numbers"}
+_USUAL = {  # the ranges in which images come, narrowest first
+    "truth values": ((0, 1),),
+    "whole numbers": ((0, 1), (0, 255), (0, 65535)),
+    "floating numbers": ((0, 1), (-1, 1), (0, 255)),
+}
 
 
 class PixelError(ValueError):
@@ -24,10 +30,14 @@ class PixelError(ValueError):
 
 
 class Range(NamedTuple):
-    """The numbers that are black and white."""
+    """The numbers that are black and white, and their kind."""
 
     low: float
     high: float
+    kind: str = "whole numbers"
+
+
+BYTES = Range(0, 255)
 
 
 def opened(file: bytes | pathlib.Path) -> Image.Image:
@@ -115,9 +125,11 @@ def eight_bits(values: np.ndarray, seen: Range) -> np.ndarray:
     """Numbers of a range to uint8, to the nearest.
 
     Raises:
-      PixelError: for numbers outside the range.
+      PixelError: for numbers outside the range, or of another kind.
     """
-    if values.dtype == np.uint8 and seen == (0, 255):
+    if _KINDS.get(values.dtype.kind) != seen.kind:
+        raise PixelError(f"holds {values.dtype}, where those looked at first hold {seen.kind}")
+    if values.dtype == np.uint8 and seen == BYTES:
         return values
     if values.size:
         low, high = values.min(), values.max()
@@ -130,32 +142,28 @@ def eight_bits(values: np.ndarray, seen: Range) -> np.ndarray:
     return np.rint(scaled).astype(np.uint8)
 
 
-def range_of(values: np.ndarray) -> Range:
-    """The range that an array of images has, told from its type and its numbers.
+def range_of(arrays: Sequence[np.ndarray]) -> Range:
+    """The range that images in numbers have, told from the type and the numbers of some.
 
     Raises:
       PixelError: where it cannot be told.
     """
-    kind = values.dtype.kind
-    if kind == "b":
-        return Range(0, 1)
-    if values.dtype == np.uint8:
-        return Range(0, 255)
-    if not values.size:
+    dtype = arrays[0].dtype
+    kind = _KINDS.get(dtype.kind)
+    if kind is None:
+        raise PixelError(f"holds {dtype}, which is no kind of pixel")
+    if dtype == np.uint8:
+        return BYTES
+    if not all(array.size for array in arrays):
         raise PixelError("is empty")
-    low, high = values.min(), values.max()
-    if kind in "iu":
-        likely = ((0, 1), (0, 255), (0, 65535))
-    elif kind == "f":
-        likely = _SEEN
-    else:
-        raise PixelError(f"holds {values.dtype}, which is no kind of pixel")
-    for seen in likely:
-        if low >= seen[0] and high <= seen[1]:
-            return Range(*seen)
-    ranges = " or ".join(f"[{a}, {b}]" for a, b in likely)
+    low = np.min([array.min() for array in arrays])
+    high = np.max([array.max() for array in arrays])
+    for black, white in _USUAL[kind]:
+        if low >= black and high <= white:
+            return Range(black, white, kind)
+    ranges = " or ".join(f"[{black}, {white}]" for black, white in _USUAL[kind])
     raise PixelError(
-        f"holds {values.dtype} from {low:g} to {high:g}; scale them to {ranges}, or give uint8"
+        f"holds {dtype} from {low:g} to {high:g}; scale them to {ranges}, or give uint8"
     )
 
 
