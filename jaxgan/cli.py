@@ -11,7 +11,8 @@ from jaxgan import config as configs
 from jaxgan import recipes
 from jaxgan.config import Config
 from jaxgan.errors import RunError, UserError
-from jaxgan.options import fields, unknown
+from jaxgan.names import unknown
+from jaxgan.options import fields
 from jaxgan.paths import user_path
 from jaxgan.recipes.recipe import blamed_on
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from jaxgan import recipes
 from jaxgan.data.options import DataOptions
 from jaxgan.errors import UserError
-from jaxgan.options import fields, option, replace, to_dict, unknown
+from jaxgan.names import unknown
+from jaxgan.options import fields, option, replace, to_dict
 from jaxgan.recipes.recipe import Recipe
 
 IMPLEMENTATIONS = ("auto", "xla", "triton", "plain")

@@ -6,14 +6,14 @@ that is itself such a dataclass is a group, whose options are named with a dot: 
 `--data.name`."""
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from jaxgan.errors import UserError
+from jaxgan.names import unknown
 
 
 def option(
@@ -124,13 +124,3 @@ def _parsed(name: str, field: dataclasses.Field, value: Any) -> Any:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 80 else f"{text[:60]}..{text[-10:]}"
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for a name that is not known, with the nearest that are."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"unknown {kind} {_short(name)}; did you mean {' or '.join(near)}?"
-    shown = ", ".join(known[:20]) + (f" or {len(known) - 20} more" if len(known) > 20 else "")
-    return f"unknown {kind} {_short(name)}; use {shown}"

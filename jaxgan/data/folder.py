@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgan.data import pixels
-from jaxgan.data.names import chosen, listed
+from jaxgan.data.names import chosen
 from jaxgan.data.source import Feature, Source
 from jaxgan.errors import RunError, UserError
+from jaxgan.names import listed
 from jaxgan.paths import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

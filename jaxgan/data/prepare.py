@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxgan.data.names import unknown
 from jaxgan.data.options import DataOptions
 from jaxgan.data.originals import check_manual_files, check_network
 from jaxgan.data.rows import one_line
 from jaxgan.errors import UserError
+from jaxgan.names import unknown
 from jaxgan.paths import shown, user_path
 
 FORMAT = "array_record"  # the one format that reads at random without TensorFlow

@@ -14,13 +14,14 @@ from jaxgan.data.columns import (
     is_image,
     number_column,
 )
-from jaxgan.data.names import chosen, listed, split_names
+from jaxgan.data.names import chosen, split_names
 from jaxgan.data.options import DataOptions, image_size
 from jaxgan.data.pixels import PixelError, decoded
 from jaxgan.data.prepare import open_builder, prepare_anew
 from jaxgan.data.rows import features_of, fetched, one_line, read_rows, spread
 from jaxgan.data.source import Source
 from jaxgan.errors import RunError, UserError
+from jaxgan.names import listed
 
 
 def opened(options: DataOptions, progress: bool = False) -> Source:

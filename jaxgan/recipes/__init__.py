@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from jaxgan.errors import UserError
-from jaxgan.options import unknown
+from jaxgan.names import unknown
 from jaxgan.recipes import recipe as recipe_
 from jaxgan.recipes.dcgan import dcgan
 from jaxgan.recipes.listing import listing

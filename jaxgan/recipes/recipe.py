@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import Game
-from jaxgan.options import dotted, fields, replace, unknown
+from jaxgan.names import unknown
+from jaxgan.options import dotted, fields, replace
 
 _PLAIN = (int, float, str, bool)
 REQUIRED = "<required>"
