@@ -92,13 +92,11 @@ def _updated(spec: Player, player: PlayerState, gradient: Gradient, name: str) -
 def _averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:
     if spec.ema_decay is None:
         return player
-    # A number counts the first steps less: else the average would hold the initial weights for thousands.
-    constant = not callable(spec.ema_decay)
-    decay = (
-        jnp.minimum(spec.ema_decay, (1.0 + step) / (10.0 + step))
-        if constant
-        else spec.ema_decay(step)
-    )
+    if callable(spec.ema_decay):
+        decay = spec.ema_decay(step)
+    else:  # counts the first steps less: else it would hold the initial weights for thousands
+        steps = step.astype(jnp.float32)
+        decay = jnp.minimum(spec.ema_decay, (1.0 + steps) / (10.0 + steps))
 
     def moved(old: Array, new: Array) -> Array:
         return decay * old + (1.0 - decay) * new

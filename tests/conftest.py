@@ -1,4 +1,4 @@
-"""Four fake CPU devices, caches of the session's own, no network, and a small config that trains in a moment."""
+"""Four fake CPU devices, caches of the session's own, no network, and a JAX that promotes nothing silently."""
 
 import os
 import pathlib
@@ -43,43 +43,37 @@ os.environ["XLA_FLAGS"] += " --xla_gpu_autotune_level=0"
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
 
 import jax
-import numpy as np
+import optax
 import pytest
 
-from jaxgan import runtime
-from jaxgan.config import Config, replace
+from jaxgan.run import runtime
 
 runtime.keep_compiled_programs()
+# [B] beside [B, 1], or float32 beside bfloat16, is an error in the tests.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-SMALL = {
-    "steps": 20,
-    "batch_size": 8,
-    "devices": 1,
-    "data.image_size": 8,
-    "model.latent_size": 4,
-    "model.generator_width": 4,
-    "model.discriminator_width": 2,
-    "log.every": 5,
-    "log.sample_every": 1000,
-    "log.checkpoint_every": 10,
-    "log.samples": 4,
-    "log.tensorboard": False,
-}
+
+def _of_optax(function):
+    """A function of Optax that multiplies floats by counts, with promotion."""
+
+    def promoting(*args, **kwargs):
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return promoting
+
+
+optax.tree.bias_correction = _of_optax(optax.tree.bias_correction)
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture
-def small() -> Config:
-    return replace(Config(), SMALL)
-
-
-def small_flags(**changes) -> list[str]:
-    """The small config as words of the command line."""
-    return [
-        w
-        for n, v in {**SMALL, **changes}.items()
-        for w in ("--" + n.replace("_", "-"), str(v).lower())
-    ]
+def kernels_promote():
+    """The operations of `jaxgan.kernels` take [C] beside [..., C]."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def command(*words: str, **environment: str) -> tuple[list[str], dict[str, str]]:
@@ -99,14 +93,3 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `jaxgan` and gives its output."""
     words_, environment_ = command(*words, **environment)
     return subprocess.run(words_, env=environment_, capture_output=True, text=True, timeout=240)
-
-
-def assert_equal_trees(first, second) -> None:
-    """The same structure and the same bits."""
-    as_data = lambda tree: jax.tree.map(
-        lambda x: np.asarray(
-            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-        ),
-        tree,
-    )
-    jax.tree.map(np.testing.assert_array_equal, as_data(first), as_data(second))

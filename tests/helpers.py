@@ -1,0 +1,117 @@
+"""What several tests share: small networks of points, games of them, and how runs are made and compared."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgan.adversarial import gan
+from jaxgan.game import Game, Player, init
+from jaxgan.objectives import nonsaturating
+from jaxgan.step import make_step
+
+AXIS = "devices"
+# Sums in another order, in float32, over three steps of gradient descent.
+ROUNDING = dict(rtol=1e-4, atol=2e-6)
+
+
+class Layers(nn.Module):
+    """Dense layers of these widths, LeakyReLU between them: [B, ...] -> [B, last width]."""
+
+    widths: tuple[int, ...] = (8, 2)
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
+        for width in self.widths[:-1]:
+            x = nn.leaky_relu(nn.Dense(width, dtype=x.dtype)(x))
+        return nn.Dense(self.widths[-1], dtype=x.dtype)(x)
+
+
+def normal(key):
+    return jax.random.normal(key, (3,))
+
+
+def points(seed: int = 0, count: int = 8, **more) -> dict[str, np.ndarray]:
+    """A batch of points [count, 2] in [-1, 1], and further leaves of this many."""
+    rng = np.random.default_rng(seed)
+    return {"point": rng.uniform(-1, 1, (count, 2)).astype(np.float32), **more}
+
+
+def toy(
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    objective: Any = None,
+    latent: Callable = normal,
+    tx: Any = None,
+    made: str = "point",
+    **options,
+) -> Game:
+    """A small game of points, by gradient descent: Adam divides by the root of second moments, which turns
+    rounding of gradients that are zero into full steps."""
+    tx = optax.sgd(0.1) if tx is None else tx
+    generator = Player(generator or Layers((8, 2)), tx, 0.9)
+    discriminator = Player(discriminator or Layers((8, 1)), tx)
+    return gan(generator, discriminator, objective or nonsaturating(), latent, made=made, **options)
+
+
+def train(step: Callable, state: Any, batches: Any) -> tuple[Any, Any]:
+    """The state after a step on each batch, and the metrics, leaves [steps]."""
+    history = []
+    for batch in batches:
+        state, metrics = step(state, batch)
+        history.append(metrics)
+    return state, jax.tree.map(lambda *leaves: np.stack(leaves), *history)
+
+
+def shared(batch: Any, devices: int = 4) -> Any:
+    """A batch with an axis of devices in front."""
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def on_four_devices(game: Game, **options) -> Callable:
+    """The step under `pmap`, of whole batches."""
+    step = make_step(game, AXIS, **options)
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:4])
+    return lambda state, batch: mapped(state, shared(batch))
+
+
+def assert_one_device_equals_four(game: Game, batches: list[Any], **options) -> Any:
+    """Trains on one device and on four from the same state; gives the state after it."""
+    first = jax.jit(lambda key: init(game, key, batches[0]))(jax.random.key(0))
+    one, on_one = train(jax.jit(make_step(game, **options)), first, batches)
+    four, on_four = train(on_four_devices(game, **options), first, batches)
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), first.players, one.players)
+    assert all(any(jax.tree.leaves(m)) or not jax.tree.leaves(m) for m in moved.values())
+    assert_close(one, four)
+    assert_close(on_one, on_four)
+    return one
+
+
+def as_arrays(tree: Any) -> Any:
+    """Keys as their data, so that NumPy can compare them."""
+
+    def array(leaf):
+        keys = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if keys else leaf)
+
+    return jax.tree.map(array, tree)
+
+
+def assert_close(first: Any, second: Any, **tolerance) -> None:
+    """The same structure, and numbers that differ by rounding at most."""
+    tolerance = tolerance or ROUNDING
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **tolerance),
+        as_arrays(first),
+        as_arrays(second),
+    )
+
+
+def assert_equal_trees(first: Any, second: Any) -> None:
+    """The same structure and the same bits."""
+    jax.tree.map(np.testing.assert_array_equal, as_arrays(first), as_arrays(second))
