@@ -11,14 +11,14 @@ from jaxgan import checks
 from jaxgan.augment import NO_AUGMENT, Augment
 from jaxgan.calling import Apply, traits
 from jaxgan.game import Batch, Game, Move, Outcome, Play, Player, drawn
-from jaxgan.objectives import Objective
+from jaxgan.heads import Objectives, over_heads, scores, verdicts
 from jaxgan.penalties import Critique, GeneratorPenalty, Penalty, added
 
 Judge = Callable[..., tuple[Any, Any]]
 
 
 def adversarial(
-    objective: Objective,
+    objective: Objectives,
     latent: Callable,
     generate: Callable,
     judge: Judge,
@@ -31,7 +31,8 @@ def adversarial(
     """The discriminator's move and the generator's, in the order in which they are usually made.
 
     Args:
-      objective: of logits; where these are a pytree of several heads, the losses of the heads add up.
+      objective: of logits. Where these are a pytree of several heads, their losses add up; a dict
+        gives each head its own.
       latent, generate: those of the game.
       judge: (apply, examples, state=None) -> (logits, state of player "discriminator"), see `critic`.
       penalties, generator_penalties: added to the losses, see `jaxgan.penalties`.
@@ -51,7 +52,7 @@ def adversarial(
         fake = augment.shown(play, play.batch | made, made.keys(), "fake")
 
         def logits(examples: Batch) -> Any:
-            return judge(play.apply, examples)[0]
+            return verdicts(objective, judge(play.apply, examples)[0])
 
         looks = traits(logits, real)
         checks.check_logits(jax.eval_shape(logits, real), real, looks.pack)
@@ -64,11 +65,12 @@ def adversarial(
             on_real, on_fake = (
                 jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], on_both) for i in (0, 1)
             )
-        loss = over_heads(objective.discriminator, on_real, on_fake)
-        critique = Critique(logits, tuple(made), on_real, on_fake, looks.across_batch)
+        loss = over_heads(objective, "discriminator", on_real, on_fake)
+        judged_real, judged_fake = verdicts(objective, on_real), verdicts(objective, on_fake)
+        critique = Critique(logits, tuple(made), judged_real, judged_fake, looks.across_batch)
         more, values, states = added(penalties, play, critique, real, fake)
         metrics = {"loss_discriminator": loss, **scores(objective, on_real, on_fake), **values}
-        states |= {"discriminator": state, **augment.adapted(play, on_real)}
+        states |= {"discriminator": state, **augment.adapted(play, judged_real)}
         return loss + more, Outcome(metrics, states)
 
     def deceive(play: Play) -> tuple[Array, Outcome]:
@@ -77,7 +79,7 @@ def adversarial(
         on_fake, _ = judge(play.apply, augment.shown(play, fake, made.keys(), "fake again"))
         real = augment.shown(play, play.batch, made.keys(), "real again")
         on_real, _ = judge(play.apply, real)  # dropped by XLA where the objective ignores it
-        loss = over_heads(objective.generator, on_real, on_fake)
+        loss = over_heads(objective, "generator", on_real, on_fake)
         more, values, kept = added(generator_penalties, play, latents, fake)
         return loss + more, Outcome({"loss_generator": loss, **values}, states | kept)
 
@@ -89,7 +91,7 @@ def adversarial(
 def gan(
     generator: Player,
     discriminator: Player,
-    objective: Objective,
+    objective: Objectives,
     latent: Callable,
     *,
     made: str = "image",
@@ -143,19 +145,3 @@ def maker(made: str, *given: str, name: str = "generator") -> Callable:
 def companions(*parts: Any) -> dict[str, Player]:
     """The players without parameters with which penalties and augmentations keep state."""
     return {name: player for part in parts for name, player in part.players.items()}
-
-
-def over_heads(loss: Callable, real: Any, fake: Any) -> Array:
-    """The sum over the heads of a discriminator."""
-    return sum(jax.tree.leaves(jax.tree.map(loss, real, fake)))
-
-
-def scores(objective: Objective, on_real: Any, on_fake: Any) -> dict[str, Array]:
-    """The mean probability of being real, or the mean logit where logits are no log odds."""
-    name, seen_as = ("score", jax.nn.sigmoid) if objective.log_odds else ("logit", jnp.asarray)
-
-    def mean(logits: Any) -> Array:
-        means = [jnp.mean(seen_as(head)) for head in jax.tree.leaves(logits)]
-        return sum(means) / len(means)
-
-    return {f"{name}_real": mean(on_real), f"{name}_fake": mean(on_fake)}

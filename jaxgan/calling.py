@@ -1,6 +1,7 @@
-"""How a network is called, in training, in sampling and in the first state: the one place that knows Linen."""
+"""How a network is called in training, sampling and the first state: the place that knows Linen."""
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import zlib
@@ -11,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxgan.errors import UserError
 
 Apply = Callable[..., tuple[Any, Any]]
 
@@ -28,19 +31,20 @@ def applier(
 
     Args:
       modules: by name.
-      variables: of each module by name, `params` and further collections; `state` replaces the latter.
+      variables: of each module by name, `params` and further collections, which `state` replaces.
       dtype: of floating inputs. Floating outputs are float32.
       train: given to modules that take it.
-      key: for modules that draw by `make_rng` under any name, such as dropout. They draw once for all
-        examples of a device; what an example shall draw by itself belongs into the game's `latent`.
-      fields: set in every module, however deep, that has a field of that name: `axis_name` makes batch
-        statistics those of all devices, `momentum=0.0` keeps those of the last batch.
+      key: for modules that draw by `make_rng` under any name, such as dropout. They draw once for
+        all examples of a device; what an example shall draw by itself belongs into the latents.
+      fields: set in every module, however deep, that looks across the batch (see `Traits`) and
+        has a field of that name: `axis_name` makes batch statistics those of all devices,
+        `momentum=0.0` keeps those of the last batch.
     """
 
     def apply(name: str, *inputs: Any, state: Any = None, **options: Any) -> tuple[Any, Any]:
         if name not in modules:
             known = ", ".join(map(repr, modules))
-            raise ValueError(f"a loss calls player {name!r}; this game has {known}")
+            raise UserError(f"a loss calls player {name!r}; this game has {known}")
         held = {**variables[name], **(state or {})}
         with _fields_set(fields):
             output, state = modules[name].apply(
@@ -48,7 +52,7 @@ def applier(
                 *cast_floats(inputs, dtype),
                 rngs=None if key is None else {"params": fold_in_name(key, name)},
                 mutable=[collection for collection in held if collection != "params"],
-                **_with_train(modules[name], train, options),
+                **train_option(modules[name], train, options),
                 **options,
             )
         return cast_floats(output, jnp.float32), dict(state)
@@ -57,7 +61,7 @@ def applier(
 
 
 def begin(module: nn.Module, key: Array, inputs: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """The first variables of a module for inputs of these shapes and dtypes; their values do not count."""
+    """The first variables of a module, for inputs of these shapes and dtypes."""
 
     def placeholder(spec: Any) -> Array:
         if jnp.issubdtype(spec.dtype, jax.dtypes.prng_key):
@@ -65,15 +69,17 @@ def begin(module: nn.Module, key: Array, inputs: Any, options: dict[str, Any]) -
         return jnp.zeros(spec.shape, spec.dtype)
 
     inputs = jax.tree.map(placeholder, inputs)
-    return dict(module.init(key, *inputs, **_with_train(module, True, options), **options))
+    return dict(module.init(key, *inputs, **train_option(module, True, options), **options))
 
 
 class Traits(NamedTuple):
-    """What modules say of themselves by class attributes or fields of these names.
+    """What the modules behind a function do with a batch.
 
     Attributes:
-      across_batch: an example's output depends on the other examples.
-      pack: so many examples share one output.
+      across_batch: an example's output depends on the other examples. A module may say so by a
+        class attribute or field of this name. Of the others, those do that have a field
+        `axis_name`, as Flax's batch norm has; but not Flax's norms of single examples.
+      pack: so many examples share one output: the largest class attribute or field of this name.
     """
 
     across_batch: bool
@@ -81,24 +87,25 @@ class Traits(NamedTuple):
 
 
 def traits(function: Callable, *arguments: Any) -> Traits:
-    """The traits of the modules, however deep, that a function of arrays calls. Nothing is computed."""
-    across_batch, pack = [], {}
+    """The traits of the modules that a function of arrays calls, however deep. Computes nothing."""
+    across_batch, packs = [False], [1]
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        module = context.module
-        across_batch.append(getattr(module, "across_batch", isinstance(module, nn.BatchNorm)))
-        pack[module.path] = getattr(module, "pack", 1)
+        across_batch.append(_looks_across(context.module))
+        pack = getattr(context.module, "pack", 1)
+        packs.append(pack if isinstance(pack, int) else 1)  # some name a method so
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
         jax.eval_shape(functools.partial(function), *arguments)
-    return Traits(any(across_batch), max(pack.values(), default=1))
+    return Traits(any(across_batch), max(packs))
 
 
 def cast_floats(tree: Any, dtype: Any) -> Any:
     """The floating leaves in `dtype`, the others as they are."""
 
     def cast(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(cast, tree)
@@ -109,22 +116,41 @@ def fold_in_name(key: Array, name: str) -> Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def _with_train(module: nn.Module, train: bool, options: dict[str, Any]) -> dict[str, bool]:
+def train_option(
+    module: nn.Module, train: bool, options: dict[str, Any] | None = None
+) -> dict[str, bool]:
     """`train`, for a method that takes it and was not given it."""
+    options = options or {}
     method = options.get("method") or "__call__"
     method = getattr(module, method) if isinstance(method, str) else method
     takes = "train" in inspect.signature(method).parameters and "train" not in options
     return {"train": train} if takes else {}
 
 
+_OF_SINGLE_EXAMPLES = nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm
+
+
+def _looks_across(module: nn.Module) -> bool:
+    """Whether a module says, or has a field that tells, that it looks across the batch."""
+    told = getattr(module, "across_batch", None)
+    if isinstance(told, bool):
+        return told
+    return "axis_name" in _fields(module) and not isinstance(module, _OF_SINGLE_EXAMPLES)
+
+
+def _fields(module: nn.Module) -> set[str]:
+    return {field.name for field in dataclasses.fields(module)}
+
+
 @contextlib.contextmanager
 def _fields_set(fields: dict[str, Any]) -> Iterator[None]:
-    """Sets these fields in each module that is called and has them."""
+    """Sets these fields, during each call, in modules that look across the batch and have them."""
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
-        before = {name: getattr(module, name) for name in fields if hasattr(module, name)}
-        for name in before:  # a bound module is frozen, but it is this call's own copy
+        names = _fields(module) & set(fields) if _looks_across(module) else ()
+        before = {name: getattr(module, name) for name in names}
+        for name in names:  # a bound module is frozen, but it is this call's own copy
             object.__setattr__(module, name, fields[name])
         try:
             return call(*args, **kwargs)

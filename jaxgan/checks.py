@@ -1,6 +1,6 @@
 """What is looked at when a step is traced, so that nothing is trained wrongly without a word.
 
-Each function raises `ValueError` with one line: the move or player, the shapes, and the fix.
+Each function raises `UserError` with one line: the move or player, the shapes, and the fix.
 """
 
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgan.errors import UserError
 from jaxgan.game import Game, Move, Outcome
 
 
@@ -15,31 +16,29 @@ def check_game(game: Game) -> None:
     """Refuses moves and players that do not go together."""
     known = ", ".join(map(repr, game.players))
     if not game.moves:
-        raise ValueError("the game has no moves; give it one or more")
-    for move in [*game.moves, *(other for move in game.moves for other in move.lookahead)]:
+        raise UserError("the game has no moves; give it one or more")
+    for move in _with_lookahead(game.moves):
         if move.times < 1:
-            raise ValueError(f"move {move.name!r} has times={move.times}; use 1 or more")
+            raise UserError(f"move {move.name!r} has times={move.times}; use 1 or more")
         if not move.players:
-            raise ValueError(f"move {move.name!r} names no player to update; this game has {known}")
+            raise UserError(f"move {move.name!r} names no player to update; this game has {known}")
         for name in sorted(set(move.players) - set(game.players)):
-            raise ValueError(f"move {move.name!r} names player {name!r}; this game has {known}")
+            raise UserError(f"move {move.name!r} names player {name!r}; this game has {known}")
     moved = {name for move in game.moves for name in move.players}
     for name, player in game.players.items():
-        if player.tx and name not in moved:
-            raise ValueError(
-                f"no move trains player {name!r}, which has an optimizer; name it in a move's players, "
-                "or leave out its tx to keep it as it is"
+        if player.tx is not None and name not in moved:
+            raise UserError(
+                f"no move trains player {name!r}, which has an optimizer; name it in a move's "
+                "players, or leave out its tx to keep it as it is"
             )
 
 
 def examples_in(batch: Any) -> int:
     """How many examples a batch holds; refuses leaves that disagree."""
-    shapes = {
-        _name(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
-    }
+    shapes = {name: jnp.shape(leaf) for name, leaf in _leaves(batch).items()}
     counts = {shape[0] if shape else 0 for shape in shapes.values()}
     if len(counts) != 1 or counts == {0}:
-        raise ValueError(
+        raise UserError(
             f"a batch has leaves of 1 or more examples each, as many in all; got {shapes}"
         )
     return counts.pop()
@@ -50,9 +49,9 @@ def share_of(count: int, game: Game) -> int:
     move = max(game.moves, key=lambda move: move.times)
     if count % move.times == 0:
         return count // move.times
-    raise ValueError(
-        f"a batch of {count} examples on a device cannot be divided into {move.times} parts, the times "
-        f"of move {move.name!r}; use {near_multiples(count, move.times)}"
+    raise UserError(
+        f"a batch of {count} examples on a device cannot be divided into {move.times} parts, the "
+        f"times of move {move.name!r}; use {near_multiples(count, move.times)}"
     )
 
 
@@ -63,73 +62,94 @@ def near_multiples(number: int, factor: int) -> str:
 
 
 def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict[str, Any]) -> None:
-    """Refuses a loss or metrics that are no scalars, and states that another step could not take."""
+    """Refuses a loss or metrics that are no scalars, and states that the next step could not take."""
     if not isinstance(outcome, Outcome):
-        raise ValueError(
+        raise UserError(
             f"the loss of move {move.name!r} gives {type(outcome).__name__} beside its value; "
             "return (scalar, Outcome(metrics, states))"
         )
     for name, scalar in {"the loss": value, **outcome.metrics}.items():
-        if jnp.shape(scalar) != ():
-            raise ValueError(
-                f"{name} of move {move.name!r} is no scalar but of shape {jnp.shape(scalar)}; take its mean"
+        shape, dtype = jnp.shape(scalar), jnp.result_type(scalar)
+        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+            raise UserError(
+                f"{name} of move {move.name!r} is no floating scalar but {dtype} of shape {shape}; "
+                "take its mean as float32"
             )
     for name, state in outcome.states.items():
         if name not in game.players:
-            raise ValueError(
+            raise UserError(
                 f"move {move.name!r} gives back a state of {name!r}; this game has "
                 f"{', '.join(map(repr, game.players))}"
             )
         before, after = _spec(states[name]), _spec(state)
         if name in move.players and before != after:
-            raise ValueError(
-                f"move {move.name!r} changes the structure of player {name!r}'s state from {before} to "
-                f"{after}; use self.variable, or self.sow with a reduce_fn that replaces"
+            raise UserError(
+                f"move {move.name!r} changes the structure of player {name!r}'s state from {before} "
+                f"to {after}; use self.variable, or self.sow with a reduce_fn that replaces"
             )
 
 
 def check_made(real: Any, made: Any) -> None:
-    """Refuses made features that a batch has not, or has in another shape."""
-    for name, feature in made.items():
+    """Refuses made features that a batch has not, or has in another shape or as integers."""
+    for name in made:
         if name not in real:
-            raise ValueError(
+            raise UserError(
                 f"feature {name!r} is made, the batch holds {', '.join(map(repr, real))}; "
                 "name a feature of the data"
             )
-        if jnp.shape(real[name]) != jnp.shape(feature):
-            raise ValueError(
-                f"feature {name!r}: the batch holds {jnp.shape(real[name])}, the generator makes "
-                f"{jnp.shape(feature)}; make them equal"
+    held = _leaves({name: real[name] for name in made})
+    given = _leaves(made)
+    for name in sorted({*held, *given}):
+        ours, theirs = (
+            jnp.shape(leaves[name]) if name in leaves else None for leaves in (held, given)
+        )
+        if ours != theirs:
+            raise UserError(
+                f"feature {name!r}: the batch holds {ours or 'none'}, the generator makes "
+                f"{theirs or 'none'}; make them equal"
             )
-        if not jnp.issubdtype(real[name].dtype, jnp.floating) and jnp.issubdtype(
-            feature.dtype, jnp.floating
-        ):
-            raise ValueError(
-                f"feature {name!r} of the batch is {real[name].dtype}, the made one {feature.dtype}; give "
+        types = held[name].dtype, given[name].dtype
+        if [jnp.issubdtype(dtype, jnp.floating) for dtype in types] == [False, True]:
+            raise UserError(
+                f"feature {name!r} of the batch is {types[0]}, the made one {types[1]}; give "
                 "uint8 in [0, 255] or floating numbers in [-1, 1]"
             )
 
 
-def check_logits(logits: Any, examples: Any, pack: int) -> None:
-    """Refuses a pack that does not divide the examples, and logits whose leading axis is not theirs."""
-    count = examples_in(examples)
+def check_packs(count: int, pack: int) -> None:
+    """Refuses examples that do not fill packs."""
     if count % pack:
-        raise ValueError(
-            f"{count} examples on a device do not fill packs of {pack}; use {near_multiples(count, pack)}"
+        raise UserError(
+            f"{count} examples on a device do not fill packs of {pack}; "
+            f"use {near_multiples(count, pack)}"
         )
+
+
+def check_logits(logits: Any, examples: Any, pack: int) -> None:
+    """Refuses examples that do not fill packs, and logits whose leading axis is not theirs."""
+    count = examples_in(examples)
+    check_packs(count, pack)
     for leaf in jax.tree.leaves(logits):
         if leaf.shape[:1] != (count // pack,):
             packed = f" in packs of {pack}" if pack > 1 else ""
-            raise ValueError(
-                f"the discriminator gives logits of shape {leaf.shape} for {count} examples{packed}; give "
-                f"them a leading axis of {count // pack}, such as [B, height, width] for a map of patches"
+            raise UserError(
+                f"the discriminator gives logits of shape {leaf.shape} for {count} examples{packed}; "
+                f"give them a leading axis of {count // pack}, such as [B, height, width] for a map of "
+                "patches"
             )
+
+
+def _with_lookahead(moves: tuple[Move, ...]) -> list[Move]:
+    return [m for move in moves for m in (move, *_with_lookahead(move.lookahead))]
 
 
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def _spec(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): jax.typeof(leaf).str_short() for path, leaf in leaves}
+    return {name: jax.typeof(leaf).str_short() for name, leaf in _leaves(tree).items()}

@@ -16,6 +16,7 @@ from flax import struct
 from jax import Array
 
 from jaxgan.calling import Apply, applier, begin, cast_floats, fold_in_name
+from jaxgan.errors import UserError
 
 Key = Array
 Batch = dict[str, Array]  # an example is a dict, real or made: `image`, and what it is an image of
@@ -128,7 +129,7 @@ def init(game: Game, key: Key, batch: Batch) -> GANState:
       batch: leaves [B, ...], of which only shapes and dtypes count: `jax.ShapeDtypeStruct` will do.
 
     Raises:
-      ValueError: a player that no loss calls, or that has parameters to train and no optimizer.
+      UserError: a player that no loss calls, or that has parameters to train and no optimizer.
     """
     for_training, for_players = jax.random.split(key)
     modules = {name: player.module for name, player in game.players.items()}
@@ -162,13 +163,13 @@ def init(game: Game, key: Key, batch: Batch) -> GANState:
 
     def player(name: str, spec: Player) -> PlayerState:
         if name not in first_calls:
-            raise ValueError(
+            raise UserError(
                 f"player {name!r} is called by no loss; call it in a move, or leave it out"
             )
         variables = begun(name)
         params = variables.pop("params", {})
         if params and spec.tx is None and name in descends:
-            raise ValueError(
+            raise UserError(
                 f"player {name!r} has parameters and descends in move {descends[name]!r}, but has no "
                 "optimizer; give its tx (optax.set_to_zero() keeps the parameters as they are)"
             )
@@ -185,7 +186,14 @@ def drawn(draw: Callable[[Key], Any], keys: Array, use: str) -> Any:
 
 
 def scaled(batch: Batch) -> Batch:
-    """uint8 features, [0, 255], as float32 in [-1, 1]; the others as they are."""
-    return jax.tree.map(
-        lambda x: x.astype(jnp.float32) / 127.5 - 1.0 if x.dtype == jnp.uint8 else x, batch
-    )
+    """uint8 features [B, ...], [0, 255], as float32 in [-1, 1], other floats as float32, the rest as it is.
+
+    A uint8 feature [B] is a label.
+    """
+
+    def feature(x: Array) -> Array:
+        if x.dtype == jnp.uint8 and x.ndim > 1:
+            return x.astype(jnp.float32) / 127.5 - 1.0
+        return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(feature, batch)

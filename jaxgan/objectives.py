@@ -20,11 +20,14 @@ class Objective(NamedTuple):
       discriminator: (real, fake) -> scalar.
       generator: (real, fake) -> scalar. Where it ignores the real logits, XLA drops the pass that makes them.
       log_odds: a logit is the log odds that an example is real, so that its sigmoid is a probability.
+      auxiliary: for a head that does not judge whether an example is real, see `jaxgan.heads`. Penalties
+        and augmentations do not look at it.
     """
 
     discriminator: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array], Array]
     log_odds: bool = False
+    auxiliary: bool = False
 
 
 @functools.cache
