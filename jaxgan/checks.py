@@ -81,11 +81,12 @@ def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict
                 f"move {move.name!r} gives back a state of {name!r}; this game has "
                 f"{', '.join(map(repr, game.players))}"
             )
-        before, after = _spec(states[name]), _spec(state)
+        before, after = _spec(states[name]).items(), _spec(state).items()
         if name in move.players and before != after:
             raise UserError(
-                f"move {move.name!r} changes the structure of player {name!r}'s state from {before} "
-                f"to {after}; use self.variable, or self.sow with a reduce_fn that replaces"
+                f"move {move.name!r} gives player {name!r} a state of another structure, with "
+                f"{dict(sorted(after - before))}, without {dict(sorted(before - after))}; use "
+                "self.variable, or self.sow with a reduce_fn that replaces"
             )
 
 
