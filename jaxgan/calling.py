@@ -50,7 +50,7 @@ def applier(
             output, state = modules[name].apply(
                 held,
                 *cast_floats(inputs, dtype),
-                rngs=None if key is None else {"params": fold_in_name(key, name)},
+                rngs=None if key is None else _streams(fold_in_name(key, name)),
                 mutable=[collection for collection in held if collection != "params"],
                 **train_option(modules[name], train, options),
                 **options,
@@ -69,7 +69,8 @@ def begin(module: nn.Module, key: Array, inputs: Any, options: dict[str, Any]) -
         return jnp.zeros(spec.shape, spec.dtype)
 
     inputs = jax.tree.map(placeholder, inputs)
-    return dict(module.init(key, *inputs, **train_option(module, True, options), **options))
+    options = options | train_option(module, True, options)
+    return dict(module.init(_streams(key), *inputs, **options))
 
 
 class Traits(NamedTuple):
@@ -92,7 +93,7 @@ def traits(function: Callable, *arguments: Any) -> Traits:
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         across_batch.append(_looks_across(context.module))
-        pack = getattr(context.module, "pack", 1)
+        pack = _own(context.module, "pack")
         packs.append(pack if isinstance(pack, int) else 1)  # some name a method so
         return call(*args, **kwargs)
 
@@ -116,13 +117,19 @@ def fold_in_name(key: Array, name: str) -> Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
+def _streams(key: Array) -> dict[str, Array]:
+    """The streams that draws of any name fall back on, in Linen and in nnx."""
+    return {"params": key, "default": key}
+
+
 def train_option(
     module: nn.Module, train: bool, options: dict[str, Any] | None = None
 ) -> dict[str, bool]:
     """`train`, for a method that takes it and was not given it."""
     options = options or {}
     method = options.get("method") or "__call__"
-    method = getattr(module, method) if isinstance(method, str) else method
+    if isinstance(method, str):
+        method = getattr(module.nnx_class if _is_bridge(module) else module, method)
     takes = "train" in inspect.signature(method).parameters and "train" not in options
     return {"train": train} if takes else {}
 
@@ -132,10 +139,30 @@ _OF_SINGLE_EXAMPLES = nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm
 
 def _looks_across(module: nn.Module) -> bool:
     """Whether a module says, or has a field that tells, that it looks across the batch."""
-    told = getattr(module, "across_batch", None)
+    told = _own(module, "across_batch")
     if isinstance(told, bool):
         return told
+    if _normalises_in_nnx(module):
+        return True
     return "axis_name" in _fields(module) and not isinstance(module, _OF_SINGLE_EXAMPLES)
+
+
+def _is_bridge(module: nn.Module) -> bool:
+    """Whether this holds a module of nnx. Importing nnx to look would take a while."""
+    return type(module).__name__ == "ToLinen"
+
+
+def _normalises_in_nnx(module: nn.Module) -> bool:
+    """Whether this holds a module of nnx with batch norm, which Linen does not see."""
+    return _is_bridge(module) and "batch_stats" in module.variables
+
+
+def _own(module: nn.Module, name: str) -> Any:
+    """A field or class attribute, or None; without `__getattr__`, which would call the module."""
+    try:
+        return object.__getattribute__(module, name)
+    except AttributeError:
+        return None
 
 
 def _fields(module: nn.Module) -> set[str]:
@@ -148,8 +175,13 @@ def _fields_set(fields: dict[str, Any]) -> Iterator[None]:
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
+        if fields.get("axis_name") and _normalises_in_nnx(module):
+            raise UserError(
+                "the batch norm of a module of flax.nnx does not see the other devices; use that of "
+                "flax.linen, or train on one device"
+            )
         names = _fields(module) & set(fields) if _looks_across(module) else ()
-        before = {name: getattr(module, name) for name in names}
+        before = {name: _own(module, name) for name in names}
         for name in names:  # a bound module is frozen, but it is this call's own copy
             object.__setattr__(module, name, fields[name])
         try:

@@ -149,9 +149,9 @@ def init(game: Game, key: Key, batch: Batch) -> GANState:
                 shapes = jax.eval_shape(lambda: begun(name))
                 variables[name] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
                 states[name] = {k: v for k, v in variables[name].items() if k != "params"}
-            return applier(modules, variables, game.dtype, train=True, key=key)(
-                name, *inputs, **options
-            )
+            held = jax.tree.map(jnp.asarray, variables)
+            called = applier(modules, held, game.dtype, train=True, key=key)
+            return called(name, *inputs, **options)
 
         batch = scaled(batch)
         keys = jax.random.split(key, len(jax.tree.leaves(batch)[0]))

@@ -1,5 +1,6 @@
 """What several tests share: small networks of points, games of them, and how runs are made and compared."""
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,19 @@ def toy(
     generator = Player(generator or Layers((8, 2)), tx, 0.9)
     discriminator = Player(discriminator or Layers((8, 1)), tx)
     return gan(generator, discriminator, objective or nonsaturating(), latent, made=made, **options)
+
+
+def keys_of(state: Any, count: int, part: int = 0) -> Any:
+    """The keys of the examples in the next step."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), part)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def latents_of(state: Any, count: int = 8, part: int = 0) -> Any:
+    """The latents that the next step draws."""
+    use = np.uint32(zlib.crc32(b"latent"))
+    keys = keys_of(state, count, part)
+    return jax.vmap(lambda key: normal(jax.random.fold_in(key, use)))(keys)
 
 
 def train(step: Callable, state: Any, batches: Any) -> tuple[Any, Any]:

@@ -1,7 +1,5 @@
 """The step: what it updates, and that it is the same step under every transformation."""
 
-import zlib
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +12,8 @@ from helpers import (
     assert_close,
     assert_equal_trees,
     assert_one_device_equals_four,
+    keys_of,
+    latents_of,
     normal,
     on_four_devices,
     points,
@@ -34,19 +34,6 @@ BATCHES = [points(i) for i in range(3)]
 
 def fresh(game, batch=BATCHES[0], seed=0):
     return init(game, jax.random.key(seed), batch)
-
-
-def keys_of(state, count, part=0):
-    """The keys of the examples in the next step."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), part)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
-
-
-def latents_of(state, count=8, part=0):
-    """The latents that the next step draws."""
-    use = np.uint32(zlib.crc32(b"latent"))
-    keys = keys_of(state, count, part)
-    return jax.vmap(lambda key: normal(jax.random.fold_in(key, use)))(keys)
 
 
 def made_from(game, state, z):
