@@ -10,14 +10,13 @@ from jaxgan import checks
 from jaxgan.augment import NO_AUGMENT, Augment
 from jaxgan.examples import drawn
 from jaxgan.game import Batch, Move, Outcome, Play
+from jaxgan.heads import Objectives, over_heads, scores, verdicts
 from jaxgan.judging import Judge, judged
-from jaxgan.kernels import fused
-from jaxgan.objectives import Objective, over_heads, scores
 from jaxgan.penalties import Critique, GeneratorPenalty, Penalty, added, companions
 
 
 def adversarial(
-    objective: Objective,
+    objective: Objectives,
     latent: Callable,
     generate: Callable,
     judge: Judge,
@@ -30,7 +29,8 @@ def adversarial(
     """The discriminator's move and the generators', in the order in which they are usually made.
 
     Args:
-      objective: of logits; where these are a pytree of heads, the losses of the heads add up.
+      objective: of logits. Where these are a pytree of heads, their losses add up; a dict gives
+        each head its own.
       latent, generate: those of the game.
       judge: by player "discriminator", see `jaxgan.judging`.
       penalties, generator_penalties: added to the losses, see `jaxgan.penalties`.
@@ -51,11 +51,16 @@ def adversarial(
 
         verdict = judged(play.apply, judge, real, fake)
         on_real, on_fake = verdict.on_real, verdict.on_fake
-        loss = over_heads(fused(objective).discriminator, on_real, on_fake)
-        critique = Critique(verdict.logits, tuple(made), on_real, on_fake, verdict.across_batch)
+        loss = over_heads(objective, "discriminator", on_real, on_fake)
+
+        def logits(examples: Batch) -> Any:
+            return verdicts(objective, verdict.logits(examples))
+
+        told = verdicts(objective, on_real), verdicts(objective, on_fake)
+        critique = Critique(logits, tuple(made), *told, verdict.across_batch)
         more, values, states = added(penalties, play, critique, real, fake)
         metrics = {"loss_discriminator": loss, **scores(objective, on_real, on_fake), **values}
-        states |= {"discriminator": verdict.state, **augment.adapted(play, on_real)}
+        states |= {"discriminator": verdict.state, **augment.adapted(play, told[0])}
         return loss + more, Outcome(metrics, states)
 
     def deceive(play: Play) -> tuple[Array, Outcome]:
@@ -64,7 +69,7 @@ def adversarial(
         on_fake, _ = judge(play.apply, augment.shown(play, fake, made.keys(), "fake again"))
         real = augment.shown(play, play.batch, made.keys(), "real again")
         on_real, _ = judge(play.apply, real)  # dropped by XLA where the objective ignores it
-        loss = over_heads(fused(objective).generator, on_real, on_fake)
+        loss = over_heads(objective, "generator", on_real, on_fake)
         more, values, kept = added(generator_penalties, play, latents, fake)
         return loss + more, Outcome({"loss_generator": loss, **values}, states | kept)
 

@@ -17,8 +17,7 @@ def check_game(game: Game) -> None:
     known = ", ".join(map(repr, game.players))
     if not game.moves:
         raise UserError("the game has no moves; give it one or more")
-    ahead = [other for move in game.moves for other in move.lookahead]
-    for move in (*game.moves, *ahead):
+    for move in _with_lookahead(game.moves):
         if move.times < 1:
             raise UserError(f"move {move.name!r} has times={move.times}; use 1 or more")
         if not move.players:
@@ -27,7 +26,7 @@ def check_game(game: Game) -> None:
             raise UserError(f"move {move.name!r} names player {name!r}; this game has {known}")
     moved = {name for move in game.moves for name in move.players}
     for name, player in game.players.items():
-        if player.tx and name not in moved:
+        if player.tx is not None and name not in moved:
             raise UserError(
                 f"no move trains player {name!r}, which has an optimizer; name it in a move's "
                 "players, or leave out its tx to keep it as it is"
@@ -36,9 +35,7 @@ def check_game(game: Game) -> None:
 
 def examples_in(batch: Any) -> int:
     """How many examples a batch holds; refuses leaves that disagree."""
-    shapes = {
-        _name(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
-    }
+    shapes = {name: jnp.shape(leaf) for name, leaf in _leaves(batch).items()}
     counts = {shape[0] if shape else 0 for shape in shapes.values()}
     if len(counts) != 1 or counts == {0}:
         raise UserError(
@@ -65,18 +62,18 @@ def near_multiples(number: int, factor: int) -> str:
 
 
 def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict[str, Any]) -> None:
-    """Refuses a loss or metrics that are no scalars, and states that another step could not
-    take."""
+    """Refuses a loss or metrics that are no scalars, and states that the next step could not take."""
     if not isinstance(outcome, Outcome):
         raise UserError(
             f"the loss of move {move.name!r} gives {type(outcome).__name__} beside its value; "
             "return (scalar, Outcome(metrics, states))"
         )
     for name, scalar in {"the loss": value, **outcome.metrics}.items():
-        if jnp.shape(scalar) != ():
+        shape, dtype = jnp.shape(scalar), jnp.result_type(scalar)
+        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
             raise UserError(
-                f"{name} of move {move.name!r} is no scalar but of shape {jnp.shape(scalar)}; "
-                "take its mean"
+                f"{name} of move {move.name!r} is no floating scalar but {dtype} of shape {shape}; "
+                "take its mean as float32"
             )
     for name, state in outcome.states.items():
         if name not in game.players:
@@ -84,60 +81,76 @@ def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict
                 f"move {move.name!r} gives back a state of {name!r}; this game has "
                 f"{', '.join(map(repr, game.players))}"
             )
-        before, after = _spec(states[name]), _spec(state)
+        before, after = _spec(states[name]).items(), _spec(state).items()
         if name in move.players and before != after:
             raise UserError(
-                f"move {move.name!r} changes the structure of player {name!r}'s state from "
-                f"{before} to {after}; use self.variable, or self.sow with a reduce_fn that "
-                "replaces"
+                f"move {move.name!r} gives player {name!r} a state of another structure, with "
+                f"{dict(sorted(after - before))}, without {dict(sorted(before - after))}; use "
+                "self.variable, or self.sow with a reduce_fn that replaces"
             )
 
 
 def check_made(real: Any, made: Any) -> None:
-    """Refuses made features that a batch has not, or has in another shape."""
-    for name, feature in made.items():
+    """Refuses made features that a batch has not, or has in another shape or as integers."""
+    for name in made:
         if name not in real:
             raise UserError(
                 f"feature {name!r} is made, the batch holds {', '.join(map(repr, real))}; "
                 "name a feature of the data"
             )
-        if jnp.shape(real[name]) != jnp.shape(feature):
+    held = _leaves({name: real[name] for name in made})
+    given = _leaves(made)
+    for name in sorted({*held, *given}):
+        ours, theirs = (
+            jnp.shape(leaves[name]) if name in leaves else None for leaves in (held, given)
+        )
+        if ours != theirs:
             raise UserError(
-                f"feature {name!r}: the batch holds {jnp.shape(real[name])}, the generator makes "
-                f"{jnp.shape(feature)}; make them equal"
+                f"feature {name!r}: the batch holds {ours or 'none'}, the generator makes "
+                f"{theirs or 'none'}; make them equal"
             )
-        if not jnp.issubdtype(real[name].dtype, jnp.floating) and jnp.issubdtype(
-            feature.dtype, jnp.floating
-        ):
+        types = held[name].dtype, given[name].dtype
+        if [jnp.issubdtype(dtype, jnp.floating) for dtype in types] == [False, True]:
             raise UserError(
-                f"feature {name!r} of the batch is {real[name].dtype}, the made one "
-                f"{feature.dtype}; give uint8 in [0, 255] or floating numbers in [-1, 1]"
+                f"feature {name!r} of the batch is {types[0]}, the made one {types[1]}; give "
+                "uint8 in [0, 255] or floating numbers in [-1, 1]"
             )
+
+
+def check_packs(count: int, pack: int) -> None:
+    """Refuses examples that do not fill packs."""
+    if count % pack:
+        raise UserError(
+            f"{count} examples on a device do not fill packs of {pack}; "
+            f"use {near_multiples(count, pack)}"
+        )
 
 
 def check_logits(logits: Any, examples: Any, pack: int) -> None:
-    """Refuses a pack that does not divide the examples, and logits whose leading axis is not
-    theirs."""
+    """Refuses examples that do not fill packs, and logits whose leading axis is not theirs."""
     count = examples_in(examples)
-    if count % pack:
-        raise UserError(
-            f"{count} examples on a device do not fill packs of {pack}; use "
-            f"{near_multiples(count, pack)}"
-        )
+    check_packs(count, pack)
     for leaf in jax.tree.leaves(logits):
         if leaf.shape[:1] != (count // pack,):
             packed = f" in packs of {pack}" if pack > 1 else ""
             raise UserError(
-                f"the discriminator gives logits of shape {leaf.shape} for {count} "
-                f"examples{packed}; give them a leading axis of {count // pack}, such as [B, "
-                "height, width] for a map of patches"
+                f"the discriminator gives logits of shape {leaf.shape} for {count} examples{packed}; "
+                f"give them a leading axis of {count // pack}, such as [B, height, width] for a map of "
+                "patches"
             )
+
+
+def _with_lookahead(moves: tuple[Move, ...]) -> list[Move]:
+    return [m for move in moves for m in (move, *_with_lookahead(move.lookahead))]
 
 
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def _spec(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): jax.typeof(leaf).str_short() for path, leaf in leaves}
+    return {name: jax.typeof(leaf).str_short() for name, leaf in _leaves(tree).items()}

@@ -22,9 +22,14 @@ def drawn(draw: Callable[[Array], Any], keys: Array, use: str) -> Any:
 
 
 def scaled(batch: dict[str, Any]) -> dict[str, Any]:
-    """uint8 features, [0, 255], as float32 in [-1, 1]; the others as they are."""
+    """uint8 features [B, ...], [0, 255], as float32 in [-1, 1], and other floats as float32.
 
-    def scale(feature: Array) -> Array:
-        return feature.astype(jnp.float32) / 127.5 - 1.0 if feature.dtype == jnp.uint8 else feature
+    The rest is as it is; a uint8 feature [B] is a label.
+    """
 
-    return jax.tree.map(scale, batch)
+    def feature(x: Array) -> Array:
+        if x.dtype == jnp.uint8 and x.ndim > 1:
+            return x.astype(jnp.float32) / 127.5 - 1.0
+        return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(feature, batch)

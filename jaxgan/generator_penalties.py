@@ -9,13 +9,13 @@ import numpy as np
 from jax import Array
 
 from jaxgan import slopes
-from jaxgan.calling import traits
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
 from jaxgan.game import Batch, Play, Player
 from jaxgan.moving import MovingMean
 from jaxgan.penalties import GeneratorPenalty, Value
 from jaxgan.schedules import Scheduled
+from jaxgan.traits import traits
 
 Generate = Callable[..., tuple[Batch, dict[str, Any]]]
 Styled = Callable[[Play, Any], tuple[Any, Callable[[Any], Array]]]

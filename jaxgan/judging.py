@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan import checks
-from jaxgan.calling import Apply, traits
+from jaxgan.calling import Apply
 from jaxgan.game import Batch
+from jaxgan.traits import traits
 
 Judge = Callable[..., tuple[Any, Any]]  # (apply, examples, state=None) -> (logits, state)
 

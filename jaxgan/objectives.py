@@ -8,9 +8,8 @@ objective's twin with each loss and its gradients in one pass.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import relu, softplus
@@ -26,11 +25,14 @@ class Objective(NamedTuple):
       generator: its loss. It is given the logits of the real examples too, which relativistic
         objectives use; where it ignores them, XLA drops the discriminator pass that makes them.
       log_odds: whether sigmoid(logit) is the discriminator's probability that an example is real.
+      auxiliary: for a head that does not judge whether an example is real, see `jaxgan.heads`.
+        Penalties and augmentations do not look at it.
     """
 
     discriminator: Loss
     generator: Loss
     log_odds: bool = False
+    auxiliary: bool = False
 
 
 def binary_cross_entropy(logits: Array, target: Array | float) -> Array:
@@ -200,24 +202,6 @@ def wasserstein() -> Objective:
       Arjovsky, Chintala and Bottou, Wasserstein GAN, 2017.
     """
     return Objective(_wasserstein_of_discriminator, _wasserstein_of_generator)
-
-
-def over_heads(loss: Loss, real: Any, fake: Any) -> Array:
-    """The sum of a loss over the heads of a discriminator, for logits that are any pytree."""
-    losses: list[Array] = jax.tree.leaves(jax.tree.map(loss, real, fake))
-    return functools.reduce(jnp.add, losses)
-
-
-def scores(objective: Objective, on_real: Any, on_fake: Any) -> dict[str, Array]:
-    """`score_real` and `score_fake`, mean probabilities of being real; where logits are no log odds `logit_real`
-    and `logit_fake`, their means. Of several heads the mean."""
-    name, seen_as = ("score", jax.nn.sigmoid) if objective.log_odds else ("logit", jnp.asarray)
-
-    def mean(logits: Any) -> Array:
-        means = [jnp.mean(seen_as(head)) for head in jax.tree.leaves(logits)]
-        return functools.reduce(jnp.add, means) / len(means)
-
-    return {f"{name}_real": mean(on_real), f"{name}_fake": mean(on_fake)}
 
 
 # By name, on the command line and in the tests.

@@ -27,15 +27,13 @@ def exact(logits: Callable, made: Batch, keys: Array, use: str) -> Array:
         return jnp.sum(each), each
 
     slopes, each = jax.grad(total, has_aux=True)(made)
-    squares = [
-        jnp.sum(slope**2, axis=tuple(range(1, slope.ndim))) for slope in jax.tree.leaves(slopes)
-    ]
-    return jnp.sum(sum(squares[1:], squares[0]).reshape(len(each), -1), axis=1)
+    # The slopes of a pack are neighbours.
+    squares = [jnp.sum(x.reshape(len(each), -1) ** 2, axis=1) for x in jax.tree.leaves(slopes)]
+    return sum(squares[1:], squares[0])
 
 
 def by_difference(logits: Callable, made: Batch, keys: Array, use: str) -> Array:
-    """((D(x + eps n) - D(x)) / eps)^2, [B / m], n standard normal: |grad D|^2 in expectation, up to
-    eps^2."""
+    """((D(x + eps n) - D(x)) / eps)^2, [B / m], n normal: in the mean |grad D|^2, up to eps^2."""
     moved = {
         name: feature + EPSILON * noise_like(feature, keys, f"{use} {name}")
         for name, feature in made.items()
@@ -70,8 +68,7 @@ def floating(examples: Batch, names: Any, what: str) -> Batch:
 
 
 def every_nth(what: str, tree: Any, subset: int, pack: int = 1) -> Any:
-    """Every n-th pack of the leaves [B, ...], the same ones on any number of devices; refuses a
-    remainder."""
+    """Every n-th pack of leaves [B, ...], the same ones on any number of devices."""
     count = len(jax.tree.leaves(tree)[0])
     if subset < 1 or count % (subset * pack):
         packs = f" in packs of {pack}" if pack > 1 else ""
@@ -101,8 +98,7 @@ def at_fake(real: Batch, fake: Batch, keys: Array, pack: int, use: str) -> Batch
 
 
 def between(real: Batch, fake: Batch, keys: Array, pack: int, use: str) -> Batch:
-    """t real + (1 - t) fake, t uniform in [0, 1): one of each pack, since the pack is what is
-    judged."""
+    """t real + (1 - t) fake, t uniform in [0, 1), one for a pack, since that is what is judged."""
     of_packs = drawn(jax.random.uniform, keys[::pack], use)
     t = jnp.repeat(of_packs, pack)
 

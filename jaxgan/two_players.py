@@ -9,15 +9,15 @@ from jaxgan.adversarial import adversarial
 from jaxgan.augment import NO_AUGMENT
 from jaxgan.calling import Apply
 from jaxgan.game import Batch, Game, Player
+from jaxgan.heads import Objectives
 from jaxgan.judging import critic
-from jaxgan.objectives import Objective
 from jaxgan.penalties import companions
 
 
 def gan(
     generator: Player,
     discriminator: Player,
-    objective: Objective,
+    objective: Objectives,
     latent: Callable,
     *,
     made: str = "image",

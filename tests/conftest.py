@@ -43,6 +43,7 @@ os.environ["XLA_FLAGS"] += " --xla_gpu_autotune_level=0"
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
 
 import jax
+import optax
 
 from jaxgan.run import runtime
 
@@ -50,3 +51,16 @@ runtime.keep_compiled_programs()
 # [B] + [B, 1] and integers among floats are mistakes that broadcasting hides.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def _of_optax(function):
+    """A function of Optax that multiplies floats by counts, with promotion."""
+
+    def promoting(*args, **kwargs):
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return promoting
+
+
+optax.tree.bias_correction = _of_optax(optax.tree.bias_correction)

@@ -1,5 +1,7 @@
-"""What several tests need: small networks, games, runs on one device and on four, comparisons."""
+"""What several tests share: small networks of points, games of them, and how runs are made and compared."""
 
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +12,26 @@ import optax
 
 from jaxgan.calling import applier
 from jaxgan.game import Game, Play, Player, init
-from jaxgan.rules import alternating
+from jaxgan.objectives import nonsaturating
 from jaxgan.step import make_step
+from jaxgan.two_players import gan
 
+AXIS = "devices"
 # Sums in another order, in float32, over three steps of gradient descent.
-ROUNDING: dict[str, float] = dict(rtol=1e-4, atol=2e-6)
+ROUNDING = dict(rtol=1e-4, atol=2e-6)
+
+
+class Layers(nn.Module):
+    """Dense layers of these widths, LeakyReLU between them: [B, ...] -> [B, last width]."""
+
+    widths: tuple[int, ...] = (8, 2)
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
+        for width in self.widths[:-1]:
+            x = nn.leaky_relu(nn.Dense(width, dtype=x.dtype)(x))
+        return nn.Dense(self.widths[-1], dtype=x.dtype)(x)
 
 
 class Maker(nn.Module):
@@ -61,35 +78,103 @@ def batches(shape: tuple[int, ...] = (4, 4, 1), count: int = 8, steps: int = 3) 
     return [{"image": rng.uniform(-1, 1, (count, *shape)).astype(np.float32)} for _ in range(steps)]
 
 
-def trained(game: Game, items: list[Any], devices: int = 1, rule: Any = alternating) -> Any:
-    """(state, metrics of the last step) after a step for each batch, which the devices share."""
-    state = init(game, jax.random.key(0), items[0])
-    if devices == 1:
-        step = jax.jit(make_step(game._replace(rule=rule)))
-    else:
-        step = jax.pmap(
-            make_step(game._replace(rule=rule), "i"), "i", in_axes=(None, 0), out_axes=None
-        )
-        items = [
-            jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch) for batch in items
-        ]
-    metrics: Any = {}
-    for batch in items:
+def normal(key):
+    return jax.random.normal(key, (3,))
+
+
+def points(seed: int = 0, count: int = 8, **more) -> dict[str, np.ndarray]:
+    """A batch of points [count, 2] in [-1, 1], and further leaves of this many."""
+    rng = np.random.default_rng(seed)
+    return {"point": rng.uniform(-1, 1, (count, 2)).astype(np.float32), **more}
+
+
+def toy(
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    objective: Any = None,
+    latent: Callable = normal,
+    tx: Any = None,
+    made: str = "point",
+    **options,
+) -> Game:
+    """A small game of points, by gradient descent: Adam divides by the root of second moments, which turns
+    rounding of gradients that are zero into full steps."""
+    tx = optax.sgd(0.1) if tx is None else tx
+    generator = Player(generator or Layers((8, 2)), tx, 0.9)
+    discriminator = Player(discriminator or Layers((8, 1)), tx)
+    return gan(generator, discriminator, objective or nonsaturating(), latent, made=made, **options)
+
+
+def keys_of(state: Any, count: int, part: int = 0) -> Any:
+    """The keys of the examples in the next step."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), part)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def latents_of(state: Any, count: int = 8, part: int = 0) -> Any:
+    """The latents that the next step draws."""
+    use = np.uint32(zlib.crc32(b"latent"))
+    keys = keys_of(state, count, part)
+    return jax.vmap(lambda key: normal(jax.random.fold_in(key, use)))(keys)
+
+
+def train(step: Callable, state: Any, batches: Any) -> tuple[Any, Any]:
+    """The state after a step on each batch, and the metrics, leaves [steps]."""
+    history = []
+    for batch in batches:
         state, metrics = step(state, batch)
-    return state, metrics
+        history.append(metrics)
+    return state, jax.tree.map(lambda *leaves: np.stack(leaves), *history)
 
 
-def assert_one_device_equals_four(game: Game, items: list[Any], rule: Any = alternating) -> Any:
-    """The same run up to rounding, and one that moves; gives the state that four devices reach."""
-    one, on_one = trained(game, items, 1, rule)
-    four, on_four = trained(game, items, 4, rule)
-    assert_close_trees(one.players, four.players, **ROUNDING)
-    assert_close_trees(on_one, on_four, **ROUNDING)
-    before = init(game, jax.random.key(0), items[0]).players
-    for name, player in one.players.items():
-        for a, b in zip(jax.tree.leaves(player.params), jax.tree.leaves(before[name].params)):
-            assert np.any(np.asarray(a) != np.asarray(b)), name
+def shared(batch: Any, devices: int = 4) -> Any:
+    """A batch with an axis of devices in front."""
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def on_four_devices(game: Game) -> Callable:
+    """The step under `pmap`, of whole batches."""
+    step = make_step(game, AXIS)
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:4])
+    return lambda state, batch: mapped(state, shared(batch))
+
+
+def assert_one_device_equals_four(game: Game, batches: list[Any], rule: Any = None) -> Any:
+    """Trains on one device and on four from the same state; gives the state that four reach."""
+    game = game if rule is None else game._replace(rule=rule)
+    first = jax.jit(lambda key: init(game, key, batches[0]))(jax.random.key(0))
+    one, on_one = train(jax.jit(make_step(game)), first, batches)
+    four, on_four = train(on_four_devices(game), first, batches)
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), first.players, one.players)
+    assert all(any(jax.tree.leaves(m)) or not jax.tree.leaves(m) for m in moved.values())
+    assert_close(one, four)
+    assert_close(on_one, on_four)
     return four
+
+
+def as_arrays(tree: Any) -> Any:
+    """Keys as their data, so that NumPy can compare them."""
+
+    def array(leaf):
+        keys = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if keys else leaf)
+
+    return jax.tree.map(array, tree)
+
+
+def assert_close(first: Any, second: Any, **tolerance) -> None:
+    """The same structure, and numbers that differ by rounding at most."""
+    tolerance = tolerance or ROUNDING
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **tolerance),
+        as_arrays(first),
+        as_arrays(second),
+    )
+
+
+def assert_equal_trees(first: Any, second: Any) -> None:
+    """The same structure and the same bits."""
+    jax.tree.map(np.testing.assert_array_equal, as_arrays(first), as_arrays(second))
 
 
 def a_play(batch: Any, step: int = 0, seed: int = 0, **players: Any) -> Play:
@@ -102,16 +187,7 @@ def a_play(batch: Any, step: int = 0, seed: int = 0, **players: Any) -> Play:
     return Play(apply, batch, keys, jnp.int32(step), states)
 
 
-def assert_close_trees(first: Any, second: Any, **tolerance: float) -> None:
-    """The same structure, and numbers within the tolerance."""
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), first, second)
-
-
-def assert_equal_trees(first: Any, second: Any) -> None:
-    """The same structure and the same bits."""
-
-    def data(leaf: Any) -> Any:
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(data(a), data(b)), first, second)
+def trained(game: Game, items: list[Any]) -> tuple[Any, Any]:
+    """(state, metrics of the last step) after a step on each batch."""
+    state, history = train(jax.jit(make_step(game)), init(game, jax.random.key(0), items[0]), items)
+    return state, jax.tree.map(lambda leaf: leaf[-1], history)

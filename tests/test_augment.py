@@ -230,6 +230,19 @@ def test_the_probability_follows_its_rule():
     assert max(expected) > 0.9 and expected[-1] < max(expected)
 
 
+def test_the_sign_is_of_the_mean_over_all_devices():
+    module = Probability(target=0.6, images=100.0, interval=1, axis_name="devices")
+
+    def adapted(on_real):
+        options = dict(examples=5, method="adapt", mutable=["adaptive"])
+        return module.apply(variables(0.5), on_real, **options)[1]["adaptive"]["probability"]
+
+    # Three of four are surer than the target, the mean of 0.5 is not.
+    signs = jnp.array([1.0, 1.0, 1.0, -1.0])[:, None]
+    found = jax.vmap(adapted, axis_name="devices")(signs)
+    np.testing.assert_allclose(found, 0.5 - 20 / 100, rtol=1e-6)
+
+
 def test_what_adapts_changes_examples_with_its_probability_each_augment_by_itself():
     hundreds = Augment(
         lambda play, examples, names, use: examples | {n: examples[n] + 100 for n in names}

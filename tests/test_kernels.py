@@ -4,6 +4,7 @@ CPUs run the references; what the Triton kernels compute is in test_triton.py.
 """
 
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -656,6 +657,14 @@ def test_importing_and_running_without_kernels_imports_no_triton():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_python_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "kernels/README.md").read_text(), re.S)
+    scope: dict = {}
+    exec(code, scope)
+    np.testing.assert_allclose(scope["slopes"][0], 0.2)  # where x + bias is negative
+    np.testing.assert_allclose(scope["same"][0], 0.2 * (scope["x"] + 1)[0], rtol=1e-6)
 
 
 def test_the_environment_variable_stands_for_no_argument(monkeypatch):

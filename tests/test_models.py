@@ -4,99 +4,108 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from helpers import normal
 from jax.extend import core
 
-from jaxgan import init, make_game, make_step
-from jaxgan.config import preset, replace
-from jaxgan.models import DCGANDiscriminator, DCGANGenerator, SeedDiscriminator, SeedGenerator
-from jaxgan.models.layers import BatchNormAct
+from jaxgan.calling import train_option
+from jaxgan.game import Player, init
+from jaxgan.models import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    ListingDiscriminator,
+    ListingGenerator,
+)
+from jaxgan.models.layers import BatchNormLeakyReLU
+from jaxgan.objectives import nonsaturating
+from jaxgan.step import make_step
+from jaxgan.two_players import gan
 
 
 def variables(module: nn.Module, shape):
-    return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros(shape), train=True))
+    options = train_option(module, True)
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros(shape), **options))
 
 
 def size(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree["params"]))
 
 
-@pytest.mark.parametrize("network", [SeedGenerator, DCGANGenerator])
-@pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (32, 3), (8, 1)])
-def test_generators_make_images_between_minus_one_and_one(network, image_size, channels):
-    module = network(image_size=image_size, channels=channels, width=4)
+@pytest.mark.parametrize("network", [ListingGenerator, DCGANGenerator])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 16, 3), (8, 8, 1)], ids=str)
+def test_generators_make_images_between_minus_one_and_one(network, shape):
+    module = network(shape=shape, width=4)
     z = jax.random.normal(jax.random.key(0), (3, 5))
-    images, _ = module.init_with_output(jax.random.key(1), 100.0 * z, train=True)
-    assert images.shape == (3, image_size, image_size, channels)
+    options = train_option(module, True)
+    images, _ = module.init_with_output(jax.random.key(1), 100.0 * z, **options)
+    assert images.shape == (3, *shape)
     assert float(jnp.abs(images).max()) <= 1.0
 
 
-def test_the_seed_networks_have_the_sizes_of_the_listing():
-    generator, discriminator = (
-        variables(SeedGenerator(), (2, 100)),
-        variables(SeedDiscriminator(), (2, 28, 28, 1)),
-    )
+def test_the_networks_of_the_listing_have_its_sizes():
+    generator = variables(ListingGenerator(), (2, 100))
+    discriminator = variables(ListingDiscriminator(), (2, 28, 28, 1))
     assert size(generator) == 100 * 3136 + 3136 + 64 * 32 * 16 + 32 * 16
     assert size(discriminator) == 16 * 16 + 16 * 32 * 16 + 32 * 16
 
 
-def test_the_seed_discriminator_gives_a_map_of_three_by_three():
-    logits = SeedDiscriminator().init_with_output(
-        jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True
-    )[0]
+def test_the_discriminator_of_the_listing_gives_a_map_of_three_by_three():
+    images = jnp.zeros((2, 28, 28, 1))
+    logits = ListingDiscriminator().init_with_output(jax.random.key(0), images)[0]
     assert logits.shape == (2, 3, 3, 1)
 
 
-def test_the_networks_of_dcgan_64_have_the_shapes_of_the_paper():
-    game = make_game(preset("dcgan-64"))
-    generator, discriminator = (
-        variables(game.generator, (2, 100)),
-        variables(game.discriminator, (2, 64, 64, 3)),
-    )
-    kernels = lambda tree: [
-        tree["params"][name]["kernel"].shape for name in sorted(tree["params"]) if "Conv" in name
-    ]
-    assert generator["params"]["Dense_0"]["kernel"].shape == (100, 4 * 4 * 512)
-    assert kernels(generator) == [
+def test_the_networks_of_dcgan_at_64_pixels_have_the_shapes_of_the_paper():
+    network = DCGANGenerator((64, 64, 3), width=512, doublings=4)
+    generator = variables(network, (2, 100))
+    discriminator = variables(DCGANDiscriminator(64, doublings=4), (2, 64, 64, 3))
+
+    def kernels(tree, kind):
+        layers = [name for name in sorted(tree["params"]) if name.startswith(kind)]
+        return [tree["params"][name]["kernel"].shape for name in layers]
+
+    assert kernels(generator, "Dense") == [(100, 4 * 4 * 512)]
+    assert kernels(generator, "Double") == [
         (4, 4, 256, 512),
         (4, 4, 128, 256),
         (4, 4, 64, 128),
         (4, 4, 3, 64),
     ]
-    assert kernels(discriminator) == [
+    assert kernels(discriminator, "Halve") == [
         (4, 4, 3, 64),
         (4, 4, 64, 128),
         (4, 4, 128, 256),
         (4, 4, 256, 512),
     ]
-    assert jax.eval_shape(
-        lambda v: game.generator.apply(v, jnp.zeros((2, 100)), train=False), generator
-    ).shape == (2, 64, 64, 3)
-    assert discriminator["params"]["Dense_0"]["kernel"].shape == (4 * 4 * 512, 1)
+    made = jax.eval_shape(lambda v: network.apply(v, jnp.zeros((2, 100)), False), generator)
+    assert made.shape == (2, 64, 64, 3)
+    assert kernels(discriminator, "Dense") == [(4 * 4 * 512, 1)]
 
 
-@pytest.mark.parametrize("name", ["seed-mnist", "mnist"])
-def test_every_product_and_convolution_of_a_bfloat16_step_is_in_bfloat16(name):
-    game = make_game(replace(preset(name), {"dtype": "bfloat16"}))
-    state = jax.eval_shape(lambda: init(game, jax.random.key(0)))
-    step = jax.make_jaxpr(make_step(game))(
-        state, {"image": jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.uint8)}
-    )
-    found = [
-        eqn
-        for eqn in subequations(step.jaxpr)
-        if eqn.primitive.name in ("dot_general", "gan_convolve", "gan_spread", "gan_correlate")
-    ]
+@pytest.mark.parametrize(
+    "networks",
+    [
+        (ListingGenerator(), ListingDiscriminator()),
+        (DCGANGenerator(), DCGANDiscriminator()),
+    ],
+    ids=["listing", "dcgan"],
+)
+def test_every_product_and_convolution_of_a_bfloat16_step_is_in_bfloat16(networks):
+    players = [Player(network, optax.sgd(0.1)) for network in networks]
+    game = gan(*players, nonsaturating(), normal, dtype=jnp.bfloat16)
+    batch = {"image": jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.uint8)}
+    state = jax.eval_shape(lambda key: init(game, key, batch), jax.random.key(0))
+    step = jax.make_jaxpr(make_step(game))(state, batch)
+    products = "dot_general", "gan_convolve", "gan_spread", "gan_correlate"
+    found = [eqn for eqn in subequations(step.jaxpr) if eqn.primitive.name in products]
     assert len(found) > 10
     assert {v.aval.dtype for eqn in found for v in (*eqn.invars, *eqn.outvars)} == {
         jnp.dtype("bfloat16")
     }
     # What is kept is float32: parameters, moments, averages, metrics.
-    assert {
-        leaf.aval.dtype.name
-        for leaf in step.jaxpr.outvars
-        if jnp.issubdtype(leaf.aval.dtype, jnp.floating)
-    } == {"float32"}
+    kept = {leaf.aval.dtype for leaf in step.jaxpr.outvars}
+    assert {d.name for d in kept if jnp.issubdtype(d, jnp.floating)} == {"float32"}
 
 
 def subequations(jaxpr):
@@ -106,21 +115,19 @@ def subequations(jaxpr):
             yield from subequations(inner)
 
 
-def test_the_dcgan_discriminator_gives_one_logit_and_no_statistics():
-    module = DCGANDiscriminator()
-    assert module.init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=True)[
-        0
-    ].shape == (2, 1)
+def test_the_discriminator_of_dcgan_gives_one_logit_and_keeps_no_statistics():
+    module, images = DCGANDiscriminator(), jnp.zeros((2, 28, 28, 1))
+    assert module.init_with_output(jax.random.key(0), images)[0].shape == (2, 1)
     assert set(variables(module, (2, 28, 28, 1))) == {"params"}
 
 
-def test_seed_weights_start_as_in_pytorch():
-    params = SeedGenerator().init(jax.random.key(0), jnp.zeros((1, 100)), train=True)["params"]
+def test_weights_of_the_listing_start_as_in_pytorch():
+    params = ListingGenerator().init(jax.random.key(0), jnp.zeros((1, 100)))["params"]
     for weights, fan_in in [
         (params["Dense_0"]["kernel"], 100),
         (params["Dense_0"]["bias"], 100),
-        (params["ConvTranspose_0"]["kernel"], 32 * 16),
-        (params["ConvTranspose_1"]["kernel"], 16),
+        (params["Double_0"]["kernel"], 32 * 16),
+        (params["Double_1"]["kernel"], 16),
     ]:
         bound = fan_in**-0.5
         # Of n uniform numbers the largest is within 10/n of the bound, but for one time in e^10.
@@ -129,7 +136,7 @@ def test_seed_weights_start_as_in_pytorch():
 
 def test_batch_norm_normalises_by_the_batch_and_moves_the_running_statistics():
     x = jax.random.normal(jax.random.key(0), (6, 5, 4, 3)) * 2.0 + 1.0
-    module = BatchNormAct(momentum=0.75)
+    module = BatchNormLeakyReLU(momentum=0.75)
     start = module.init(jax.random.key(1), x, True)
     np.testing.assert_array_equal(start["batch_stats"]["mean"], 0.0)
     y, updated = module.apply(start, x, True, mutable=["batch_stats"])
@@ -151,7 +158,7 @@ def test_batch_norm_uses_the_running_statistics_when_not_training():
         "params": {"scale": jnp.full(2, 3.0), "bias": jnp.full(2, 1.0)},
         "batch_stats": {"mean": jnp.full(2, 5.0), "variance": jnp.full(2, 4.0)},
     }
-    y = BatchNormAct().apply(given, jnp.array([[7.0, 3.0]]), False)
+    y = BatchNormLeakyReLU().apply(given, jnp.array([[7.0, 3.0]]), False)
     np.testing.assert_allclose(
         y, [[(7 - 5) / 2 * 3 + 1, 0.2 * ((3 - 5) / 2 * 3 + 1)]], rtol=1e-5
     )  # epsilon is 1e-5 beside 4
@@ -159,7 +166,7 @@ def test_batch_norm_uses_the_running_statistics_when_not_training():
 
 def test_batch_norm_over_replicas_equals_one_device():
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 3)) + 3.0
-    alone, shared = BatchNormAct(), BatchNormAct(axis_name="i")
+    alone, shared = BatchNormLeakyReLU(), BatchNormLeakyReLU(axis_name="i")
     start = alone.init(jax.random.key(1), x, True)
     y, stats = alone.apply(start, x, True, mutable=["batch_stats"])
     apart, apart_stats = jax.vmap(

@@ -11,8 +11,8 @@ from jaxgan import latents, objectives
 from jaxgan.adversarial import adversarial
 from jaxgan.examples import drawn
 from jaxgan.game import init
+from jaxgan.heads import over_heads, scores
 from jaxgan.judging import critic
-from jaxgan.objectives import over_heads, scores
 from jaxgan.two_players import maker
 
 REAL, FAKE = jnp.array([0.0, 2.0]), jnp.array([0.0, -1.0])

@@ -1,0 +1,68 @@
+"""Objectives that look at the conditions of examples."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxgan.adversarial import adversarial
+from jaxgan.calling import Apply
+from jaxgan.game import Batch, Move
+from jaxgan.judging import Judge
+from jaxgan.objectives import Objective
+
+
+def auxiliary_classifier(
+    objective: Objective,
+    latent: Callable,
+    generate: Callable,
+    judge: Judge,
+    *,
+    label: str = "label",
+    weight: float = 1.0,
+    generator_weight: float | None = None,
+    **options: Any,
+) -> tuple[Move, Move]:
+    """The two moves of AC-GAN: the discriminator also learns the labels, and the generator to be recognised.
+
+    With the cross-entropies C_real and C_fake, in nats, of the labels of real and of made examples,
+    L_D = objective + weight (C_real + C_fake) and L_G = objective + generator_weight C_fake. The
+    losses in the metrics hold them; `class_real` and `class_fake` are C_real and C_fake.
+
+    Args:
+      objective: of the head "logit" alone; so are penalties.
+      latent, generate, judge: as for `adversarial`, but the discriminator gives {"logit": [B, ...],
+        "class": [B, classes]}, see `jaxgan.models.ClassHead`.
+      label: the feature of integer labels [B].
+      weight: of the classes in the discriminator's loss.
+      generator_weight: in the generator's; None for the same.
+      options: further arguments of `adversarial`.
+
+    References:
+      Odena, Olah and Shlens, Conditional Image Synthesis with Auxiliary Classifier GANs, 2017.
+    """
+    for_generator = weight if generator_weight is None else generator_weight
+
+    def judged(apply: Apply, examples: Batch, state: Any = None) -> tuple[Any, Any]:
+        outputs, state = judge(apply, examples, state=state)
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs["class"], examples[label])
+        return {"logit": outputs["logit"], "class": losses}, state
+
+    classes = Objective(
+        functools.partial(_of_both, weight),
+        functools.partial(_of_fake, for_generator),
+        auxiliary=True,
+    )
+    heads = {"logit": objective, "class": classes}
+    return adversarial(heads, latent, generate, judged, **options)
+
+
+def _of_both(weight: float, real: Array, fake: Array) -> Array:
+    return weight * (jnp.mean(real) + jnp.mean(fake))
+
+
+def _of_fake(weight: float, real: Array, fake: Array) -> Array:
+    return weight * jnp.mean(fake)

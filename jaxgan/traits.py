@@ -1,0 +1,117 @@
+"""What modules, however deep, tell of themselves, and fields that are set in them while they are called."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from jaxgan.errors import UserError
+
+
+class Traits(NamedTuple):
+    """What the modules behind a function do with a batch.
+
+    Attributes:
+      across_batch: an example's output depends on the other examples. A module may say so by a
+        class attribute or field of this name. Of the others, those do that have a field
+        `axis_name`, as Flax's batch norm has; but not Flax's norms of single examples.
+      pack: so many examples share one output: the largest class attribute or field of this name.
+    """
+
+    across_batch: bool
+    pack: int
+
+
+def traits(function: Callable, *arguments: Any) -> Traits:
+    """The traits of the modules that a function of arrays calls, however deep. Computes nothing."""
+    across_batch, packs = [False], [1]
+
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        across_batch.append(_looks_across(context.module))
+        pack = _own(context.module, "pack")
+        packs.append(pack if isinstance(pack, int) else 1)  # some name a method so
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(functools.partial(function), *arguments)
+    return Traits(any(across_batch), max(packs))
+
+
+def train_option(
+    module: nn.Module, train: bool, options: dict[str, Any] | None = None
+) -> dict[str, bool]:
+    """`train`, for a method that takes it and was not given it."""
+    options = options or {}
+    method = options.get("method") or "__call__"
+    if isinstance(method, str):
+        method = getattr(module.nnx_class if _is_bridge(module) else module, method)
+    takes = "train" in inspect.signature(method).parameters and "train" not in options
+    return {"train": train} if takes else {}
+
+
+@contextlib.contextmanager
+def fields_set(fields: dict[str, Any]) -> Iterator[None]:
+    """Sets these fields, during each call, in modules that look across the batch and have them."""
+
+    def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        if fields.get("axis_name") and _normalises_in_nnx(module):
+            raise UserError(
+                "the batch norm of a module of flax.nnx does not see the other devices; use that of "
+                "flax.linen, or train on one device"
+            )
+        names = _fields(module) & set(fields) if _looks_across(module) else ()
+        before = {name: _own(module, name) for name in names}
+        for name in names:  # a bound module is frozen, but it is this call's own copy
+            object.__setattr__(module, name, fields[name])
+        try:
+            return call(*args, **kwargs)
+        finally:
+            for name, value in before.items():
+                object.__setattr__(module, name, value)
+
+    if not fields:
+        yield
+        return
+    with nn.intercept_methods(interceptor):
+        yield
+
+
+_OF_SINGLE_EXAMPLES = nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm
+
+
+def _looks_across(module: nn.Module) -> bool:
+    """Whether a module says, or has a field that tells, that it looks across the batch."""
+    told = _own(module, "across_batch")
+    if isinstance(told, bool):
+        return told
+    if _normalises_in_nnx(module):
+        return True
+    return "axis_name" in _fields(module) and not isinstance(module, _OF_SINGLE_EXAMPLES)
+
+
+def _is_bridge(module: nn.Module) -> bool:
+    """Whether this holds a module of nnx. Importing nnx to look would take a while."""
+    return type(module).__name__ == "ToLinen"
+
+
+def _normalises_in_nnx(module: nn.Module) -> bool:
+    """Whether this holds a module of nnx with batch norm, which Linen does not see."""
+    return _is_bridge(module) and "batch_stats" in module.variables
+
+
+def _own(module: nn.Module, name: str) -> Any:
+    """A field or class attribute, or None; without `__getattr__`, which would call the module."""
+    try:
+        return object.__getattribute__(module, name)
+    except AttributeError:
+        return None
+
+
+def _fields(module: nn.Module) -> set[str]:
+    return {field.name for field in dataclasses.fields(module)}
