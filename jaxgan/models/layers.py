@@ -64,7 +64,13 @@ def _finished(layer: Halve | Double, y: Array) -> Array:
     bias = layer.param("bias", nn.initializers.zeros, (layer.features,)) if layer.use_bias else None
     if layer.leaky:
         return bias_leaky_relu(y, bias)
-    return y if bias is None else y + bias.astype(y.dtype)
+    return y if bias is None else y + along_channels(bias, y)
+
+
+def along_channels(values: Array, x: Array) -> Array:
+    """Numbers of channels [C], or of an example's channels [B,C], in the shape in which x [B,...,C] takes them."""
+    batch = values.shape[:-1] or (1,)
+    return values.astype(x.dtype).reshape(*batch, *(1,) * (x.ndim - 2), values.shape[-1])
 
 
 def _scale_init(key: Array, shape: tuple[int, ...]) -> Array:
@@ -99,7 +105,7 @@ class BatchNormLeakyReLU(nn.Module):
         variance_of = self.variable("batch_stats", "variance", jnp.ones, shape)
         if not train:
             factor = scale * lax.rsqrt(variance_of.value + self.epsilon)
-            return bias_leaky_relu(x * factor.astype(x.dtype), bias - mean_of.value * factor)
+            return bias_leaky_relu(x * along_channels(factor, x), bias - mean_of.value * factor)
         options: dict[str, Any] = dict(
             momentum=self.momentum, epsilon=self.epsilon, axis_name=self.axis_name
         )
