@@ -12,7 +12,7 @@ from jaxgan import recipes
 from jaxgan.config import Config
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
-from jaxgan.options import fields
+from jaxgan.options import fields, to_dict
 from jaxgan.paths import user_path
 from jaxgan.recipes.recipe import blamed_on
 
@@ -167,6 +167,7 @@ def _train(given: argparse.Namespace, config: Config) -> int:
             about=configs.described(config),
             recipe=recipe.source,
             may_differ=("recipe_sha256",) if given.accept_changed_recipe else (),
+            defaults=to_dict(recipe.options),
             must_resume=given.resume,
             profiled=given.profile,
             progress=sys.stderr.isatty(),

@@ -28,7 +28,8 @@ def averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:
         return player
     decay: Any = spec.ema_decay
     # A number counts the first steps less: the average would hold the initial weights for long.
-    warm = (1.0 + step) / (10.0 + step)
+    steps = step.astype(jnp.float32)
+    warm = (1.0 + steps) / (10.0 + steps)
     decay = decay(step) if callable(decay) else jnp.minimum(decay, warm)
 
     def moved(old: Array, new: Array) -> Array:

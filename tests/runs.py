@@ -1,4 +1,4 @@
-"""What several tests share: small runs and games, commands in their own processes, comparisons."""
+"""Small runs, and commands in processes of their own, that several tests begin."""
 
 import os
 import pathlib

@@ -21,6 +21,9 @@ from jaxgan.files import written_whole
 from jaxgan.run import tensorboard
 
 
+OWN_FIELDS = ("step", "examples_per_second")  # of a record, beside the game's metrics
+
+
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`, without a last line that a killed run cut short."""
     if not path.exists():
@@ -44,7 +47,7 @@ def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str
     logs."""
     epoch, place = divmod(record["step"] - 1, steps_per_epoch)
     epochs = math.ceil(steps / steps_per_epoch)
-    values = {k: v for k, v in record.items() if k not in ("step", "examples_per_second")}
+    values = {k: v for k, v in record.items() if k not in OWN_FIELDS}
     metrics = " ".join(f"{name}: {value:.4g}" for name, value in values.items())
     where = f"[{epoch + 1}/{epochs}][{place + 1}/{steps_per_epoch}]"
     return f"{where} {metrics} {record['examples_per_second']:.0f} examples/s"
