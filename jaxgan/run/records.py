@@ -48,9 +48,9 @@ def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str
     epoch, place = divmod(record["step"] - 1, steps_per_epoch)
     epochs = math.ceil(steps / steps_per_epoch)
     values = {k: v for k, v in record.items() if k not in OWN_FIELDS}
-    metrics = " ".join(f"{name}: {value:.4g}" for name, value in values.items())
     where = f"[{epoch + 1}/{epochs}][{place + 1}/{steps_per_epoch}]"
-    return f"{where} {metrics} {record['examples_per_second']:.0f} examples/s"
+    metrics = (f"{name}: {value:.4g}" for name, value in values.items())
+    return " ".join([where, *metrics, f"{record['examples_per_second']:.0f} examples/s"])
 
 
 def check(workdir: pathlib.Path, log: LogOptions, profiled: bool) -> None:

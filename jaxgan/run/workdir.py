@@ -37,7 +37,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
       UserError: a folder that cannot be written, or that another run holds.
     """
     checkpoints, lock_file = workdir / CHECKPOINTS, workdir / ".lock"
-    had_results = has_results(workdir)
+    had_results = workdir.is_dir() and has_results(workdir)
     made = [
         path for path in (checkpoints, lock_file, workdir, *workdir.parents) if not path.exists()
     ]
