@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan.game import Game, Move, Outcome, Play, Player, drawn
+from jaxgan import Game, Move, Outcome, Play, Player, drawn
 from jaxgan.run.records import read_metrics
 from jaxgan.run.train import train
 

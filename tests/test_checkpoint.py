@@ -5,7 +5,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers import assert_equal_trees, centre_game, points
+from helpers import assert_equal_trees
+from runs import centre_game, points
 
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import init

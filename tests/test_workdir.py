@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import holding, train_points
+from runs import holding, train_points
 
 from jaxgan.config import RunOptions
 from jaxgan.errors import RunError, UserError

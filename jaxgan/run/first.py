@@ -49,8 +49,8 @@ def template_of(game: Game, features: Features, run: RunOptions) -> GANState:
 
 
 def check_step(game: Game, features: Features, run: RunOptions, devices: int) -> None:
-    """Raises `UserError` for a game whose step cannot be traced on a device's share of a batch, or whose
-    metrics take the names of a record's own fields."""
+    """Raises `UserError` for a game whose step cannot be traced on a device's share of a batch, or
+    whose metrics take the names of a record's own fields."""
     template = template_of(game, features, run)
     batch = batch_of(features, run.batch_size // devices)
     _, metrics = jax.eval_shape(make_step(game), template, batch)

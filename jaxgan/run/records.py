@@ -20,7 +20,6 @@ from jaxgan.errors import RunError, UserError
 from jaxgan.files import written_whole
 from jaxgan.run import tensorboard
 
-
 OWN_FIELDS = ("step", "examples_per_second")  # of a record, beside the game's metrics
 
 

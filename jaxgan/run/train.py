@@ -77,10 +77,8 @@ def train(
     about = {**(about or {}), **about_run(run, named)}
     known = about, defaults or {}, may_differ
     with contextlib.ExitStack() as held:
-        asked = must_resume, profiled, progress
-        here = begun(
-            held, game, run.data if named else source, workdir, run, *known, recipe, *asked
-        )
+        asked, source = (must_resume, profiled, progress), run.data if named else source
+        here = begun(held, game, source, workdir, run, *known, recipe, *asked)
         game, feed, log, saver = here.game, here.feed, here.log, here.saver
         state, step = here.state, int(here.state.step)
         signalled = held.enter_context(signals.stop_signals())

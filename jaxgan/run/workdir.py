@@ -96,7 +96,8 @@ def check(
       steps: to train to.
       must_resume: refuse to begin anew.
       ignored: of `about`, what may differ.
-      defaults: of `about`, what it was in a run that does not say it; those of `RunOptions` are known.
+      defaults: of `about`, what it was in a run that does not say it; those of `RunOptions` are
+        known.
     """
     done = checkpoint.steps_in(workdir / CHECKPOINTS)
     if (workdir / CONFIG).exists():
@@ -132,7 +133,7 @@ def check(
 
 
 def about_run(run: RunOptions, named: bool) -> dict[str, Any]:
-    """What `config.json` says of the options of a run; those of data only where they name the data."""
+    """What `config.json` says of a run's options; those of data only where they name the data."""
     values = to_dict(run)
     return values if named else {n: v for n, v in values.items() if not n.startswith("data.")}
 
