@@ -182,7 +182,9 @@ def blamed_on(name: str, source: str | None) -> Iterator[None]:
         ]
         if not own:
             raise
-        text = " ".join(traceback.format_exception_only(error)[-1].split())[:300]
+        # Not as traceback formats it: JAX and Flax add notes.
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        text = " ".join(f"{type(error).__name__}: {text}".split())[:300]
         raise UserError(f"{own[-1][0]} line {own[-1][1]}: {text}") from error
 
 
