@@ -17,7 +17,8 @@ from helpers import (
     train,
 )
 
-from jaxgan.adversarial import critic, gan, maker
+from jaxgan.judging import critic
+from jaxgan.two_players import gan, maker
 from jaxgan.conditions import auxiliary_classifier
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Player, init

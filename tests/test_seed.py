@@ -13,7 +13,8 @@ import optax
 import pytest
 from reference import assert_as_recorded, squares, stream, summary
 
-from jaxgan.adversarial import adversarial, critic
+from jaxgan.adversarial import adversarial
+from jaxgan.judging import critic
 from jaxgan.game import Game, Player, init
 from jaxgan.models import ListingDiscriminator, ListingGenerator
 from jaxgan.objectives import nonsaturating
