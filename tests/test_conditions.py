@@ -17,11 +17,10 @@ from helpers import (
     train,
 )
 
-from jaxgan.judging import critic
-from jaxgan.two_players import gan, maker
 from jaxgan.conditions import auxiliary_classifier
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Player, init
+from jaxgan.judging import critic
 from jaxgan.models import (
     ClassHead,
     Concatenated,
@@ -35,6 +34,7 @@ from jaxgan.models import (
 from jaxgan.objectives import hinge, nonsaturating
 from jaxgan.penalties import Penalty
 from jaxgan.step import make_step
+from jaxgan.two_players import gan, maker
 
 LABELS = np.arange(8, dtype=np.int32) % 3
 KEY = jax.random.key(0)
@@ -94,7 +94,7 @@ def test_conditions_are_joined_as_channels():
     assert joined.shape == (8, 1 + 4)
 
 
-def test_a_network_for_latents_alone_becomes_one_of_labels(kernels_promote):
+def test_a_network_for_latents_alone_becomes_one_of_labels():
     module = Concatenated(DCGANGenerator((8, 8, 1), width=4), classes=3)
     z = np.ones((8, 5), np.float32)
     images, variables = run(module, z, LABELS, train=True)

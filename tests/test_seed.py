@@ -14,8 +14,8 @@ import pytest
 from reference import assert_as_recorded, squares, stream, summary
 
 from jaxgan.adversarial import adversarial
-from jaxgan.judging import critic
 from jaxgan.game import Game, Player, init
+from jaxgan.judging import critic
 from jaxgan.models import ListingDiscriminator, ListingGenerator
 from jaxgan.objectives import nonsaturating
 from jaxgan.step import make_step
