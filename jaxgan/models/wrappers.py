@@ -1,4 +1,4 @@
-"""What a discriminator is wrapped in, or has as a layer: several examples at once, and smoothness."""
+"""What a discriminator is wrapped in, or has as a layer: several examples at once, smoothness."""
 
 from typing import Any
 
