@@ -1,4 +1,4 @@
-"""Conditions: what networks do with labels and arrays, and that these reach all that looks at them."""
+"""Conditions: what networks do with labels and arrays, and that these reach all they should."""
 
 import flax.linen as nn
 import jax

@@ -22,9 +22,10 @@ from jaxgan.step import make_step
 
 REFERENCE = pathlib.Path(__file__).parent / "data" / "seed_reference.json"
 ITERATIONS, COUNT = 10, 32
-# Losses are means over 288 logits in float32. Adam's first steps are the rate times the sign of the gradient,
-# so where gradients are nothing but rounding the two may part by a step, and what is nothing but rounding
-# differs between convolution libraries: measured 4e-7 of the losses, and 8e-4 of what a tensor moved.
+# Losses are means over 288 logits in float32. Adam's first steps are the rate times the sign of
+# the gradient, so where gradients are nothing but rounding the two may part by a step, and what
+# is nothing but rounding differs between convolution libraries: measured 4e-7 of the losses, and
+# 8e-4 of what a tensor moved.
 LOSS, MOVED = 1e-5, 5e-3
 
 
