@@ -59,9 +59,10 @@ def adversarial(
         told = verdicts(objective, on_real), verdicts(objective, on_fake)
         critique = Critique(logits, tuple(made), *told, verdict.across_batch)
         more, values, states = added(penalties, play, critique, real, fake)
-        metrics = {"loss_discriminator": loss, **scores(objective, on_real, on_fake), **values}
-        states |= {"discriminator": verdict.state, **augment.adapted(play, told[0])}
-        return loss + more, Outcome(metrics, states)
+        adapted = augment.adapted(play, told[0])
+        seen = scores(objective, on_real, on_fake) | adapted.metrics
+        states |= {"discriminator": verdict.state, **adapted.states}
+        return loss + more, Outcome({"loss_discriminator": loss, **seen, **values}, states)
 
     def deceive(play: Play) -> tuple[Array, Outcome]:
         latents, made, states = made_in(play)

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jaxgan.adaptive import Probability
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
-from jaxgan.game import Batch, Play, Player
+from jaxgan.game import Batch, Outcome, Play, Player
 from jaxgan.schedules import Scheduled, at
 
 
@@ -18,8 +18,8 @@ def _as_they_are(play: Play, examples: Batch, names: Collection[str], use: str) 
     return examples
 
 
-def _nothing(play: Play, on_real: Any) -> dict[str, Any]:
-    return {}
+def _nothing(play: Play, on_real: Any) -> Outcome:
+    return Outcome()
 
 
 class Augment(NamedTuple):
@@ -28,12 +28,12 @@ class Augment(NamedTuple):
     Attributes:
       shown: (play, examples, names, use) -> examples, with the features of these names changed;
         draws of different uses are independent.
-      adapted: (play, logits of the real examples) -> new states of `players`.
+      adapted: (play, logits of the real examples) -> metrics, and new states of `players`.
       players: without parameters, that keep what adapts, by name.
     """
 
     shown: Callable[[Play, Batch, Collection[str], str], Batch]
-    adapted: Callable[[Play, Any], dict[str, Any]] = _nothing
+    adapted: Callable[[Play, Any], Outcome] = _nothing
     players: dict[str, Player] = {}
 
 
@@ -118,7 +118,7 @@ def adaptive(
     After every `interval` updates of the discriminator the probability moves towards what keeps
     E[sign D(x)], over their real examples on all devices, at `target`: by
     examples seen / (1000 kimg), up where it is above. So logits must part real from fake at 0:
-    those of `relativistic` or     `least_squares` do not.
+    those of `relativistic` or `least_squares` do not.
 
     Args:
       augments: `adaptive(chain(a, b))` changes an example by both or by neither.
@@ -138,10 +138,12 @@ def adaptive(
             examples = _sometimes(augment, probability, play, examples, names, f"{use} {i}")
         return examples
 
-    def adapted(play: Play, on_real: Any) -> dict[str, Any]:
+    def adapted(play: Play, on_real: Any) -> Outcome:
         options = dict(examples=len(play.keys), method="adapt")
         _, state = play.apply("adaptive", on_real, **options)
-        return {"adaptive": state, **together.adapted(play, on_real)}
+        more = together.adapted(play, on_real)
+        metrics = {"augment_probability": state["adaptive"]["probability"], **more.metrics}
+        return Outcome(metrics, {"adaptive": state, **more.states})
 
     return Augment(shown, adapted, {"adaptive": Player(module), **together.players})
 
@@ -158,12 +160,12 @@ def chain(*augments: Augment) -> Augment:
             examples = augment.shown(play, examples, names, f"{use} {i}")
         return examples
 
-    def adapted(play: Play, on_real: Any) -> dict[str, Any]:
-        return {
-            name: state
-            for augment in augments
-            for name, state in augment.adapted(play, on_real).items()
-        }
+    def adapted(play: Play, on_real: Any) -> Outcome:
+        metrics, states = {}, {}
+        for augment in augments:
+            more = augment.adapted(play, on_real)
+            metrics, states = metrics | more.metrics, states | more.states
+        return Outcome(metrics, states)
 
     players = {name: player for augment in augments for name, player in augment.players.items()}
     return Augment(shown, adapted, players)

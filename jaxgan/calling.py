@@ -30,7 +30,8 @@ def applier(
     Args:
       modules: by name.
       variables: of each module by name, `params` and further collections, which `state` replaces.
-      dtype: of floating inputs. Floating outputs are float32.
+      dtype: of floating inputs, and of what modules compute in that do not say. Floating outputs
+        are float32.
       train: given to modules that take it.
       key: for modules that draw by `make_rng` under any name, such as dropout. They draw once for
         all examples of a device; what an example shall draw by itself belongs into the latents.
@@ -38,6 +39,9 @@ def applier(
         has a field of that name: `axis_name` makes batch statistics those of all devices,
         `momentum=0.0` keeps those of the last batch.
     """
+
+    if dtype != jnp.float32:
+        fields["dtype"] = dtype
 
     def apply(name: str, *inputs: Any, state: Any = None, **options: Any) -> tuple[Any, Any]:
         if name not in modules:
@@ -83,7 +87,7 @@ def begun(
 
         def apply(name: str, *inputs: Any, **options: Any) -> tuple[Any, Any]:
             if name in modules and name not in variables:
-                shapes = jax.tree.map(jax.typeof, cast_floats(inputs, dtype))
+                shapes = jax.tree.map(jax.typeof, cast_floats(inputs, jnp.float32))
                 first_calls[name] = shapes, {k: v for k, v in options.items() if k != "state"}
                 shapes = jax.eval_shape(lambda: first(name))
                 variables[name] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)

@@ -12,11 +12,12 @@ from jaxgan import recipes
 from jaxgan.config import Config
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
-from jaxgan.options import fields
+from jaxgan.options import fields, to_dict
 from jaxgan.paths import user_path
 from jaxgan.recipes.recipe import blamed_on
 
 DEFAULT = "digits"
+_OPTION = "option "  # before the name of an option, so that it is no name of the command's own
 
 
 class _Parser(argparse.ArgumentParser):
@@ -134,18 +135,24 @@ def _add_options(parser: argparse.ArgumentParser, title: str, options: Any) -> N
         if group not in groups:
             groups[group] = parser.add_argument_group(f"{group} of {title}" if group else title)
         help = field.metadata.get("help", "").replace("%", "%%")
-        groups[group].add_argument(
-            _flag(name),
-            dest=name,
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=f"{help} (default: {_text(value)})".strip(),
-        )
+        try:
+            groups[group].add_argument(
+                _flag(name),
+                dest=_OPTION + name,
+                default=argparse.SUPPRESS,
+                metavar="VALUE",
+                help=f"{help} (default: {_text(value)})".strip(),
+            )
+        except argparse.ArgumentError:
+            flag = _flag(name)
+            raise UserError(
+                f"{title} has an option {flag}, as the command has; rename it"
+            ) from None
 
 
 def _train(given: argparse.Namespace, config: Config) -> int:
-    names = {name for part in (config.run, config.options) for name, _, _ in fields(part)}
-    config = configs.changed(config, {n: v for n, v in vars(given).items() if n in names})
+    words = {n: v for n, v in vars(given).items() if n.startswith(_OPTION)}
+    config = configs.changed(config, {n.removeprefix(_OPTION): v for n, v in words.items()})
     recipe, run = config.recipe, config.run
     default = recipe.name.rpartition(":")[2] if recipe.source else recipe.name
     workdir = user_path(given.workdir or f"runs/{default}", "workdir")
@@ -167,6 +174,7 @@ def _train(given: argparse.Namespace, config: Config) -> int:
             about=configs.described(config),
             recipe=recipe.source,
             may_differ=("recipe_sha256",) if given.accept_changed_recipe else (),
+            defaults=to_dict(recipe.options),
             must_resume=given.resume,
             profiled=given.profile,
             progress=sys.stderr.isatty(),

@@ -8,7 +8,7 @@ from jaxgan.data.options import DataOptions
 from jaxgan.errors import UserError
 from jaxgan.names import unknown
 from jaxgan.options import fields, option, replace, to_dict
-from jaxgan.recipes.recipe import Recipe
+from jaxgan.recipes.recipe import Recipe, check_given
 
 IMPLEMENTATIONS = ("auto", "xla", "triton", "plain")
 
@@ -102,12 +102,13 @@ def changed(config: Config, changes: dict[str, Any]) -> Config:
             raise UserError(unknown("option", name, own | of_run))
     options = replace(config.options, {n: v for n, v in changes.items() if n in own})
     run = replace(config.run, {n: v for n, v in changes.items() if n in of_run})
+    check_given(config.recipe, options)
     return Config(config.recipe, options, run)
 
 
 def described(config: Config) -> dict[str, Any]:
     """What `config.json` says of a config."""
-    about: dict[str, Any] = {"recipe": config.recipe.name}
+    about: dict[str, Any] = {"recipe": config.recipe.title}
     if config.recipe.sha256:
         about["recipe_sha256"] = config.recipe.sha256
     return {**about, **to_dict(config.run), **to_dict(config.options)}

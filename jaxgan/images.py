@@ -27,6 +27,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 def scatter(points: np.ndarray, side: int = 480) -> np.ndarray:
     """float [N,2] -> a picture uint8 [side,side,1] of the square that holds them, a dot for each
     point."""
+    points = points.astype(np.float64)  # in which no float32 overflows
     centre = (points.max(0) + points.min(0)) / 2
     reach = max(float(np.abs(points - centre).max()), 1e-6) * 1.1
     at = np.floor(((points - centre) / reach * [1, -1] + 1) / 2 * (side - 1)).astype(int)

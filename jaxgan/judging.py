@@ -1,5 +1,6 @@
 """How a discriminator judges real and made examples."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ from jaxgan.traits import traits
 Judge = Callable[..., tuple[Any, Any]]  # (apply, examples, state=None) -> (logits, state)
 
 
+@functools.cache
 def critic(*features: str, name: str = "discriminator") -> Judge:
-    """(apply, examples, state=None) -> (logits, state), by the player called with these features in
-    order."""
+    """(apply, examples, state=None) -> (logits, state), by a player called with these features."""
 
     def judge(apply: Apply, examples: Batch, state: Any = None) -> tuple[Any, Any]:
         return apply(name, *(examples[feature] for feature in features), state=state)

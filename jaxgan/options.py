@@ -10,10 +10,12 @@ import math
 import types
 import typing
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxgan.errors import UserError
 from jaxgan.names import unknown
+
+KINDS = "int, float, str, bool, a Literal of texts, or one of them or None"
 
 
 def option(
@@ -34,6 +36,8 @@ def option(
 def fields(options: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
     """(dotted name, field, value) of every option."""
     for field in dataclasses.fields(options):
+        if isinstance(field.type, str):  # where annotations are not evaluated
+            field.type = typing.get_type_hints(type(options))[field.name]
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
             yield from fields(value, f"{prefix}{field.name}.")
@@ -75,10 +79,35 @@ def _set(options: Any, path: list[str], value: Any) -> Any:
     return dataclasses.replace(options, **{path[0]: value})
 
 
+class Kind(NamedTuple):
+    """What an option may be: int, float, str or bool; of texts only `choices`, where there are."""
+
+    kind: Any
+    choices: tuple[str, ...] = ()
+    or_none: bool = False
+
+
+def kind_of(hint: Any) -> Kind | None:
+    """The kind that a type says, see `KINDS`; None for another type."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    parts = typing.get_args(hint) if union else (hint,)
+    kinds = [part for part in parts if part is not type(None)]
+    if len(kinds) != 1:
+        return None
+    choices = typing.get_args(kinds[0]) if typing.get_origin(kinds[0]) is typing.Literal else ()
+    kind = str if choices else kinds[0]
+    if kind not in (int, float, str, bool) or not all(isinstance(c, str) for c in choices):
+        return None
+    return Kind(kind, choices, len(parts) > len(kinds))
+
+
 def checked(name: str, field: dataclasses.Field, value: Any) -> Any:
     """A value of a field's type within its bounds, from text or from a value of about that type."""
-    value = _parsed(name, field, value)
-    bounds = {"low": None, "above": None, "below": None, "choices": (), **field.metadata}
+    found = kind_of(field.type)
+    if found is None:
+        raise UserError(f"option {name} is of type {field.type}; use {KINDS}")
+    value = _parsed(name, field, found, value)
+    bounds = {"low": None, "above": None, "below": None, "choices": found.choices, **field.metadata}
     if bounds["choices"] and value is not None and value not in bounds["choices"]:
         raise UserError(f"{name}: " + unknown("value", str(value), bounds["choices"]))
     if value is None or isinstance(value, str | bool):
@@ -94,12 +123,9 @@ def checked(name: str, field: dataclasses.Field, value: Any) -> Any:
     return value
 
 
-def _parsed(name: str, field: dataclasses.Field, value: Any) -> Any:
-    kinds = (
-        typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
-    )
-    kind: Any = kinds[0]
-    if type(None) in kinds and (value is None or str(value).lower() == "none"):
+def _parsed(name: str, field: dataclasses.Field, found: Kind, value: Any) -> Any:
+    kind = found.kind
+    if found.or_none and (value is None or str(value).lower() == "none"):
         return None
     if kind is bool:
         if str(value).lower() not in ("true", "false"):

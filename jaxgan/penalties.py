@@ -250,5 +250,17 @@ def _from_one(squared: Array) -> Array:
 
 
 def companions(*parts: Any) -> dict[str, Player]:
-    """The players without parameters with which penalties and augmentations keep state."""
-    return {name: player for part in parts for name, player in part.players.items()}
+    """The players without parameters with which penalties and augmentations keep state.
+
+    Raises:
+      UserError: two of one name.
+    """
+    found: dict[str, Player] = {}
+    for part in parts:
+        for name, player in part.players.items():
+            if name in found:
+                raise UserError(
+                    f"two parts of the game keep state as player {name!r}; use one of them"
+                )
+            found[name] = player
+    return found

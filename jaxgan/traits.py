@@ -56,7 +56,11 @@ def train_option(
 
 @contextlib.contextmanager
 def fields_set(fields: dict[str, Any]) -> Iterator[None]:
-    """Sets these fields, during each call, in modules that look across the batch and have them."""
+    """Sets these fields, during each call, in modules that look across the batch and have them.
+
+    `dtype` is set in every module that has the field and leaves it at None: with float32 parameters
+    it would compute in float32.
+    """
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
@@ -65,7 +69,10 @@ def fields_set(fields: dict[str, Any]) -> Iterator[None]:
                 "the batch norm of a module of flax.nnx does not see the other devices; use that of "
                 "flax.linen, or train on one device"
             )
-        names = _fields(module) & set(fields) if _looks_across(module) else ()
+        names = _fields(module) & set(fields) if _looks_across(module) else set()
+        names.discard("dtype")
+        if "dtype" in fields and "dtype" in _fields(module) and module.dtype is None:
+            names.add("dtype")
         before = {name: _own(module, name) for name in names}
         for name in names:  # a bound module is frozen, but it is this call's own copy
             object.__setattr__(module, name, fields[name])

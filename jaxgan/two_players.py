@@ -1,5 +1,6 @@
 """The game of two networks, a generator and a discriminator, from its parts."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxgan.adversarial import adversarial
 from jaxgan.augment import NO_AUGMENT
 from jaxgan.calling import Apply
+from jaxgan.errors import UserError
 from jaxgan.game import Batch, Game, Player
 from jaxgan.heads import Objectives
 from jaxgan.judging import critic
@@ -26,8 +28,7 @@ def gan(
     dtype: Any = jnp.float32,
     **options: Any,
 ) -> Game:
-    """The game of two networks: generator(latents, *given) makes a feature, discriminator(made,
-    *given) judges it.
+    """The game of two networks: generator(latents, *given) and discriminator(made, *given).
 
     Args:
       generator, discriminator: the players.
@@ -47,13 +48,22 @@ def gan(
         *options.get("penalties", ()),
         *options.get("generator_penalties", ()),
     )
-    players = {"generator": generator, "discriminator": discriminator, **extras}
+    players = {"generator": generator, "discriminator": discriminator}
+    if taken := sorted(players.keys() & extras.keys()):
+        raise UserError(f"a penalty or augmentation keeps state as player {taken[0]!r}; rename it")
+    players |= extras
     return Game(players, moves, latent, generate, dtype)
 
 
+@functools.cache
 def maker(made: str, *given: str, name: str = "generator") -> Callable:
-    """(apply, latents, batch) -> (made, states), by the player called with latents and these
-    features."""
+    """(apply, latents, batch) -> (made, states), by a player called with latents and features.
+
+    Args:
+      made: the feature that it makes.
+      given: features of the batch that it is given, in order.
+      name: of the player.
+    """
 
     def generate(apply: Apply, latents: Any, batch: Batch) -> tuple[Batch, dict[str, Any]]:
         output, state = apply(name, latents, *(batch[feature] for feature in given))

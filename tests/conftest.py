@@ -1,4 +1,4 @@
-"""Four fake CPU devices, strict arithmetic, caches of the session's own and no network."""
+"""Four fake CPU devices, caches of the session's own, no network, a JAX that promotes nothing."""
 
 import os
 import subprocess
@@ -7,22 +7,12 @@ import tempfile
 
 
 def _faster_to_compile() -> str:
-    """Flags with which the many small programs of the tests compile twice as fast, of those that
-    this jaxlib knows."""
+    """Flags with which many small programs compile twice as fast, as far as jaxlib knows them."""
     effort, emitters = "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": emitters,
-        "JAX_PLATFORMS": "cpu",
-    }  # an unknown flag ends the process
-    known = (
-        subprocess.run(
-            [sys.executable, "-c", "import jax; jax.devices()"],
-            env=environment,
-            capture_output=True,
-        ).returncode
-        == 0
-    )
+    # An unknown flag ends the process.
+    environment = {**os.environ, "XLA_FLAGS": emitters, "JAX_PLATFORMS": "cpu"}
+    words = [sys.executable, "-c", "import jax; jax.devices()"]
+    known = subprocess.run(words, env=environment, capture_output=True).returncode == 0
     return f"{effort} {emitters}" if known else effort
 
 
@@ -30,37 +20,41 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share what the session ha
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxgan-tests-")
     os.environ["XDG_CACHE_HOME"] = _CACHE.name
     os.environ["JAXGAN_TESTS_XLA_FLAGS"] = _faster_to_compile()
-FASTER_TO_COMPILE = os.environ["JAXGAN_TESTS_XLA_FLAGS"]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + f" --xla_force_host_platform_device_count=4 {FASTER_TO_COMPILE}"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        os.environ["JAXGAN_TESTS_XLA_FLAGS"],
+        "--xla_gpu_autotune_level=0",  # GPUs are compiled for with none present
+    ]
 )
 os.environ["TFDS_DATA_DIR"] = os.environ["XDG_CACHE_HOME"] + "/tfds"
 os.environ["TRITON_CACHE_DIR"] = os.environ["XDG_CACHE_HOME"] + "/triton"
-# GPUs are compiled for with none present.
-os.environ["XLA_FLAGS"] += " --xla_gpu_autotune_level=0"
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
+for _name in ("JAXGAN_KERNELS", "JAX_DEFAULT_PRNG_IMPL"):  # of whoever runs the tests
+    os.environ.pop(_name, None)
 
 import jax
 import optax
+from runs import ROOT as ROOT
 
 from jaxgan.run import runtime
 
 runtime.keep_compiled_programs()
-# [B] + [B, 1] and integers among floats are mistakes that broadcasting hides.
+# [B] + [B, 1], and integers among floats, are mistakes that broadcasting hides.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
-def _of_optax(function):
-    """A function of Optax that multiplies floats by counts, with promotion."""
+def _promoting(function):
+    """A function of Optax's that multiplies floats by counts."""
 
-    def promoting(*args, **kwargs):
+    def called(*arguments, **options):
         with jax.numpy_dtype_promotion("standard"):
-            return function(*args, **kwargs)
+            return function(*arguments, **options)
 
-    return promoting
+    return called
 
 
-optax.tree.bias_correction = _of_optax(optax.tree.bias_correction)
+optax.tree.bias_correction = _promoting(optax.tree.bias_correction)

@@ -1,4 +1,4 @@
-"""Numbers that runs of different code and years share: NumPy's Philox streams, and what is recorded of a tensor."""
+"""What runs of different code share: NumPy's streams, and what is recorded of a tensor."""
 
 import zlib
 

@@ -219,7 +219,9 @@ def test_the_probability_follows_its_rule():
         logits = {"map": rng.normal(size=(8, 3)) + shift, "one": rng.normal(size=8) + shift}
         logits = {name: jnp.asarray(head, jnp.float32) for name, head in logits.items()}
         play = a_play({"image": jnp.zeros((8, 1))}, step, adaptive=(module, held))
-        held = augment.adapted(play, logits)["adaptive"]
+        told = augment.adapted(play, logits)
+        held = told.states["adaptive"]
+        assert told.metrics["augment_probability"] == held["adaptive"]["probability"]
         signs.append(np.mean([np.sign(head).mean() for head in logits.values()]))
         if step % 2:  # 16 examples of 100 since the last change
             probability += 0.16 * np.sign(np.mean(signs[-2:]) - 0.5)

@@ -528,3 +528,18 @@ def test_batch_norm_of_nnx_trains_on_one_device_and_is_refused_on_several():
     assert traits(output, BATCHES[0]["point"]).across_batch
     with pytest.raises(UserError, match=r"flax\.nnx does not see the other devices"):
         on_four_devices(game)(state, BATCHES[0])
+
+
+def test_stock_layers_compute_in_the_dtype_of_the_game():
+    game = toy(Layers((8, 2)), Layers((8, 1)), dtype=jnp.bfloat16)
+
+    class Stock(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1)(nn.Dense(8)(x))
+
+    game = game._replace(players={**game.players, "discriminator": Player(Stock(), optax.sgd(0.1))})
+    state = init(game, jax.random.key(0), points())
+    step = str(jax.make_jaxpr(make_step(game))(state, points()))
+    products = [line for line in step.splitlines() if "dot_general" in line]
+    assert products and all(":bf16[" in line for line in products)

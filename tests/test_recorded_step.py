@@ -78,7 +78,7 @@ def batch(t):
 
 
 @pytest.mark.parametrize(("name", "preset"), [("seed-mnist", seed_mnist), ("digits", digits)])
-def test_five_steps_equal_the_recorded_ones(name, preset, kernels_promote):
+def test_five_steps_equal_the_recorded_ones(name, preset):
     generator, discriminator, terms = preset()
     players = {"generator": generator, "discriminator": discriminator}
 

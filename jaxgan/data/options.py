@@ -20,7 +20,7 @@ class DataOptions:
         None, "a file of arrays instead: .npz (each array a feature) or .npy (images or points)"
     )
     split: str = option(
-        "train", "the split to train on, in TFDS's syntax, such as train or train[:50%%]"
+        "train", "the split to train on, in TFDS's syntax, such as train or train[:50%]"
     )
     features: str = option(
         "", "features to read, with commas between; by default image and label where there are"

@@ -1,8 +1,9 @@
 """Networks: Linen modules, and nothing else.
 
-A training step calls any Linen module alike, see `jaxgan.calling`; those here have no privileges. A module of
-flax.nnx becomes one by `nnx.bridge.to_linen(Network, *arguments)`, where `Network(*arguments, rngs=...)` makes
-it. Its batch norm does not see other devices, so with it one device trains.
+A training step calls any Linen module alike, see `jaxgan.calling`; those here have no privileges.
+A module of flax.nnx becomes one by `nnx.bridge.to_linen(Network, *arguments)`, where
+`Network(*arguments, rngs=...)` makes it. Its batch norm does not see other devices, so with it one
+device trains.
 """
 
 from jaxgan.models.conditional import (

@@ -1,7 +1,7 @@
 """Conditions in networks: labels and arrays that say what an example shall be, or is.
 
-A condition is a feature of the batch, which `gan(..., given=("label",))` hands to both networks: integer
-labels [B], or several of an example [B,K], or numbers [B,F].
+A condition is a feature of the batch, which `gan(..., given=("label",))` hands to both networks:
+integer labels [B], or several of an example [B,K], or numbers [B,F].
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ from jaxgan.models.layers import Initializer, along_channels
 class ConditionMap(nn.Module):
     """A condition as numbers of the network's own: [B], [B,K] or [B,F] -> [B,features].
 
-    Labels choose rows of a table, and several labels of an example have the sum of theirs; numbers go
-    through a linear map.
+    Labels choose rows of a table, and several labels of an example have the sum of theirs; numbers
+    go through a linear map.
 
     Attributes:
       features: numbers that come out.
@@ -36,15 +36,16 @@ class ConditionMap(nn.Module):
         if jnp.issubdtype(condition.dtype, jnp.integer):
             if self.classes is None:
                 raise UserError(
-                    f"a condition of {condition.dtype} labels needs the number of them; give classes=..."
+                    f"a condition of {condition.dtype} labels needs the number of them; "
+                    "give classes=..."
                 )
             init = self.init or nn.initializers.normal(1.0)
             rows = nn.Embed(self.classes, self.features, embedding_init=init)(condition)
             return rows if condition.ndim == 1 else jnp.sum(rows, axis=-2)
         if condition.ndim != 2 or not jnp.issubdtype(condition.dtype, jnp.floating):
             raise UserError(
-                f"a condition of shape {condition.shape} and type {condition.dtype} is neither integer "
-                "labels [B] or [B,K] nor numbers [B,F]; bring it into one of these shapes"
+                f"a condition of shape {condition.shape} and type {condition.dtype} is neither "
+                "integer labels [B] or [B,K] nor numbers [B,F]; bring it into one of these shapes"
             )
         init = self.init or nn.initializers.lecun_normal()
         dtype = condition.dtype
@@ -52,10 +53,10 @@ class ConditionMap(nn.Module):
 
 
 class Concatenated(nn.Module):
-    """A network to whose input a condition is joined as channels: (x [B,...,C], condition) -> output.
+    """A network to whose input a condition is joined: (x [B,...,C], condition) -> its output.
 
-    A condition with the places of x, such as a source image, is joined as it is; another one as the
-    `features` numbers of a `ConditionMap`, the same at every place.
+    A condition with the places of x, such as a source image, is joined as it is; another one as
+    the `features` numbers of a `ConditionMap`, the same at every place.
 
     Attributes:
       module: (x [B,...,C + new channels]) -> output.
@@ -79,7 +80,7 @@ class Concatenated(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose scale and shift are the condition's: (x [B,...,C], condition, train) -> [B,...,C].
+    """Batch norm with the condition's scale and shift: (x [B,...,C], condition, train) -> as x.
 
     Both begin as those of batch norm without a condition, 1 and 0.
 
@@ -112,7 +113,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """The last layer of a projection discriminator: (h [B,F], condition) -> logits [B,1], v h + c h.
+    """The last layer of a projection discriminator: (h [B,F], condition) -> v h + c h, [B,1].
 
     The condition enters as the inner product of its vector c with what the discriminator sees.
 
@@ -132,12 +133,12 @@ class ProjectionHead(nn.Module):
 
 
 class ClassHead(nn.Module):
-    """The last layer of a discriminator that also classifies: h [B,F] -> {"logit" [B,1], "class" [B,N]}.
+    """The last layer of a discriminator that also classifies, see `auxiliary_classifier`.
+
+    h [B,F] -> {"logit": [B,1], "class": [B,N]}.
 
     Attributes:
       classes: N, how many labels there are.
-
-    See `jaxgan.conditions.auxiliary_classifier`.
     """
 
     classes: int

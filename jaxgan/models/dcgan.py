@@ -1,7 +1,8 @@
 """DCGAN's networks at any size: batch norm in the generator, one logit an image.
 
 References:
-  Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs, 2016.
+  Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs,
+  2016.
 """
 
 import flax.linen as nn
@@ -16,8 +17,8 @@ class DCGANGenerator(nn.Module):
 
     Attributes:
       shape: (H, W, C), H and W multiples of 2**doublings.
-      width: channels of the first image, which has (H, W) / 2**doublings pixels; each layer but the last
-        halves them.
+      width: channels of the first image, which has (H, W) / 2**doublings pixels; each layer but
+        the last halves them.
       doublings: layers that double the image.
     """
 
@@ -39,7 +40,7 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """images [B,H,W,C] -> logits [B,1]. Without batch norm, so that real and fake images can share one call.
+    """images [B,H,W,C] -> logits [B,1]. Without batch norm: real and fake images share one call.
 
     Attributes:
       width: channels of the first layer; each further one has twice as many.

@@ -68,7 +68,7 @@ def _finished(layer: Halve | Double, y: Array) -> Array:
 
 
 def along_channels(values: Array, x: Array) -> Array:
-    """Numbers of channels [C], or of an example's channels [B,C], in the shape in which x [B,...,C] takes them."""
+    """Numbers of channels, [C] or [B,C], as x [B,...,C] takes them."""
     batch = values.shape[:-1] or (1,)
     return values.astype(x.dtype).reshape(*batch, *(1,) * (x.ndim - 2), values.shape[-1])
 
@@ -78,7 +78,7 @@ def _scale_init(key: Array, shape: tuple[int, ...]) -> Array:
 
 
 class BatchNormLeakyReLU(nn.Module):
-    """Batch normalisation over every axis but the last, and over all devices; then LeakyReLU of slope 0.2.
+    """Batch norm over every axis but the last, and over all devices; then LeakyReLU of slope 0.2.
 
     With `train`, the batch's own mean and variance normalise it, and the running ones (collection
     `batch_stats`) move towards them by 1 - momentum. Otherwise the running ones serve.

@@ -1,20 +1,23 @@
 """The networks of the founding listing, mended.
 
 The listing, in PyTorch, is a generator `Linear(100, 7*7*64)` and two `ConvTranspose2d(.., 4, 2, 1,
-bias=False)` with LeakyReLU 0.2 and tanh, and a discriminator of three `Conv2d(.., 4, 2, 1, bias=False)` with
-LeakyReLU 0.2 and sigmoid. Its faults, and what is done here:
+bias=False)` with LeakyReLU 0.2 and tanh, and a discriminator of three `Conv2d(.., 4, 2, 1,
+bias=False)` with LeakyReLU 0.2 and sigmoid. Its faults, and what is done here:
 
-* Nothing reshapes the Linear's 3,136 numbers before the first transposed convolution. Here they become a
-  [7,7,64] image. (The listing's layout would be [64,7,7]; the two differ by a permutation of the outputs.)
-* The images are in [0, 1] and the tanh in [-1, 1], so the sign alone gave fakes away. The images are scaled
-  to [-1, 1].
-* The discriminator puts out a 3 x 3 map of an image of 28 pixels, against one label an image. Every place of
-  the map is taken as a verdict on its own patch, labelled as the image is, and the loss is the mean of all.
+* Nothing reshapes the Linear's 3,136 numbers before the first transposed convolution. Here they
+  become a [7,7,64] image. (The listing's layout would be [64,7,7]; the two differ by a
+  permutation of the outputs.)
+* The images are in [0, 1] and the tanh in [-1, 1], so the sign alone gave fakes away. The images
+  are scaled to [-1, 1].
+* The discriminator puts out a 3 x 3 map of an image of 28 pixels, against one label an image.
+  Every place of the map is taken as a verdict on its own patch, labelled as the image is, and the
+  loss is the mean of all.
 * `num_epochs` is undefined. The number of steps is an option: 4,680, which is 10 epochs.
-* The sigmoid before the binary cross-entropy rounds to 0 or 1 and loses the gradient. The discriminator gives
-  logits, and the loss is formed from them.
+* The sigmoid before the binary cross-entropy rounds to 0 or 1 and loses the gradient. The
+  discriminator gives logits, and the loss is formed from them.
 
-Initial weights are PyTorch's defaults: uniform in +-1/sqrt(fan_in), by PyTorch's own count of fan_in.
+Initial weights are PyTorch's defaults: uniform in +-1/sqrt(fan_in), by PyTorch's own count of
+fan_in.
 """
 
 import functools

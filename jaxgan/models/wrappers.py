@@ -1,4 +1,4 @@
-"""What a discriminator is wrapped in, or has as a layer, to see several examples or to stay smooth."""
+"""What a discriminator is wrapped in, or has as a layer: several examples at once, smoothness."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ class Pack(nn.Module):
     """A discriminator of packs: `pack` consecutive examples become one input and get one logit.
 
     Every input is joined along its last axis: images [B,H,W,C] as [B/m,H,W,m C], text [B,T,F] as
-    [B/m,T,m F], and what has one number an example, such as labels [B], as [B/m,m]. Packs do not mix
-    real and made examples, and where m divides a device's share they do not depend on the number of
-    devices. The wrapped module must not expect labels [B].
+    [B/m,T,m F], and what has one number an example, such as labels [B], as [B/m,m]. Packs do not
+    mix real and made examples, and where m divides a device's share they do not depend on the
+    number of devices. The wrapped module must not expect labels [B].
 
     Attributes:
       module: (*inputs) -> logits [B/m, ...].
@@ -50,11 +50,11 @@ def _packed(x: Array, pack: int) -> Array:
 class MinibatchStdDev(nn.Module):
     """Joins to each example how much its group varies: [B,...,C] -> [B,...,C + features].
 
-    Each number has its standard deviation over groups of consecutive examples; what is joined is its
-    mean over places and channels, where there are more `features` over as many parts of the channels.
-    A batch that `group` does not divide has groups of its next smaller divisor, and a batch of one
-    example the deviation 0. Where `group` divides a device's share, the groups do not depend on the
-    number of devices.
+    Each number has its standard deviation over groups of consecutive examples; what is joined is
+    its mean over places and channels, where there are more `features` over as many parts of the
+    channels. A batch that `group` does not divide has groups of its next smaller divisor, and a
+    batch of one example the deviation 0. Where `group` divides a device's share, the groups do
+    not depend on the number of devices.
 
     Attributes:
       group: examples in a group, at most.
@@ -75,8 +75,8 @@ class MinibatchStdDev(nn.Module):
         *places, channels = x.shape[1:]
         if channels % self.features:
             raise UserError(
-                f"features={self.features} of MinibatchStdDev do not divide the {channels} channels; use "
-                f"a divisor of {channels}"
+                f"features={self.features} of MinibatchStdDev do not divide the {channels} "
+                f"channels; use a divisor of {channels}"
             )
         size = _group_of(len(x), self.group)
         groups = x.reshape(-1, size, *places, self.features, channels // self.features)
@@ -94,8 +94,8 @@ def _group_of(count: int, group: int) -> int:
     size = max(n for n in range(1, group + 1) if count % n == 0)
     if size == 1 < min(count, group):
         raise UserError(
-            f"a batch of {count} examples has no groups of 2 to {group} for MinibatchStdDev; use a batch "
-            f"of {checks.near_multiples(count, group)}"
+            f"a batch of {count} examples has no groups of 2 to {group} for MinibatchStdDev; "
+            f"use a batch of {checks.near_multiples(count, group)}"
         )
     return size
 
@@ -104,9 +104,9 @@ class SpectralNorm(nn.Module):
     """A layer, or a whole network, each of whose kernels is divided by its largest singular value.
 
     A kernel [..., O] counts as a matrix of O columns. Its singular value is estimated by power
-    iteration from a vector that the collection `spectral_norm` keeps. Each call improves the estimate
-    for itself; the vector moves only where a move gives the state back, so neither penalties nor
-    sampling advance it. Biases and scales are left as they are.
+    iteration from a vector that the collection `spectral_norm` keeps. Each call improves the
+    estimate for itself; the vector moves only where a move gives the state back, so neither
+    penalties nor sampling advance it. Biases and scales are left as they are.
 
     Attributes:
       module: (*inputs) -> output.

@@ -103,8 +103,11 @@ def augment_of(options: ObjectiveOptions) -> Augment:
     )
 
 
-def image_shape(recipe: str, example: dict[str, Any], factor: int) -> tuple[int, int, int]:
-    """(H, W, C) of the examples' images, whose sides a network needs to be multiples of `factor`.
+def image_shape(
+    recipe: str, example: dict[str, Any], factor: int, least: int = 0
+) -> tuple[int, int, int]:
+    """(H, W, C) of the examples' images, whose sides a network needs to be multiples of `factor`,
+    and `least` or more.
 
     Raises:
       UserError: examples without images, or with sides that are none.
@@ -114,11 +117,10 @@ def image_shape(recipe: str, example: dict[str, Any], factor: int) -> tuple[int,
         raise UserError(f"recipe {recipe} needs a feature 'image' [H,W,C]; an example has {shapes}")
     height, width, channels = example["image"].shape
     for option_, side in (("height", height), ("width", width)):
-        if side % factor:
+        if side % factor or side < least:
             option_ = "image_size" if height == width else option_
-            near = [
-                n for n in (side // factor * factor, side // factor * factor + factor) if n >= 8
-            ]
+            below = side // factor * factor
+            near = sorted({max(n, least) for n in (below, below + factor)} - {0})
             raise UserError(
                 f"data.{option_}={side} cannot be made by doublings, {factor} in all; use "
                 f"{' or '.join(map(str, near))}, multiples of {factor}"

@@ -36,7 +36,8 @@ def listing(
 
     The networks are those of `jaxgan.models.listing`, whose docstring tells what of the listing was
     mended."""
-    shape = common.image_shape("listing", example, 4)
+    # Its discriminator halves three times, down to a map of patches.
+    shape = common.image_shape("listing", example, 4, least=8)
     generator = ListingGenerator(shape, model.generator_width)
     return gan(
         Player(generator, common.adam(optimizer, optimizer.generator_rate), optimizer.ema_decay),

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import Game
 from jaxgan.names import unknown
-from jaxgan.options import dotted, fields, replace
+from jaxgan.options import KINDS, Kind, checked, dotted, fields, kind_of, replace, to_dict
 
-_PLAIN = (int, float, str, bool)
 REQUIRED = "<required>"
 
 
@@ -45,6 +44,12 @@ class Recipe(NamedTuple):
     source: str | None = None
 
     @property
+    def title(self) -> str:
+        """The name without the folders of a user's file, which may lie elsewhere on resuming."""
+        file, _, function = self.name.rpartition(":")
+        return self.name if self.source is None else f"{pathlib.Path(file).name}:{function}"
+
+    @property
     def sha256(self) -> str | None:
         """Of the user's file."""
         return None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest()
@@ -67,27 +72,31 @@ def recipe(**defaults: Any) -> Callable[[Callable], Callable]:
 def from_function(function: Callable, name: str, source: str | None = None) -> Recipe:
     """The recipe that a function is.
 
-    A first parameter without default takes what an example of the data is. All others are options,
-    of type int, float, str, bool, one of these or None, a Literal of texts, or a group (a dataclass
-    of `option`s). Their help is read from the `Args:` of the docstring."""
-    parameters = list(inspect.signature(function).parameters.values())
-    hints = typing.get_type_hints(function)
+    A first parameter called `example` takes what an example of the data is. All others are options,
+    of type int, float, str, bool, a Literal of texts, one of these or None, or a group (a frozen
+    dataclass of such, with defaults). Their help is read from the `Args:` of the docstring.
+
+    Raises:
+      UserError: a parameter that cannot be an option.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError, ValueError) as error:
+        raise UserError(f"recipe {name}: its options cannot be read: {error}") from None
     takes_example = bool(parameters) and parameters[0].name == "example"
     helps = _args_of(inspect.getdoc(function) or "")
     declared = []
     for parameter in parameters[takes_example:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise UserError(f"recipe {name} takes *{parameter.name}; name each of its options")
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise UserError(
+                f"recipe {name}: {str(parameter).partition(':')[0]} is no option; name each of them"
+            )
         declared.append(_field(name, parameter, hints.get(parameter.name), helps))
-    kind = dataclasses.make_dataclass(f"{function.__name__}_options", declared, frozen=True)
+    kind = dataclasses.make_dataclass("Options", declared, frozen=True)
 
     def make(example: dict[str, Any], options: Any) -> Game:
         values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-        for option, value in values.items():
-            if value is REQUIRED:
-                raise UserError(
-                    f"recipe {name} needs --{option.replace('_', '-')}; it has no default"
-                )
         with blamed_on(name, source):
             game = function(example, **values) if takes_example else function(**values)
         if not isinstance(game, Game):
@@ -111,6 +120,8 @@ def from_file(place: str) -> Recipe:
     path = pathlib.Path(path_text).expanduser()
     try:
         source = path.read_text()
+        if "\0" in source:
+            raise ValueError("it holds a zero byte")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -159,33 +170,77 @@ def blamed_on(name: str, source: str | None) -> Iterator[None]:
     except (UserError, RunError):
         raise
     except Exception as error:
-        file = name.rpartition(":")[0]
-        place = str(pathlib.Path(file).expanduser())
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == place]
-        if isinstance(error, SyntaxError) and error.filename == place:
-            lines.append(error.lineno)
-        if source is None or not lines:
+        if source is None:
             raise
-        text = " ".join(traceback.format_exception_only(error)[-1].split())[:300]
-        raise UserError(f"{file} line {lines[-1]}: {text}") from error
+        folder = pathlib.Path(name.rpartition(":")[0]).expanduser().resolve().parent
+        frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, SyntaxError) and error.filename:
+            frames.append((error.filename, error.lineno))
+        # What lies beside the file is the user's, too.
+        own = [
+            (file, line) for file, line in frames if pathlib.Path(file).resolve().parent == folder
+        ]
+        if not own:
+            raise
+        # Not as traceback formats it: JAX and Flax add notes.
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        text = " ".join(f"{type(error).__name__}: {text}".split())[:300]
+        raise UserError(f"{own[-1][0]} line {own[-1][1]}: {text}") from error
+
+
+def check_given(found: Recipe, options: Any) -> None:
+    """Raises `UserError` for an option without default that was not given."""
+    for name, value in to_dict(options).items():
+        if value is REQUIRED:
+            flag = name.replace("_", "-")
+            raise UserError(f"recipe {found.name} needs --{flag}; it has no default")
 
 
 def _field(name: str, parameter: inspect.Parameter, hint: Any, helps: dict[str, str]) -> Any:
-    default = REQUIRED if parameter.default is parameter.empty else parameter.default
-    if dataclasses.is_dataclass(default):
-        return parameter.name, type(default), dataclasses.field(default=default)
-    hint = hint or type(default)
-    choices: tuple = ()
-    if typing.get_origin(hint) is typing.Literal:
-        choices, hint = typing.get_args(hint), str
-    kinds = [kind for kind in (typing.get_args(hint) or (hint,)) if kind is not type(None)]
-    if len(kinds) != 1 or kinds[0] not in _PLAIN:
+    given = parameter.default is not parameter.empty
+    if dataclasses.is_dataclass(parameter.default if given else hint):
+        return parameter.name, *_group(name, parameter, hint, given)
+    if hint is None and given and parameter.default is not None:
+        hint = type(parameter.default)
+    _kind(name, parameter.name, hint)
+    metadata = dict(help=helps.get(parameter.name, ""))
+    field: Any = dataclasses.field(default=REQUIRED, metadata=metadata)
+    if given:
+        field.type = hint
+        try:
+            field.default = checked(parameter.name, field, parameter.default)
+        except UserError as error:
+            raise UserError(f"recipe {name}: the default {error}") from None
+    return parameter.name, hint, field
+
+
+def _group(name: str, parameter: inspect.Parameter, hint: Any, given: bool) -> tuple[Any, Any]:
+    """The type of a group of options and a field with its default."""
+    try:
+        group = parameter.default if given else hint()
+    except TypeError:
         raise UserError(
-            f"option {parameter.name!r} of recipe {name} is of type {hint}; use int, float, str, "
-            "bool, one of them or None, a Literal, or a dataclass of options"
+            f"group {parameter.name!r} of recipe {name} has options without defaults; give them "
+            "some"
+        ) from None
+    if type(group).__hash__ is None:
+        raise UserError(
+            f"group {parameter.name!r} of recipe {name} can change; declare it by "
+            "@dataclasses.dataclass(frozen=True)"
         )
-    metadata = dict(help=helps.get(parameter.name, ""), choices=choices)
-    return parameter.name, hint, dataclasses.field(default=default, metadata=metadata)
+    for option, field, _ in fields(group):
+        _kind(name, f"{parameter.name}.{option}", field.type)
+    return type(group), dataclasses.field(default=group)
+
+
+def _kind(name: str, option: str, hint: Any) -> Kind:
+    found = kind_of(hint)
+    if found is None:
+        of_type = "has neither type nor default" if hint is None else f"is of type {hint}"
+        raise UserError(
+            f"option {option!r} of recipe {name} {of_type}; use {KINDS}, or a dataclass of them"
+        )
+    return found
 
 
 def _args_of(doc: str) -> dict[str, str]:

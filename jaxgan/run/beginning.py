@@ -49,8 +49,9 @@ def begun(
     workdir: pathlib.Path,
     run: RunOptions,
     about: dict[str, Any],
-    recipe: str | None,
+    defaults: dict[str, Any],
     may_differ: tuple[str, ...],
+    recipe: str | None,
     must_resume: bool,
     profiled: bool,
     progress: bool,
@@ -64,7 +65,7 @@ def begun(
       others: see `jaxgan.run.train.train`.
     """
     writes = processes.is_first()
-    asked = run.steps, must_resume, may_differ
+    asked = run.steps, must_resume, may_differ, defaults
     processes.check_same(about)
     with processes.together():
         check_run(run, jax.device_count(), jax.process_count())

@@ -109,7 +109,7 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
     def save(state: GANState, position: Any) -> None:
         arrays, kind = _to_arrays(state), str(jax.random.key_impl(state.key))
         wait()
-        manifest = {"position": position, "key": kind}
+        manifest = {"position": position, "key": kind, "arrays": _named_shapes(arrays)}
         under_way.append(writer.submit(_write, folder, arrays, manifest, keep, len(saved) == 1))
         saved.append(int(arrays["step"]))
 
@@ -216,18 +216,39 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
             f"JAX_DEFAULT_PRNG_IMPL={given}"
         )
     abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _shapes(template))
+    if "arrays" in manifest:  # older ones do not name them
+        _check_same_arrays(path, manifest["arrays"], _named_shapes(abstract))
     arrays = read_arrays(path, abstract)
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    for (name, leaf), wanted in zip(leaves, jax.tree.leaves(abstract)):
-        if np.shape(leaf) != wanted.shape:
-            key = jax.tree_util.keystr(name, simple=True, separator=".")
-            raise UserError(
-                f"{path} holds {key} of shape {np.shape(leaf)}, this config needs {wanted.shape}; "
-                "restore that run's config.json"
-            )
+    _check_same_arrays(path, _named_shapes(arrays), _named_shapes(abstract))
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
     key = jax.random.wrap_key_data(arrays["key"], impl=given or needed)
     return state.replace(key=key), manifest["position"]
+
+
+def _named_shapes(arrays: Any) -> dict[str, list[int]]:
+    """`players.generator.params.Dense_0.kernel` and the like to shapes."""
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): list(np.shape(leaf))
+        for path, leaf in leaves
+    }
+
+
+def _check_same_arrays(
+    path: pathlib.Path, held: dict[str, list[int]], needed: dict[str, list[int]]
+) -> None:
+    """Raises `UserError` for a state of another game, which is no damage."""
+    fix = "train that game on, or choose another --workdir"
+    for name in sorted(held.keys() | needed.keys()):
+        if name not in held:
+            raise UserError(f"{path} holds no {name}, which this game has; {fix}")
+        if name not in needed:
+            raise UserError(f"{path} holds {name}, which this game has not; {fix}")
+        if held[name] != needed[name]:
+            raise UserError(
+                f"{path} holds {name} of shape {tuple(held[name])}, this game needs "
+                f"{tuple(needed[name])}; {fix}"
+            )
 
 
 def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:

@@ -77,7 +77,7 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, floa
       RunError: where one of them is not finite.
     """
     pending = jax.device_get(pending)
-    if not pending:
+    if not pending or not pending[0]:  # a game need not log anything
         return {}
     series = {
         name: np.concatenate([np.atleast_1d(metrics[name]) for metrics in pending])

@@ -11,6 +11,7 @@ from jaxgan.config import RunOptions
 from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState, init
 from jaxgan.run import checkpoint, finite
+from jaxgan.run.records import OWN_FIELDS
 from jaxgan.run.workdir import CHECKPOINTS
 from jaxgan.step import make_step
 
@@ -48,9 +49,14 @@ def template_of(game: Game, features: Features, run: RunOptions) -> GANState:
 
 
 def check_step(game: Game, features: Features, run: RunOptions, devices: int) -> None:
-    """Raises `UserError` for a game whose step cannot be traced on a device's share of a batch."""
+    """Raises `UserError` for a game whose step cannot be traced on a device's share of a batch, or
+    whose metrics take the names of a record's own fields."""
     template = template_of(game, features, run)
-    jax.eval_shape(make_step(game), template, batch_of(features, run.batch_size // devices))
+    batch = batch_of(features, run.batch_size // devices)
+    _, metrics = jax.eval_shape(make_step(game), template, batch)
+    for name in OWN_FIELDS:
+        if name in metrics:
+            raise UserError(f"the game logs a metric {name!r}, which each record has; rename it")
 
 
 class First(NamedTuple):

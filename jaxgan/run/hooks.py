@@ -48,11 +48,7 @@ class Dispatch(NamedTuple):
     arguments: Any
 
 
-def _nothing(moment: Moment) -> None: ...
-
-
-def _no_time(what: Any) -> float:
-    return 0.0
+def _nothing(what: Any) -> None: ...
 
 
 def _no_lines() -> list[str]:
@@ -66,16 +62,16 @@ class Hook(NamedTuple):
       every: steps; the same in all processes.
       do: called at each multiple of `every` and at the last step. With several processes each calls
         it; it may not communicate.
-      before: called before each dispatch; returns the seconds in which it kept the devices waiting,
-        which count for no rate.
-      after: the same after each dispatch, with the state.
+      before: called before each dispatch; like `do` and `after` it may return the seconds in which
+        it kept the devices waiting, which count for no rate.
+      after: called after each dispatch, with the state.
       end: () -> lines for the user, at the end of the run.
     """
 
     every: int
     do: Callable[[Moment], float | None] = _nothing
-    before: Callable[[Dispatch], float] = _no_time
-    after: Callable[[Any], float] = _no_time
+    before: Callable[[Dispatch], float | None] = _nothing
+    after: Callable[[Any], float | None] = _nothing
     end: Callable[[], list[str]] = _no_lines
 
 

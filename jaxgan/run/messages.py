@@ -28,7 +28,7 @@ def end(
     workdir: pathlib.Path, step: int, run: RunOptions, stopped: list[str], pictures: bool
 ) -> str:
     """How a run ended, and what to look at."""
-    if stopped:
+    if stopped and step < run.steps:
         kept = "saved; the same command resumes" if step else "before there was anything to save"
         return f"stopped by {stopped[0]} at step {step} of {run.steps}, {kept}"
     where = f"in {workdir / 'samples'}" if pictures else "could not be written"

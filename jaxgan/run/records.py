@@ -20,6 +20,8 @@ from jaxgan.errors import RunError, UserError
 from jaxgan.files import written_whole
 from jaxgan.run import tensorboard
 
+OWN_FIELDS = ("step", "examples_per_second")  # of a record, beside the game's metrics
+
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`, without a last line that a killed run cut short."""
@@ -44,10 +46,10 @@ def format_line(record: dict[str, Any], steps: int, steps_per_epoch: int) -> str
     logs."""
     epoch, place = divmod(record["step"] - 1, steps_per_epoch)
     epochs = math.ceil(steps / steps_per_epoch)
-    values = {k: v for k, v in record.items() if k not in ("step", "examples_per_second")}
-    metrics = " ".join(f"{name}: {value:.4g}" for name, value in values.items())
+    values = {k: v for k, v in record.items() if k not in OWN_FIELDS}
     where = f"[{epoch + 1}/{epochs}][{place + 1}/{steps_per_epoch}]"
-    return f"{where} {metrics} {record['examples_per_second']:.0f} examples/s"
+    metrics = (f"{name}: {value:.4g}" for name, value in values.items())
+    return " ".join([where, *metrics, f"{record['examples_per_second']:.0f} examples/s"])
 
 
 def check(workdir: pathlib.Path, log: LogOptions, profiled: bool) -> None:

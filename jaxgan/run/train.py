@@ -1,6 +1,7 @@
 """The training loop, top to bottom: begin, compile, train, save."""
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -10,12 +11,14 @@ import jax
 
 from jaxgan import options
 from jaxgan.config import RunOptions
+from jaxgan.data import DataOptions
 from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
 from jaxgan.paths import user_path
 from jaxgan.run import dispatch, finite, hooks, messages, parallel, processes, profile, signals
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
+from jaxgan.run.workdir import about_run
 
 
 def train(
@@ -28,6 +31,7 @@ def train(
     more_hooks: tuple[Hook, ...] = (),
     about: dict[str, Any] | None = None,
     recipe: str | None = None,
+    defaults: dict[str, Any] | None = None,
     may_differ: tuple[str, ...] = (),
     must_resume: bool = False,
     profiled: bool = False,
@@ -51,6 +55,7 @@ def train(
       more_hooks: done after the library's own.
       about, recipe: what else `config.json` says, and the text of the user's recipe, kept with the
         run.
+      defaults: of `about`, for a run that was begun before it had them.
       may_differ: names of `about` in which a resumed run may differ.
       must_resume: refuse to begin anew.
       profiled: trace a few steps into `profile/`, and end with the time of each phase; trains the
@@ -66,11 +71,14 @@ def train(
       RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be
         written.
     """
-    run, workdir = options.replace(run, changes), user_path(workdir, "workdir")
-    about = {**(about or {}), **options.to_dict(run)}
+    workdir, named = user_path(workdir, "workdir"), isinstance(source, DataOptions)
+    run = dataclasses.replace(run, data=source) if named else run
+    run = options.replace(run, {**options.to_dict(run), **options.dotted(changes)})
+    about = {**(about or {}), **about_run(run, named)}
+    known = about, defaults or {}, may_differ
     with contextlib.ExitStack() as held:
-        asked = must_resume, profiled, progress
-        here = begun(held, game, source, workdir, run, about, recipe, may_differ, *asked)
+        asked, source = (must_resume, profiled, progress), run.data if named else source
+        here = begun(held, game, source, workdir, run, *known, recipe, *asked)
         game, feed, log, saver = here.game, here.feed, here.log, here.saver
         state, step = here.state, int(here.state.step)
         signalled = held.enter_context(signals.stop_signals())
@@ -109,18 +117,20 @@ def train(
             count = per_call if until - step >= per_call else 1
             try:
                 item = dispatch.item_of(feed, step, count)
-            except RunError as error:  # the reader failed, not a step: the state is whole
+            except Exception as error:  # the reader failed, not a step: the state is whole
                 whole = functools.partial(save, Moment(step, parallel.local(state), {}))
                 kept = finite.saved_after_reading_failed(step, saver, whole)
+                if not isinstance(error, RunError):
+                    raise
                 raise RunError(f"{error}; {kept}") from None
             compiled, item = program.of(count), program.place(item, count)
             sent = Dispatch(step, count, until, compiled, (state, resident, item))
-            clock.skip(sum(hook.before(sent) for hook in all_hooks))
+            clock.skip(sum(hook.before(sent) or 0.0 for hook in all_hooks))
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
                 state, metrics = compiled(state, resident, item)
             step += count
             clock.dispatched(step)
-            clock.skip(sum(hook.after(state) for hook in all_hooks))
+            clock.skip(sum(hook.after(state) or 0.0 for hook in all_hooks))
             log.advance(count)
             pending.append(metrics)
             if step < until:

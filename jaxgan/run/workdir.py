@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from jaxgan import files
-from jaxgan.config import differences
+from jaxgan.config import RunOptions, differences
 from jaxgan.errors import RunError, UserError
+from jaxgan.options import to_dict
 from jaxgan.run import checkpoint
 
 CONFIG, CHECKPOINTS = "config.json", "checkpoints"
 RECIPE, CONDITIONS = "recipe.py", "conditions.npz"
+_SHOWN = 5  # differences that a message names
 _RESULTS = (CONFIG, "metrics.jsonl", "samples")
 
 
@@ -28,12 +30,14 @@ _RESULTS = (CONFIG, "metrics.jsonl", "samples")
 def held(workdir: pathlib.Path) -> Iterator[None]:
     """Makes the workdir and holds it against a second run.
 
-    An error in the block takes back what was made here, unless there is a result in it.
+    An error in the block takes back what was made here, unless there is a result in it that was not
+    there before.
 
     Raises:
       UserError: a folder that cannot be written, or that another run holds.
     """
     checkpoints, lock_file = workdir / CHECKPOINTS, workdir / ".lock"
+    had_results = workdir.is_dir() and has_results(workdir)
     made = [
         path for path in (checkpoints, lock_file, workdir, *workdir.parents) if not path.exists()
     ]
@@ -57,7 +61,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if not has_results(workdir):
+            if had_results or not has_results(workdir):
                 _take_back(made)
             raise
 
@@ -82,6 +86,7 @@ def check(
     steps: int,
     must_resume: bool,
     ignored: tuple[str, ...],
+    defaults: dict[str, Any],
 ) -> None:
     """Raises `UserError` where the workdir holds another run, or one that is further on.
 
@@ -91,10 +96,13 @@ def check(
       steps: to train to.
       must_resume: refuse to begin anew.
       ignored: of `about`, what may differ.
+      defaults: of `about`, what it was in a run that does not say it; those of `RunOptions` are
+        known.
     """
     done = checkpoint.steps_in(workdir / CHECKPOINTS)
     if (workdir / CONFIG).exists():
-        before = read_config(workdir)
+        # An option that the run did not know of had its default's meaning.
+        before = {**to_dict(RunOptions()), **defaults, **read_config(workdir)}
         compared = {name: value for name, value in about.items() if name not in ignored}
         changed = differences({name: before.get(name) for name in compared}, compared)
         if changed and all(line.startswith("recipe_sha256 ") for line in changed):
@@ -103,9 +111,10 @@ def check(
                 f"as {RECIPE}; choose another --workdir, or go on with --accept-changed-recipe"
             )
         if changed:
+            more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
             raise UserError(
-                f"workdir={workdir} holds another run: {'; '.join(changed)}; choose another "
-                "--workdir or that config"
+                f"workdir={workdir} holds another run: {'; '.join(changed[:_SHOWN])}{more}; choose "
+                "another --workdir or that config"
             )
     elif done or has_results(workdir):
         raise UserError(
@@ -121,6 +130,12 @@ def check(
             f"steps={steps} but {workdir} is already at step {done[-1]}; use --steps {done[-1]} "
             "or more"
         )
+
+
+def about_run(run: RunOptions, named: bool) -> dict[str, Any]:
+    """What `config.json` says of a run's options; those of data only where they name the data."""
+    values = to_dict(run)
+    return values if named else {n: v for n, v in values.items() if not n.startswith("data.")}
 
 
 def about_data(source: Any) -> dict[str, Any]:

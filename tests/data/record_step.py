@@ -1,8 +1,8 @@
-"""Writes step_reference.json: five steps of the presets seed-mnist and digits as commit 851e236 trains them.
+"""Writes step_reference.json: five steps of two presets as commit 851e236 trains them.
 
-That commit's step was one function for one generator and one discriminator. Run this with a checkout of it on
-PYTHONPATH. What is random is NumPy's: images, latents, and first weights by player, kind and shape, since
-names of modules have changed.
+That commit's step was one function for one generator and one discriminator. Run this with a
+checkout of it on PYTHONPATH. What is random is NumPy's: images, latents, and first weights by
+player, kind and shape, since names of modules have changed.
 """
 
 import json
