@@ -141,6 +141,15 @@ def conditions_of(game: Game, state: GANState, features: dict[str, Any]) -> tupl
             read.add(name)
             return super().__getitem__(name)
 
+        def get(self, name: str, default: Any = None) -> Any:
+            return self[name] if name in self.keys() else default
+
+        def values(self) -> Any:
+            return [self[name] for name in self]
+
+        def items(self) -> Any:
+            return [(name, self[name]) for name in self]
+
     def make(state: GANState, batch: Batch, key: Array) -> None:
         held = {name: {"params": p.params, **p.model_state} for name, p in state.players.items()}
         latents = latents_at(game, key, jnp.arange(2))
