@@ -1,8 +1,8 @@
-"""One training step: the moves of a game, in order.
+"""One training step: the moves of a game, in order. A pure function of (state, batch).
 
-The step is a pure function of (state, batch). It runs as it is under `jit`, under `vmap` over
-seeds, in `lax.scan` over steps, and with `axis_name` under `pmap` or `shard_map(check_vma=False)`
-over devices."""
+It runs as it is under `jit`, `vmap` over seeds and `lax.scan` over steps; with `axis_name` also
+under `pmap` or `shard_map(check_vma=False)` over devices.
+"""
 
 from collections.abc import Callable
 from functools import partial
