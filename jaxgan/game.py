@@ -43,8 +43,7 @@ class Play(NamedTuple):
       apply: (name, *inputs, state=None, **options) -> (output, state): a player as it is now. Pure:
         a state that no `Outcome` gives back is forgotten. Outputs are float32.
       batch: leaves [B, ...], of this device; uint8 features come as float32 in [-1, 1].
-      keys: [B], one for each example of the global batch: what `jaxgan.examples.drawn` draws from
-        them does not depend on the number of devices.
+      keys: [B], of the examples: what `drawn` draws from them is the same on any number of devices.
       step: int32 [], finished steps.
       states: the model states of the players as they are now.
     """

@@ -27,11 +27,11 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
     Args:
       game: the variant to train.
-      axis_name: the mapped axis over which the batch is split, where there is one.
+      axis_name: the mapped axis over which the batch is split, if any.
 
     Returns:
-      step(state, batch) -> (state, metrics). The batch, leaves [B, ...], holds the examples of this
-      device. Metrics are float32 scalars, means over devices.
+      step(state, batch) -> (state, metrics), for a batch of this device, leaves [B, ...]. Metrics
+      are float32 scalars, means over devices.
 
     Raises:
       UserError: what `jaxgan.checks` finds, here or when the step is traced.
