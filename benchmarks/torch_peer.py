@@ -88,8 +88,8 @@ def to_torch(
         {
             "linear.weight": tensor(weight),
             "linear.bias": tensor(bias),
-            "first.weight": spread(generator["ConvTranspose_0"]["kernel"]),
-            "second.weight": spread(generator["ConvTranspose_1"]["kernel"]),
+            "first.weight": spread(generator["Double_0"]["kernel"]),
+            "second.weight": spread(generator["Double_1"]["kernel"]),
         },
-        {f"layers.{2 * i}.weight": spread(discriminator[f"Conv_{i}"]["kernel"]) for i in range(3)},
+        {f"layers.{2 * i}.weight": spread(discriminator[f"Halve_{i}"]["kernel"]) for i in range(3)},
     )
