@@ -136,6 +136,7 @@ def _leave_run_at(step: int, config: Config, source: Any, folder: pathlib.Path) 
     workdir.write(folder, {**to_dict(config.run), **workdir.about_data(source)}, {}, None)
     game = game_of(config, source.features)
     state = jax.jit(first.new_state(game, source.features, config.run))()
+    (folder / workdir.CHECKPOINTS).mkdir()
     saver = checkpoint.open_checkpoints(folder / workdir.CHECKPOINTS, config.run.log.keep)
     with checkpoint.closing(saver):
         saver.save(state.replace(step=jnp.int32(step)), None)
