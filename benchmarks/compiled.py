@@ -1,22 +1,24 @@
-"""A training step compiled for an H100 or A100, with no GPU present: what it launches, moves and computes.
+"""A training step compiled for an H100, with no GPU present: what it launches, moves and computes.
 
-XLA compiles for a description of the device, and its optimised program is read: kernels to launch, cuDNN calls
-by kind, Triton calls, convolutions of images stuffed with zeros, transposes and copies, scratch memory, the
-bytes that the kernels must move and the FLOPs of their products and convolutions. What is compiled is what
-trains on a GPU: 25 steps in a dispatch, the state donated, batches gathered from resident data. The counts are
-of one step; what is launched once a dispatch, such as the weights' way into cuDNN's layout and back, is counted
-apart. Nothing is run, so no time is measured; two bounds are computed:
+XLA compiles for a description of the device, and its optimised program is read: kernels to launch,
+cuDNN calls by kind, Triton calls, convolutions of images stuffed with zeros, transposes and copies,
+scratch memory, the bytes that the kernels must move and the FLOPs of their products and
+convolutions. What is compiled is what trains on a GPU: 25 steps in a dispatch, the state donated,
+batches gathered from resident data. The counts are of one step; what is launched once a dispatch,
+such as the weights' way into cuDNN's layout and back, is counted apart. Nothing is run, so no time
+is measured; two bounds are computed:
 
-  roofline  the sum over kernels of max(bytes / bandwidth, FLOPs / peak), TF32 for float32
-  launches  kernels x 2.5 us, an assumption: what a small kernel costs where CUDA graphs do not hide it
+  roofline  the sum over kernels of max(bytes / bandwidth, FLOPs / peak), TF32 for float32 launches
+  kernels x 2.5 us, an assumption: what a small kernel costs where CUDA graphs do not hide it
 
-results/compiled.json holds the budgets: the counts of today's steps. --check fails where a step needs more of
-anything than its budget: a broken fusion, a layout transpose or a pass over memory that came back. Calls,
-transposes and copies are compared exactly; a kernel more is allowed, 5 percent of scratch memory and 2 of
-bytes, since versions of XLA differ by that. Without presets it checks all budgets. --update sets the budgets
-anew, for `git diff` to show.
+results/compiled.json holds the budgets: the counts of today's steps. --check fails where a step
+needs more of anything than its budget: a broken fusion, a layout transpose or a pass over memory
+that came back. Calls, transposes and copies are compared exactly; a kernel more is allowed, 5
+percent of scratch memory and 2 of bytes, since versions of XLA differ by that. Without presets it
+checks all budgets. --update sets the budgets anew, for `git diff` to show.
 
-Needs the CUDA plugin of jaxlib's version, without the CUDA libraries: pip install 'jax[cuda12-local]'.
+Needs the CUDA plugin of jaxlib's version, without the CUDA libraries: pip install
+'jax[cuda12-local]'.
 """
 
 import collections
@@ -33,32 +35,22 @@ from benchmarks.launches import Launch, launches
 from jaxgan.config import IMPLEMENTATIONS, Config
 from jaxgan.errors import UserError
 
-# Device -> what XLA must know of it: the limits of `cudaGetDeviceProperties`.
-_LIMITS = """
+# What XLA must know of an H100: the limits of `cudaGetDeviceProperties`.
+DEVICE = "NVIDIA H100 80GB HBM3"
+TARGET = f"""
 gpu_device_info {{
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 block_dim_limit_x: 2147483647
-  threads_per_core_limit: 2048 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536 {0}
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  core_count: 132 fpus_per_core: 128 shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536 memory_bandwidth: 3352320000000
+  l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84942979072
+  cuda_compute_capability {{ major: 9 minor: 0 }}
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 12 patch: 0 }}
-device_description_str: "{1}"
+device_description_str: "{DEVICE}"
 """
-NAMES = {"h100": "NVIDIA H100 80GB HBM3", "a100": "NVIDIA A100-SXM4-80GB"}
-TARGETS = {
-    "h100": _LIMITS.format(
-        "core_count: 132 fpus_per_core: 128 shared_memory_per_core: 233472 memory_bandwidth: 3352320000000 "
-        "l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84942979072 "
-        "shared_memory_per_block_optin: 232448 cuda_compute_capability { major: 9 minor: 0 }",
-        NAMES["h100"],
-    ),
-    "a100": _LIMITS.format(
-        "core_count: 108 fpus_per_core: 64 shared_memory_per_core: 167936 memory_bandwidth: 2039000000000 "
-        "l2_cache_size: 41943040 clock_rate_ghz: 1.41 device_memory_size: 84987740160 "
-        "shared_memory_per_block_optin: 166912 cuda_compute_capability { major: 8 minor: 0 }",
-        NAMES["a100"],
-    ),
-}
 LAUNCH_US = 2.5
 STEPS = 25  # in a dispatch, as on a GPU
 EXAMPLES = 60_000
@@ -68,16 +60,14 @@ NO_BUDGET = ("kinds", "launch_bound_us")
 NOT_COMPARED = ("flops", "roofline_us")
 
 
-def compile_for(target: str, function: Any, *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
-    """`jax.jit(function, donate_argnums=donate)`, compiled for a target; arguments may be shapes."""
+def compile_for_gpu(function: Any, *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
+    """`jax.jit(function, donate_argnums=donate)`, compiled for an H100; arguments may be shapes."""
     if "xla_gpu_autotune_level" not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0"
     import jax
     from jax.experimental import topologies
 
-    topology = topologies.get_topology_desc(
-        platform="cuda", target_config=TARGETS[target], topology="1x1x1"
-    )
+    topology = topologies.get_topology_desc(platform="cuda", target_config=TARGET, topology="1x1x1")
     mesh = topologies.make_mesh(topo=topology, mesh_shape=(1,), axis_names=("x",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
@@ -88,16 +78,16 @@ def compile_for(target: str, function: Any, *arguments: Any, donate: tuple[int, 
     return jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
 
 
-def compiled_step(config: Config, target: str = "h100") -> Any:
+def compiled_step(config: Config) -> Any:
     """`STEPS` training steps of a config, compiled."""
     from benchmarks.workload import kernels_of, step_shapes
 
     run, shapes = step_shapes(config, EXAMPLES, STEPS)
     with kernels_of(config):
-        return compile_for(target, run, *shapes, donate=(0,))
+        return compile_for_gpu(run, *shapes, donate=(0,))
 
 
-def counted(program: Any, target: str, dtype: str) -> tuple[dict[str, Any], list[Launch]]:
+def counted(program: Any, dtype: str) -> tuple[dict[str, Any], list[Launch]]:
     """The counts of a dispatch's steps, the bounds on their time, and what is launched."""
     found = launches(program.as_text())
     times = collections.Counter(launch.name for launch in found)
@@ -114,7 +104,7 @@ def counted(program: Any, target: str, dtype: str) -> tuple[dict[str, Any], list
         "copies": kinds["copy"],
         "bytes": sum(launch.bytes for launch in of_step),
         "flops": sum(launch.flops for launch in of_step),
-        "roofline_us": round(sum(roofline_us(launch, target, dtype) for launch in of_step), 1),
+        "roofline_us": round(sum(roofline_us(launch, dtype) for launch in of_step), 1),
         "launch_bound_us": LAUNCH_US * len(of_step),
         "kinds": dict(kinds),
         "kernels_per_dispatch": len(unique) - len(of_step),
@@ -123,11 +113,10 @@ def counted(program: Any, target: str, dtype: str) -> tuple[dict[str, Any], list
     return counts, of_step
 
 
-def roofline_us(launch: Launch, target: str, dtype: str) -> float:
-    """The least time that a kernel takes on a target, in microseconds."""
-    rate = peak_flops(NAMES[target], dtype)
-    assert rate is not None  # every target is in the table
-    return 1e6 * max(launch.bytes / PEAKS[NAMES[target]].bandwidth, launch.flops / rate)
+def roofline_us(launch: Launch, dtype: str) -> float:
+    """The least time that a kernel takes, in microseconds."""
+    rate = peak_flops(DEVICE, dtype) or 0.0
+    return 1e6 * max(launch.bytes / PEAKS[DEVICE].bandwidth, launch.flops / rate)
 
 
 def exceeded(name: str, found: dict[str, Any], budget: dict[str, Any]) -> list[str]:
@@ -140,37 +129,37 @@ def exceeded(name: str, found: dict[str, Any], budget: dict[str, Any]) -> list[s
         factor, more = SLACK.get(field, (1.0, 0))
         if field not in NOT_COMPARED and found[field] > limit * factor + more:
             lines.append(
-                f"{name}: {field} is {found[field]}, the budget {limit}; mend the step, or run with --update "
-                "and say why"
+                f"{name}: {field} is {found[field]}, the budget {limit}; mend the step, or run "
+                "with --update and say why"
             )
     return lines
 
 
-def explain(found: list[Launch], target: str, dtype: str) -> None:
+def explain(found: list[Launch], dtype: str) -> None:
     """Prints the kernels, the slowest by the roofline first."""
     print(f"  {'us':>7s} {'KiB':>9s} {'MFLOP':>8s}  {'kind':26s} from")
-    for launch in sorted(found, key=lambda launch: -roofline_us(launch, target, dtype)):
+    for launch in sorted(found, key=lambda launch: -roofline_us(launch, dtype)):
         kind = f"{launch.convolution or launch.kind}{' zero-dilated' * launch.zero_dilated}"
         where = launch.scope.removeprefix("jit(run)/while/body/closed_call/") or launch.name
         numbers = f"{launch.bytes / 1024:9.1f} {launch.flops / 1e6:8.1f}"
-        print(f"  {roofline_us(launch, target, dtype):7.2f} {numbers}  {kind:26s} {where}")
+        print(f"  {roofline_us(launch, dtype):7.2f} {numbers}  {kind:26s} {where}")
 
 
-def line(preset: str, kind: str, counts: dict[str, Any]) -> str:
-    """Counts as a line of the table that `HEAD` heads."""
-    calls = "/".join(str(n) for n in counts["cudnn_calls"].values())
-    return (
-        f"{preset:12s} {kind:7s} {counts['kernels']:7d} {counts['kernels_per_dispatch']:8d} {calls:>9s} "
-        f"{counts['triton_calls']:6d} {counts['zero_dilated']:6d} {counts['transposes']:6d} "
-        f"{counts['copies']:6d} {counts['scratch_bytes'] / 2**20:7.1f} {counts['bytes'] / 1e6:7.1f} "
-        f"{counts['flops'] / 1e9:7.2f} {counts['roofline_us']:9.1f} {counts['launch_bound_us']:9.1f}"
-    )
-
-
-HEAD = (
-    "preset       kernels   a step  per 25 f/in/filt triton zero-d transp copies scr MiB      MB   GFLOP "
-    "roofline  launches"
-)
+def row(counts: dict[str, Any]) -> dict[str, str]:
+    """Counts by the heads of the columns that show them."""
+    return {
+        "kernels": str(counts["kernels"]),
+        "a dispatch": str(counts["kernels_per_dispatch"]),
+        "cuDNN": "/".join(map(str, counts["cudnn_calls"].values())),
+        "Triton": str(counts["triton_calls"]),
+        "zeros": str(counts["zero_dilated"]),
+        "transp.": str(counts["transposes"]),
+        "copies": str(counts["copies"]),
+        "scratch MiB": f"{counts['scratch_bytes'] / 2**20:.1f}",
+        "MB": f"{counts['bytes'] / 1e6:.1f}",
+        "GFLOP": f"{counts['flops'] / 1e9:.2f}",
+        "roofline us": f"{counts['roofline_us']:.1f}",
+    }
 
 
 def cells(presets: list[str], kinds: list[str], dtype: str | None) -> list[tuple[str, str, str]]:
@@ -187,7 +176,6 @@ def main(argv: list[str] | None = None) -> None:
         "benchmarks.compiled", f"{__doc__}\nOptions of jaxgan train change the step."
     )
     parser.add_argument("presets", nargs="*", metavar="PRESET", help="such as mnist")
-    parser.add_argument("--target", default="h100", choices=TARGETS, help="(default: h100)")
     parser.add_argument(
         "--kinds", default="plain,xla,triton", help="of operations (default: plain,xla,triton)"
     )
@@ -201,32 +189,34 @@ def main(argv: list[str] | None = None) -> None:
         changes = {"batch_size": "8", **changes}
     if wrong := [kind for kind in kinds if kind not in IMPLEMENTATIONS]:
         parser.error(f"unknown kind {wrong[0]!r}; use {', '.join(IMPLEMENTATIONS)}")
-    if (given.check or given.update) and (changes or given.target != "h100"):
-        parser.error("--check and --update are of the presets as they are, on an H100")
+    if (given.check or given.update) and changes:
+        parser.error("--check and --update are of the presets as they are")
     if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         parser.error("needs the CUDA plugin of JAX; install jaxgan with the extra test or cuda12")
     # Read when JAX first looks for devices: without a driver it would fail.
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     about = record.machine(given.quick)
     record.show_machine(about)
-    print(f"compiled for an {NAMES[given.target]}, not run; a launch is assumed to take 2.5 us")
-    print(HEAD)
+    print(f"compiled for an {DEVICE}, not run; a launch is assumed to take 2.5 us")
     budgets = json.loads(BUDGETS.read_text()) if BUDGETS.exists() else {}
-    known, wrong = budgets.setdefault("now", {}), []
+    known, wrong, head = budgets.setdefault("now", {}), [], ""
     for preset, kind, dtype in cells(given.presets, kinds, given.dtype):
         more = {"kernels": kind, **({"dtype": dtype} if dtype else {})}
         config = record.config_of(parser, preset, changes, **more)
         computes_in, key = dtype or "float32", f"{preset} {kind} {dtype}".strip()
         try:
-            program = compiled_step(config, given.target)
+            program = compiled_step(config)
         except UserError as error:
             parser.error(str(error))
-        counts, found = counted(program, given.target, computes_in)
-        print(line(preset, f"{kind} {dtype}".strip(), counts), flush=True)
+        counts, found = counted(program, computes_in)
+        columns = row(counts)
+        if not head:
+            print(head := f"{'step':26s}{''.join(f'{name:>12s}' for name in columns)}")
+        print(f"{key:26s}{''.join(f'{value:>12s}' for value in columns.values())}", flush=True)
         if given.explain:
-            explain(found, given.target, computes_in)
+            explain(found, computes_in)
         subject = record.subject("compiled", preset, config, computes_in)
-        made = {"implementation": kind, "target": NAMES[given.target], **counts, **about}
+        made = {"implementation": kind, "target": DEVICE, **counts, **about}
         record.append(given.json, {**subject, **made})
         if given.update:
             known[key] = {f: value for f, value in counts.items() if f not in NO_BUDGET}

@@ -1,11 +1,13 @@
-"""The floating-point operations that a training step's mathematics needs, counted from its jaxpr, and what devices can do at best.
+"""The floating-point operations that a training step's mathematics needs, counted from its jaxpr,
+and what devices can do at best.
 
-The count is the same on every backend and with every implementation: a multiplication and an addition for each
-pair that a matrix product or a convolution joins, padding included, zeros that an automatic derivative stuffs
-between pixels left out. What is written twice, such as a generator's pass in two moves, counts once, and what
-no result depends on not at all; XLA does the same. Work between products - activations, norms, losses, blur,
-optimizers - moves bytes rather than computing, and is not counted. So `rate * model_flops / peak` is the share
-of the device's arithmetic that the model itself uses.
+The count is the same on every backend and with every implementation: a multiplication and an
+addition for each pair that a matrix product or a convolution joins, padding included, zeros that an
+automatic derivative stuffs between pixels left out. What is written twice, such as a generator's
+pass in two moves, counts once, and what no result depends on not at all; XLA does the same. Work
+between products - activations, norms, losses, blur, optimizers - moves bytes rather than computing,
+and is not counted. So `rate * model_flops / peak` is the share of the device's arithmetic that the
+model itself uses.
 """
 
 import math
@@ -17,7 +19,9 @@ from jax.extend import core
 
 
 class Peak(NamedTuple):
-    """What a device can do at best: dense FLOP/s by kind of arithmetic, and bytes a second of its memory."""
+    """What a device can do at best: dense FLOP/s by kind of arithmetic, and bytes a second of its
+    memory.
+    """
 
     float32: float
     tf32: float
@@ -25,8 +29,8 @@ class Peak(NamedTuple):
     bandwidth: float
 
 
-# NVIDIA's data sheets: H100 (2023, SXM5 and PCIe columns), H200 (2024, SXM), A100 (2021). They give tensor-core
-# rates with sparsity for Hopper; dense is half of that.
+# NVIDIA's data sheets: H100 (2023, SXM5 and PCIe columns), H200 (2024, SXM), A100 (2021). They give
+# tensor-core rates with sparsity for Hopper; dense is half of that.
 PEAKS = {
     "NVIDIA H100 80GB HBM3": Peak(67e12, 494.7e12, 989.4e12, 3.35e12),
     "NVIDIA H100 PCIe": Peak(51e12, 378e12, 756e12, 2.0e12),
@@ -37,7 +41,8 @@ PEAKS = {
 
 
 def peak_flops(device: str, dtype: str) -> float | None:
-    """Dense FLOP/s of a device, by its `device_kind`, for arrays of a dtype; None where `PEAKS` has it not.
+    """Dense FLOP/s of a device, by its `device_kind`, for arrays of a dtype; None where `PEAKS` has
+    it not.
 
     JAX's products and convolutions of float32 use TF32 on these GPUs unless told otherwise.
     """
@@ -173,7 +178,9 @@ def _of_convolution(images: tuple, kernel: tuple, out: tuple, params: dict[str, 
 
 
 def _of_maps(small: tuple, kernel: tuple) -> int:
-    """[L,B,h,w,O] and [L,k,k,I,O]: k * k * I at each place of the smaller map; see `jaxgan.kernels.convolution`."""
+    """[L,B,h,w,O] and [L,k,k,I,O]: k * k * I at each place of the smaller map; see
+    `jaxgan.kernels.convolution`.
+    """
     return math.prod(small) * math.prod(kernel[1:4])
 
 

@@ -1,7 +1,6 @@
 """The operations that `benchmarks.kernels` times, with their shapes and their least traffic.
 
-The least traffic counts each operand and result once for every pass that the mathematics needs, by mode:
-forward, backward (given what the forward pass kept), and both.
+The least traffic counts each operand and result once for every pass that the mathematics needs.
 """
 
 import functools
@@ -14,23 +13,23 @@ import jax.numpy as jnp
 from jaxgan import kernels, objectives
 
 Shape = tuple[int, ...]
-MODES = ("forward", "backward", "both")
+MODES = ("forward", "both")  # both: and backward
 
 
 class Op(NamedTuple):
     """One operation.
 
     Attributes:
-      call: (implementation, *operands) -> array, of `jaxgan.kernels`; `benchmarks.torch_ops` has one of the
-        same name.
-      passes: over the first operand that go by the elements in (forward, backward, both).
+      call: (implementation, *operands) -> array, of `jaxgan.kernels`; `benchmarks.torch_ops` has
+        one of the same name.
+      passes: over the first operand, of the modes.
       shapes: of the first operand, [B,H,W,C].
       vectors: how many operands [C] follow.
       like: how many operands of the first one's shape, in (0, 1), follow.
     """
 
     call: Callable[..., Any]
-    passes: tuple[float, float, float]
+    passes: tuple[float, float]
     shapes: list[Shape]
     vectors: int = 0
     like: int = 0
@@ -69,7 +68,7 @@ def blur(implementation: str, x: Any, bias: Any, *, up: int, down: int) -> Any:
 def _blur(up: int, down: int) -> Op:
     """`factor` results to an operand; backward reads the gradient and the sign of each result."""
     factor = up**2 / down**2
-    passes = (1 + factor, 1 + 2 * factor, 2 + 3 * factor)
+    passes = (1 + factor, 2 + 3 * factor)
     return Op(functools.partial(blur, up=up, down=down), passes, _STYLEGAN, vectors=1)
 
 
@@ -81,14 +80,14 @@ _LOGITS = [(64, 1, 1, 1), (64, 30, 30, 1), (64, 256, 256, 1)]
 
 OPS: dict[str, Op] = {
     "bias_leaky_relu": Op(
-        bias_leaky_relu, (2, 3, 5), [*_DCGAN, *_STYLEGAN, (512, 64, 64, 64)], vectors=1
+        bias_leaky_relu, (2, 5), [*_DCGAN, *_STYLEGAN, (512, 64, 64, 64)], vectors=1
     ),
     # Slopes of logits and targets; backward writes both.
-    "sigmoid_bce": Op(sigmoid_bce, (2, 2, 4), _LOGITS, like=1),
+    "sigmoid_bce": Op(sigmoid_bce, (2, 4), _LOGITS, like=1),
     # One pass makes losses and gradients.
-    "gan_loss": Op(gan_loss, (2, 4, 4), _LOGITS, like=1),
+    "gan_loss": Op(gan_loss, (2, 4), _LOGITS, like=1),
     "batch_norm_leaky_relu": Op(
-        batch_norm_leaky_relu, (3, 5, 8), [*_DCGAN, (64, 32, 32, 256)], vectors=2
+        batch_norm_leaky_relu, (3, 8), [*_DCGAN, (64, 32, 32, 256)], vectors=2
     ),
     "blur_same": _blur(1, 1),
     "blur_double": _blur(2, 1),

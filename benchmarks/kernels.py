@@ -1,10 +1,11 @@
 """The operations of `jaxgan.kernels`, each by every implementation, beside PyTorch.
 
-For each cell - operation, shape, dtype, mode, provider - the floor comes first: the least bytes that the
-operation must move, divided by the bandwidth of a copy that is measured in the same run. Then the time of a
-call, as median with 20th and 80th percentile. Calls go round over several sets of operands that together exceed
-the GPU's cache, inside one compiled function, so that neither the cache nor Python is measured. Providers: plain
-is the JAX that one writes first, xla the tuned references, triton the kernels; torch-eager and torch-compile.
+For each cell - operation, shape, dtype, mode, provider - the floor comes first: the least bytes
+that the operation must move, divided by the bandwidth of a copy that is measured in the same run.
+Then the time of a call, as median with 20th and 80th percentile. Calls go round over several sets
+of operands that together exceed the GPU's cache, inside one compiled function, so that neither the
+cache nor Python is measured. Providers: plain is the JAX that one writes first, xla the tuned
+references, triton the kernels; torch-eager and torch-compile.
 
 The operation `step` is a whole training step of the preset mnist by each implementation.
 """
@@ -53,19 +54,15 @@ def jax_operands(op: Op, shape: Shape, dtype: str, seed: int) -> tuple[Any, ...]
 
 
 def jax_cell(function: Callable, mode: str, sets: list[Any]) -> tuple[Run, dict[str, Any]]:
-    """(a round that calls a function once with each set of operands, facts about the compiled round)."""
+    """(a round that calls a function once with each set of operands, facts about the compiled
+    round).
+    """
 
     def both(*operands: Any) -> Any:
         result, pull_back = jax.vjp(function, *operands)
-        return result, pull_back(result)
+        return result, pull_back(result)  # the result stands for its gradient
 
-    def backward(result: Any, pull_back: Callable) -> Any:
-        return pull_back(result)
-
-    called = {"forward": function, "both": both, "backward": backward}[mode]
-    if mode == "backward":
-        forward = jax.jit(lambda *operands: jax.vjp(function, *operands))
-        sets = [forward(*operands) for operands in sets]  # the result stands for its gradient
+    called = function if mode == "forward" else both
 
     @jax.jit
     def calls(sets: list[Any]) -> list[Any]:
@@ -78,9 +75,6 @@ def jax_cell(function: Callable, mode: str, sets: list[Any]) -> tuple[Run, dict[
 
     compiled = calls.lower(sets).compile()
     facts: dict[str, Any] = {"launches": len(launches(compiled.as_text())) / len(sets)}
-    if (memory := compiled.memory_analysis()) is not None:
-        needed = memory.temp_size_in_bytes + memory.output_size_in_bytes
-        facts["peak_bytes"] = needed // len(sets)
 
     def run() -> None:
         jax.block_until_ready(compiled(sets))
@@ -115,28 +109,18 @@ def torch_cell(
     function = torch.compile(function) if compiled else function
     place, shapes = "cuda" if on_gpu else "cpu", OPS[name].operands(shape)
     sets = [torch_ops.operands(shapes, dtype, place, seed) for seed in range(count)]
-    kept = [function(*operands) for operands in sets] if mode == "backward" else []
-    gradients = [torch.ones_like(result) for result in kept]
 
     def run() -> None:
-        for i, operands in enumerate(sets):
-            if mode == "backward":
-                torch.autograd.grad(kept[i], operands, gradients[i], retain_graph=True)
-            elif mode == "both":
-                result = function(*operands)
-                torch.autograd.grad(result, operands, torch.ones_like(result))
-            else:
-                function(*operands)
+        for operands in sets:
+            result = function(*operands)
+            if mode == "both":
+                torch.autograd.grad(result, operands, result.detach())
         if on_gpu:
             torch.cuda.synchronize()
 
     run()
     facts: dict[str, Any] = {}
     if on_gpu:
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        run()
-        facts["peak_bytes"] = torch.cuda.max_memory_allocated() - before
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             run()
         events: Any = profile.events()
@@ -216,7 +200,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = record.parser("benchmarks.kernels", __doc__)
     ops = (*OPS, "step")
     parser.add_argument("--ops", default=",".join(ops), help="with commas between (default: all)")
-    parser.add_argument("--modes", default=",".join(MODES), help="(default: all)")
+    parser.add_argument(
+        "--modes", default=",".join(MODES), help="forward, both (default: both of these)"
+    )
     parser.add_argument("--dtypes", default="bfloat16,float32", help="(default: bfloat16,float32)")
     parser.add_argument("--providers", help="(default: all that can run here)")
     parser.add_argument("--repeats", type=int, default=20, help="of a round (default: 20)")

@@ -1,9 +1,9 @@
 """What a program compiled by XLA launches, read from the text of its optimised HLO.
 
-Each kernel comes with the bytes that it must move - its operands and results once, a slice or gather of an
-operand by what it takes - and with the FLOPs of the products and convolutions in it, zeros that fill images
-included. XLA's own cost analysis does not see into cuDNN's calls, and there is none where a program was
-compiled for an absent device.
+Each kernel comes with the bytes that it must move - its operands and results once, a slice or
+gather of an operand by what it takes - and with the FLOPs of the products and convolutions in it,
+zeros that fill images included. XLA's own cost analysis does not see into cuDNN's calls, and there
+is none where a program was compiled for an absent device.
 """
 
 import math
@@ -57,7 +57,9 @@ class Launch(NamedTuple):
 
 
 def launches(text: str) -> list[Launch]:
-    """Every kernel of a program, those of a loop as often as it goes round, where the program says how often."""
+    """Every kernel of a program, those of a loop as often as it goes round, where the program says
+    how often.
+    """
     computations, entry = parse(text)
     return list(_launched(computations, entry, 1))
 
@@ -125,7 +127,9 @@ def _body(computations: dict[str, Computation], i: Instruction) -> Computation:
 
 
 def _moved(computation: Computation, i: Instruction, body: Computation, target: str) -> int:
-    """Bytes of the operands and results; of a library's call without its workspace, the last of several results."""
+    """Bytes of the operands and results; of a library's call without its workspace, the last of
+    several results.
+    """
     if i.opcode in _SLICES:
         return 2 * size(i.type)
     results = _parts(i.type)
@@ -156,8 +160,8 @@ def _flops(computation: Computation, i: Instruction) -> int:
     labels = re.search(r"dim_labels=\w+_(\w+)->\w+", i.rest)
     if not labels or not (target in _CONVOLUTIONS or i.opcode == "convolution"):
         return 0
-    # Each place and channel of the smaller map joins k * k * I pixels; which of the three arrays the map and
-    # the kernel are depends.
+    # Each place and channel of the smaller map joins k * k * I pixels; which of the three arrays
+    # the map and the kernel are depends.
     small, kernel = {
         "convBackwardInput": (shape(0), shape(1)),
         "convBackwardFilter": (shape(1), result),
@@ -187,7 +191,9 @@ def _dimensions(type: str) -> list[int]:
 def _filled(
     computations: dict[str, Computation], computation: Computation, name: str, element: int = 0
 ) -> bool:
-    """Whether an array is, but for its layout and margins, another with zeros put between its pixels."""
+    """Whether an array is, but for its layout and margins, another with zeros put between its
+    pixels.
+    """
     i = computation.get(name)
     if i is None or not i.operands or i.opcode in ("parameter", "constant"):
         return False

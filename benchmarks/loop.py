@@ -1,18 +1,21 @@
-"""What the training loop costs over its bare step, how fast data come, and how long a run takes to begin.
+"""What the training loop costs over its bare step, how fast data come, and how long a run takes to
+begin.
 
-The loop is `jaxgan.train` with the intervals that users get: its input, the losses that it fetches, prints and
-writes, its checkpoints, sample grids and TensorBoard files. The bare step is the same compiled program over the
-same feed, and waits as often. They run in turn, in one process, with the settings of `jaxgan train`. Timed is a
-whole number of intervals in steady state, from the end of an interval in which everything had been done and
-compiled once to the return of `train`. To get there soon, a round resumes at the last log step before such an
-interval.
+The loop is `jaxgan.train` with the intervals that users get: its input, the losses that it fetches,
+prints and writes, its checkpoints, sample grids and TensorBoard files. The bare step is the same
+compiled program over the same feed, and waits as often. They run in turn, in one process, with the
+settings of `jaxgan train`. Timed is a whole number of intervals in steady state, from the end of an
+interval in which everything had been done and compiled once to the return of `train`. To get there
+soon, a round resumes at the last log step before such an interval.
 
-"Between steps" is the part of the loop's time in which the host held the devices up: from the end of an
-interval's last step to the next dispatch. It is measured inside the loop, so a machine whose speed changes from
-minute to minute does not blur it. "The loop adds" is the median of the rounds' ratios.
+"Between steps" is the part of the loop's time in which the host held the devices up: from the end
+of an interval's last step to the next dispatch. It is measured inside the loop, so a machine whose
+speed changes from minute to minute does not blur it. "The loop adds" is the median of the rounds'
+ratios.
 
-Input: examples a second that reach a batch on the device, from its memory (resident) and streamed. Startup: the
-seconds of whole processes that import, and that make a first step with a cold and with a warm cache.
+Input: examples a second that reach a batch on the device, from its memory (resident) and streamed.
+Startup: the seconds of whole processes that import, and that make a first step with a cold and with
+a warm cache.
 
 Options of jaxgan train change what is trained.
 """
@@ -155,11 +158,12 @@ def bare_seconds(config: Config, source: Any, steps: int) -> Spent:
 
 
 def overhead(config: Config, source: Any, steps: int, rounds: int) -> dict[str, Any]:
-    """Rounds of the loop and of the bare step, in turn; who is first changes from round to round."""
+    """Rounds of the loop and of the bare step, in turn; who is first changes each round."""
     loop, bare = [], []
     for i in range(rounds):
         for which in ("loop", "bare") if i % 2 == 0 else ("bare", "loop"):
-            # Each begins anew: which memory a state and a program happened to get lasts as long as they do.
+            # Each begins anew: which memory a state and a program happened to get lasts as long as
+            # they do.
             if which == "bare":
                 bare.append(bare_seconds(config, source, steps))
                 continue
@@ -195,7 +199,9 @@ def show_overhead(found: dict[str, Any]) -> None:
 
 
 def input_rate(config: Config, source: Any, batches: int) -> float:
-    """Examples a second that the feed brings into a batch on the device, in dispatches as long as those of training."""
+    """Examples a second that the feed brings into a batch on the device, in dispatches as long as
+    those of training.
+    """
     import jax
 
     from jaxgan import data

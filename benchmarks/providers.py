@@ -1,27 +1,27 @@
-"""What `benchmarks.train_step` times: a preset's step by jaxgan and by PyTorch, each in a process of its own.
+"""What `benchmarks.train_step` times: a preset's step by jaxgan and by PyTorch, each in a process
+of its own.
 
-jaxgan's program is the one that `jaxgan train` runs; PyTorch's step is `benchmarks.torch_dcgan`. Both gather
-their batches from as many random examples on the device: the time of a step does not depend on what they show.
+jaxgan's program is the one that `jaxgan train` runs; PyTorch's step is `benchmarks.torch_dcgan`.
+Both gather their batches from as many random examples on the device: the time of a step does not
+depend on what they show.
 """
 
 import importlib.util
-import pathlib
 import resource
-import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 PEERS = ("torch-eager", "torch-eager+malloc", "torch-compile")
-_TRACED = 10  # dispatches, for the host gap
 
 
 class Provider(NamedTuple):
     """One way to run the step, warm.
 
     Attributes:
-      run: n -> m; runs n steps, or the next multiple m of those in a dispatch, and waits for the last.
-      facts: () -> what else is known of it, see `serve`; to be asked last, because it traces.
+      run: n -> m; runs n steps, or the next multiple m of those in a dispatch, and waits for the
+        last.
+      facts: () -> what else is known of it, see `serve`.
     """
 
     run: Callable[[int], int]
@@ -39,27 +39,15 @@ def reason_against(peer: str, on_gpu: bool) -> str | None:
 
 def jaxgan_provider(preset: str, changes: dict[str, Any]) -> Provider:
     """The program of a training run, with the settings of `jaxgan train`."""
-    import jax
-
     from benchmarks.flops import model_flops
     from benchmarks.workload import Workload, dtype_of, kernels_of, step_shapes
     from jaxgan.config import configured
-    from jaxgan.run import hlo, profile, runtime
+    from jaxgan.run import runtime
 
     runtime.keep_freed_memory()
     config = configured(preset, changes)
     workload = Workload(config)
     device, per_call = workload.devices[0], workload.steps_per_call
-
-    def host_gap() -> float:
-        text = workload.text()
-        with tempfile.TemporaryDirectory() as folder:
-            profile.start(pathlib.Path(folder))
-            wall = _seconds(lambda: workload.run(_TRACED * per_call))
-            jax.profiler.stop_trace()
-            _, events = profile.written(pathlib.Path(folder))
-        times = hlo.milliseconds(hlo.operations(events, text), _TRACED * per_call, wall)
-        return times[hlo.IDLE] / sum(times.values())
 
     compile_s = _first_beside_second(lambda: workload.run(per_call))
     run, shapes = step_shapes(config, 1, 1)
@@ -74,8 +62,7 @@ def jaxgan_provider(preset: str, changes: dict[str, Any]) -> Provider:
 
     def facts() -> dict[str, Any]:
         stats = device.memory_stats() if device.platform != "cpu" else None
-        memory = _memory(stats and stats.get("peak_bytes_in_use"))
-        return {**known, **memory, "host_gap": host_gap()}
+        return {**known, **_memory(stats and stats.get("peak_bytes_in_use"))}
 
     return Provider(workload.run, facts)
 
@@ -91,7 +78,9 @@ def _matrix_rate(dtype: str, platform: str) -> float:
 
 
 def torch_provider(preset: str, changes: dict[str, Any], peer: str) -> Provider:
-    """The step of `benchmarks.torch_dcgan`. The losses are read after each run of steps, as a script prints them."""
+    """The step of `benchmarks.torch_dcgan`. The losses are read after each run of steps, as a
+    script prints them.
+    """
     import torch
 
     from benchmarks import workload
@@ -127,37 +116,19 @@ def torch_provider(preset: str, changes: dict[str, Any], peer: str) -> Provider:
             losses[0].item()
         return steps
 
-    def host_gap() -> float | None:
-        if device == "cpu":
-            return None  # the host is the device
-        kinds = [torch.profiler.ProfilerActivity.CUDA]
-        with torch.profiler.profile(activities=kinds) as traced:
-            wall = _seconds(lambda: run(_TRACED))
-        recorded: Any = traced.events()
-        on_device = [e.time_range for e in recorded if str(e.device_type).endswith("CUDA")]
-        return 1.0 - covered((t.start / 1e6, t.end / 1e6) for t in on_device) / wall
-
     compile_s = _first_beside_second(lambda: run(3))  # the first calls record CUDA graphs
 
     def facts() -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-        known = {"compile_s": compile_s, "steps_per_call": 1}
-        return {**known, **_memory(peak), "host_gap": host_gap()}
+        return {"compile_s": compile_s, "steps_per_call": 1, **_memory(peak)}
 
     return Provider(run, facts)
 
 
-def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """The length of the union of intervals (start, end)."""
-    total, until = 0.0, float("-inf")
-    for start, end in sorted(intervals):
-        total += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return total
-
-
 def _memory(on_device: int | None) -> dict[str, Any]:
-    """The most memory that was in use: of the device, or of the whole process where that is the host."""
+    """The most memory that was in use: of the device, or of the whole process where that is the
+    host.
+    """
     if on_device is not None:
         return {"peak_bytes": on_device, "peak_bytes_of": "device"}
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -178,16 +149,17 @@ def _first_beside_second(function: Callable[[], Any]) -> float:
 def serve(name: str, preset: str, changes: dict[str, Any], pipe: Any) -> None:
     """Builds a provider and answers through a pipe until it is sent None.
 
-    Answers None when it is warm, or the one line of an error. A number n: runs n steps, or as few more as its
-    dispatches allow, and answers the steps that one second has. "facts": answers compile_s, steps_per_call,
-    peak_bytes, peak_bytes_of, host_gap (the share of time in which the device waited for the host; None where
-    that cannot be told) and, of jaxgan, model_flops and matrix_flops_per_s.
+    Answers None when it is warm, or the one line of an error. A number n: runs n steps, or as few
+      more as its
+    dispatches allow, and answers the steps that one second has. "facts": answers compile_s,
+    steps_per_call, peak_bytes, peak_bytes_of and, of jaxgan, model_flops and matrix_flops_per_s.
     """
 
-    def asked() -> Any:
-        made = jaxgan_provider if name == "jaxgan" else torch_provider
-        words = (preset, changes) if name == "jaxgan" else (preset, changes, name)
-        provider = made(*words)
+    try:
+        if name == "jaxgan":
+            provider = jaxgan_provider(preset, changes)
+        else:
+            provider = torch_provider(preset, changes, name)
         pipe.send(None)
         while (what := pipe.recv()) is not None:
             if what == "facts":
@@ -195,8 +167,5 @@ def serve(name: str, preset: str, changes: dict[str, Any], pipe: Any) -> None:
             else:
                 start = time.perf_counter()
                 pipe.send(provider.run(what) / (time.perf_counter() - start))
-
-    try:
-        asked()
     except Exception as error:  # whatever a framework cannot do is for the command to report
         pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

@@ -1,4 +1,6 @@
-"""What every benchmark takes, prints and writes alike: options, the machine, medians with their spread, JSON lines."""
+"""What every benchmark takes, prints and writes alike: options, the machine, medians with their
+spread, JSON lines.
+"""
 
 import argparse
 import importlib.metadata
@@ -39,7 +41,9 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
 def parsed(
     parser: argparse.ArgumentParser, argv: list[str] | None
 ) -> tuple[argparse.Namespace, dict[str, str]]:
-    """The benchmark's own options, and those of `jaxgan train` by dotted names; ends the command where one is wrong."""
+    """The benchmark's own options, and those of `jaxgan train` by dotted names; ends the command
+    where one is wrong.
+    """
     given, words = parser.parse_known_args(argv)
     changes = {}
     while words:
@@ -72,7 +76,9 @@ def presets_help(default: str) -> str:
 
 
 def machine(quick: bool = False) -> dict[str, Any]:
-    """Processor or GPU, driver, versions and commit; and whether --quick made a record that means nothing."""
+    """Processor or GPU, driver, versions and commit; and whether --quick made a record that means
+    nothing.
+    """
     import jax
 
     try:
@@ -111,8 +117,8 @@ def show_machine(about: dict[str, Any]) -> None:
     print(versions)
     if (busy := about.get("busy_cores") or 0.0) > 0.25 * about["cores"]:
         print(
-            f"OTHER WORK RUNS HERE: it kept {busy:.1f} of the {about['cores']} cores busy just now; "
-            "times and ratios mislead"
+            f"OTHER WORK RUNS HERE: it kept {busy:.1f} of the {about['cores']} cores busy just "
+            "now; times and ratios mislead"
         )
     if about.get("quick"):
         print("--quick only tries the command: its times and ratios mean nothing")
@@ -138,7 +144,9 @@ def append(path: str | None, record: dict[str, Any]) -> None:
 
 
 def _busy_cores(seconds: float = 0.3) -> float | None:
-    """How many cores others keep busy while this process waits; None where the system does not tell."""
+    """How many cores others keep busy while this process waits; None where the system does not
+    tell.
+    """
 
     def ticks() -> tuple[int, int]:
         first = pathlib.Path("/proc/stat").read_text().split("\n")[0]

@@ -1,13 +1,14 @@
 """Training over many devices and processes, measured.
 
-Weak scaling: 1, 2, 4, .. devices, each with --batch-per-device examples, in rounds that take turns. Where there
-is no GPU the devices are parts of one processor. They share its cores, so that those times say NOTHING about
-scaling; that they train does.
+Weak scaling: 1, 2, 4, .. devices, each with --batch-per-device examples, in rounds that take turns.
+Where there is no GPU the devices are parts of one processor. They share its cores, so that those
+times say NOTHING about scaling; that they train does.
 
-Collectives: from the optimised program of a dispatch over the most devices. They carry gradients, so their
-bytes are compared with those of the parameters; the rest are batch statistics and metrics.
+Collectives: from the optimised program of a dispatch over the most devices. They carry gradients,
+so their bytes are compared with those of the parameters; the rest are batch statistics and metrics.
 
---processes: two processes on localhost against one, with the same batches, as `jaxgan train` runs them.
+--processes: two processes on localhost against one, with the same batches, as `jaxgan train` runs
+them.
 
 Options of jaxgan train change what is trained.
 """

@@ -1,10 +1,11 @@
-"""The games of `jaxgan`'s presets in PyTorch: the same networks, losses and updates, as a peer in benchmarks.
+"""The games of `jaxgan`'s presets in PyTorch: the same networks, losses and updates, as a peer in
+benchmarks.
 
-Two ways to run them. Eager, as a practitioner writes it: channels first, one pass of the discriminator over real
-and one over fake images, `backward`, `Adam`, an average of the generator parameter by parameter. And at its best
-(`tuned`): channels last, networks compiled by `torch.compile`, with CUDA graphs on a GPU, real and fake in one
-pass, fused Adam, the average in one call for all parameters, TF32 where float32 is asked for. In both, bfloat16
-is autocast.
+Two ways to run them. Eager, as a practitioner writes it: channels first, one pass of the
+discriminator over real and one over fake images, `backward`, `Adam`, an average of the generator
+parameter by parameter. And at its best (`tuned`): channels last, networks compiled by
+`torch.compile`, with CUDA graphs on a GPU, real and fake in one pass, fused Adam, the average in
+one call for all parameters, TF32 where float32 is asked for. In both, bfloat16 is autocast.
 """
 
 import contextlib
@@ -85,7 +86,8 @@ def networks(game: Game, latent_size: int) -> tuple[nn.Module, nn.Module]:
 
 
 class Trainer:
-    """Both networks, their optimizers and the averaged generator; `step` is one training step of the game.
+    """Both networks, their optimizers and the averaged generator; `step` is one training step of
+    the game.
 
     Args:
       game: of the recipes `dcgan` and `listing`.
@@ -127,7 +129,8 @@ class Trainer:
         self.judge: Any = self.discriminator
         if tuned:
             torch.set_float32_matmul_precision("high")
-            # The discriminator meets batches of two sizes, each of which deserves kernels of its own.
+            # The discriminator meets batches of two sizes, each of which deserves kernels of its
+            # own.
             how: dict[str, Any] = dict(dynamic=False)
             how["mode"] = "reduce-overhead" if device == "cuda" else None
             self.generate = torch.compile(self.generator, **how)
@@ -136,7 +139,9 @@ class Trainer:
         self.precision: Any = low if dtype == "bfloat16" else contextlib.nullcontext()
 
     def step(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """real [B,C,H,W] in [-1, 1], z [B,Z] -> (loss of the discriminator without penalty, of the generator)."""
+        """real [B,C,H,W] in [-1, 1], z [B,Z] -> (loss of the discriminator without penalty, of the
+        generator).
+        """
         if self.tuned and self.device == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
         self._set_rates()
@@ -171,7 +176,8 @@ class Trainer:
             return self.judge(both).float().chunk(2)
 
     def _r1(self, real: torch.Tensor) -> torch.Tensor:
-        # torch.compile does not differentiate twice, so the penalty goes through the network itself.
+        # torch.compile does not differentiate twice, so the penalty goes through the network
+        # itself.
         seen = real[:: self.objective.r1_every].detach().requires_grad_()
         with self.precision:
             total = self.discriminator(seen).float().sum()
@@ -206,7 +212,7 @@ class Trainer:
 def to_torch(
     game: Game, generator: Any, discriminator: Any
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The players' parameters as state dicts of `networks(game)`, without the running statistics."""
+    """The players' parameters as state dicts of `networks(game)`; no running statistics."""
     made: Any = game.players["generator"].module
     if isinstance(made, ListingGenerator):
         return torch_peer.to_torch(generator, discriminator)
@@ -236,7 +242,7 @@ def to_torch(
 
 
 def _turned(kernel: Any) -> np.ndarray:
-    """[k,k,O,I] -> [I,O,k,k] of a transposed convolution, [k,k,I,O] -> [O,I,k,k] of a convolution."""
+    """Transposed convolution: [k,k,O,I] -> [I,O,k,k]; convolution: [k,k,I,O] -> [O,I,k,k]."""
     return np.transpose(kernel, (3, 2, 0, 1))
 
 

@@ -39,7 +39,8 @@ def blur_halve(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def blur_double(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    # The transposed convolution of symmetric taps is the zero-filled convolution, a pixel cut from each side.
+    # The transposed convolution of symmetric taps is the zero-filled convolution, a pixel cut from
+    # each side.
     options = dict(stride=2, padding=1, groups=x.shape[1])
     return bias_leaky_relu(F.conv_transpose2d(x, _filters(x, 2), **options), b)
 
@@ -47,7 +48,9 @@ def blur_double(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def operands(
     shapes: list[tuple[int, ...]], dtype: str, device: str, seed: int
 ) -> list[torch.Tensor]:
-    """Leaves that want gradients, as those of `benchmarks.kernels`: images are channels-last [B,C,H,W]."""
+    """Leaves that want gradients, as those of `benchmarks.kernels`: images are channels-last
+    [B,C,H,W].
+    """
     generator = torch.Generator(device).manual_seed(seed)
     made = []
     for i, shape in enumerate(shapes):

@@ -1,16 +1,17 @@
 """Steps a second of presets beside PyTorch, in turn in one run.
 
-Each provider - jaxgan, and the peers torch-eager, torch-eager+malloc and torch-compile - runs in a process of
-its own, started once; rounds go from one to the other, so that a change in the machine's speed meets all.
-jaxgan's process keeps freed memory, as `jaxgan train` does; torch-eager+malloc is PyTorch with that very
-setting of the C library, which no PyTorch script has by default. All train on random pixels that lie on the
-device: this times steps, `benchmarks.loop` times input.
+Each provider - jaxgan, and the peers torch-eager, torch-eager+malloc and torch-compile - runs in a
+process of its own, started once; rounds go from one to the other, so that a change in the machine's
+speed meets all. jaxgan's process keeps freed memory, as `jaxgan train` does; torch-eager+malloc is
+PyTorch with that very setting of the C library, which no PyTorch script has by default. All train
+on random pixels that lie on the device: this times steps, `benchmarks.loop` times input.
 
-Columns: steps and images a second; seconds for a thousand images; seconds that the first steps took longer than
-later ones (compile); the most memory in use, of the device, or on a CPU of the whole process; the share of the
-device's arithmetic that the model's products and convolutions use, of the data sheet's rate where
-`benchmarks.flops` knows the device, else of a large matrix product measured in the same run; the share of time
-in which the device waits for Python; jaxgan's rate over the provider's: the median of the rounds' ratios.
+Columns: steps and images a second; seconds for a thousand images; seconds that the first steps took
+longer than later ones (compile); the most memory in use, of the device, or on a CPU of the whole
+process; the share of the device's arithmetic that the model's products and convolutions use, of the
+data sheet's rate where `benchmarks.flops` knows the device, else of a large matrix product measured
+in the same run; jaxgan's rate over the provider's: the median of the rounds' ratios. How long the
+device waits for Python says jaxgan train --profile.
 
 Options of jaxgan train, such as --batch-size or --kernels, change what all train.
 """
@@ -26,10 +27,8 @@ from benchmarks.providers import PEERS, reason_against, serve
 from jaxgan.config import Config, check_run
 from jaxgan.errors import UserError
 
-HEAD = (
-    f"{'provider':19s} {'steps/s':>23s} {'images/s':>9s} {'s/kimg':>7s} {'compile s':>9s} {'peak MiB':>8s} "
-    f"{'used':>5s} {'waits':>5s}"
-)
+COLUMNS = ("steps/s", "images/s", "s/kimg", "compile s", "peak MiB", "used", "jaxgan is")
+WIDTHS = (24, 10, 9, 10, 9, 6, 26)
 
 
 class Worker:
@@ -131,24 +130,28 @@ def records(
     return made
 
 
-def line(made: dict[str, Any]) -> str:
-    """A record as a line of the table."""
-    used, waits = (
-        "-" if value is None else f"{100 * value:.0f} %"
-        for value in (made["utilisation"], made["host_gap"])
-    )
-    beside = ""
-    if made["ratios"] and made["provider"] != "jaxgan":
-        beside = f"   jaxgan is {record.shown(made['ratios'], 2)} x"
+def row(made: dict[str, Any]) -> tuple[str, ...]:
+    """A record in `COLUMNS`."""
+    share, ratios = made["utilisation"], made["ratios"]
     return (
-        f"{made['provider']:19s} {record.shown(made['samples'], 2):>23s} {made['images_per_s']:9.0f} "
-        f"{made['s_per_kimg']:7.3f} {made['compile_s']:9.1f} {made['peak_bytes'] / 2**20:8.0f} "
-        f"{used:>5s} {waits:>5s}{beside}"
+        record.shown(made["samples"], 2),
+        f"{made['images_per_s']:.0f}",
+        f"{made['s_per_kimg']:.3f}",
+        f"{made['compile_s']:.1f}",
+        f"{made['peak_bytes'] / 2**20:.0f}",
+        "-" if share is None else f"{100 * share:.0f} %",
+        f"{record.shown(ratios, 2)} x" if ratios and made["provider"] != "jaxgan" else "",
     )
+
+
+def line(name: str, cells: tuple[str, ...]) -> str:
+    return f"{name:19s}" + "".join(f"{cell:>{width}s}" for cell, width in zip(cells, WIDTHS))
 
 
 def checked(config: Config) -> str:
-    """What the config's game computes in; raises `UserError` where it cannot be trained on one device."""
+    """What the config's game computes in; raises `UserError` where it cannot be trained on one
+    device.
+    """
     from benchmarks.workload import dtype_of, features_of, game_of
 
     check_run(config.run, 1)
@@ -199,9 +202,9 @@ def main(argv: list[str] | None = None) -> None:
         found = measured(workers, given.rounds, given.steps, given.seconds)
         subject = record.subject("train_step", preset, config, dtypes[preset])
         print(f"{preset}, batch {config.run.batch_size}, {dtypes[preset]}, {given.rounds} rounds:")
-        print(HEAD)
+        print(line("provider", COLUMNS))
         for made in records(subject, found, about):
-            print(line(made), flush=True)
+            print(line(made["provider"], row(made)), flush=True)
             record.append(given.json, made)
         for name, worker in workers.items():
             if worker.error is not None:

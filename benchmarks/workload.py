@@ -149,7 +149,9 @@ def gathered(resident: Any, item: Any) -> Any:
 
 
 def step_shapes(config: Config, examples: int, steps: int) -> tuple[Any, tuple[Any, Any, Any]]:
-    """(run, shapes of its arguments) of a dispatch of `steps` steps on resident data, to compile or to count."""
+    """(run, shapes of its arguments) of a dispatch of `steps` steps on resident data, to compile or
+    to count.
+    """
     from jaxgan.step import make_step
 
     features = features_of(config)
@@ -158,5 +160,3 @@ def step_shapes(config: Config, examples: int, steps: int) -> tuple[Any, tuple[A
     item = jax.ShapeDtypeStruct((steps, config.run.batch_size), "int32")
     run = dispatch.many_steps(make_step(game), gathered)
     return run, (state, first.batch_of(features, examples), item)
-
-

@@ -1,8 +1,9 @@
-"""Readers of what XLA compiled and of what its profiler saw: pure functions of a program's text and a trace's events.
+"""Readers of what XLA compiled and of what its profiler saw: pure functions of a program's text and
+a trace's events.
 
-The profiler names the operations of the compiled program. Which phase of a step an operation belongs to stands
-in the program's text, as the `jax.named_scope` under which Python made it; traces of a CPU carry no scopes at
-all, so the two are joined here.
+The profiler names the operations of the compiled program. Which phase of a step an operation
+belongs to stands in the program's text, as the `jax.named_scope` under which Python made it; traces
+of a CPU carry no scopes at all, so the two are joined here.
 """
 
 import collections
@@ -39,7 +40,9 @@ class Instruction(NamedTuple):
 
     @property
     def scope(self) -> str:
-        """The `op_name` that JAX gave it, such as jit(run)/generator/jvp(DCGANGenerator)/Dense_0/dot_general."""
+        """The `op_name` that JAX gave it, such as
+        jit(run)/generator/jvp(DCGANGenerator)/Dense_0/dot_general.
+        """
         found = re.search(r'op_name="((?:[^"\\]|\\.)*)"', self.rest)
         return found[1] if found else ""
 
@@ -53,7 +56,7 @@ Computation = dict[str, Instruction]
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """The computations of a program by name, callees before their callers, and which is the entry."""
+    """The computations of a program by name, callees before callers, and which is the entry."""
     computations: dict[str, Computation] = {}
     entry, current = "", None
     for line in text.splitlines():
@@ -85,7 +88,9 @@ def _closed(text: str) -> tuple[str, str]:
 
 
 def phase_of(scope: str, phases: Sequence[str]) -> str | None:
-    """The phase whose name stands in a path of scopes, the outermost of several; None where none does."""
+    """The phase whose name stands in a path of scopes, the outermost of several; None where none
+    does.
+    """
     names = "|".join(map(re.escape, phases))
     found = re.search(rf"(?:^|[/(])({names})(?=[/)]|$)", scope)
     return found[1] if found else None
@@ -94,8 +99,8 @@ def phase_of(scope: str, phases: Sequence[str]) -> str | None:
 def phases_of(text: str, phases: Sequence[str]) -> dict[str, tuple[str, str]]:
     """name -> (phase, opcode) of the operations of a compiled program.
 
-    An operation's phase is the one in its scope, or that of most of the operations that it is made of. XLA
-    adds operations without a scope, such as copies. Of these the phase is
+    An operation's phase is the one in its scope, or that of most of the operations that it is made
+    of. XLA adds operations without a scope, such as copies. Of these the phase is
 
     1. that of most operations which it feeds, or else
     2. that of most operations which feed it, or else
@@ -131,7 +136,9 @@ def _most(phases: Iterable[str | None]) -> str | None:
 
 
 class Operation(NamedTuple):
-    """One execution of one operation: its start and end in microseconds; `container`: others run inside it."""
+    """One execution of one operation: its start and end in microseconds; `container`: others run
+    inside it.
+    """
 
     device: str
     name: str
@@ -146,8 +153,9 @@ def operations(
 ) -> list[Operation]:
     """What ran on the devices.
 
-    On a GPU these are the kernels and copies of its streams, on a CPU the operations that XLA's executor
-    started. Of a CPU operation that goes on in other threads, an event of its own marks the end.
+    On a GPU these are the kernels and copies of its streams, on a CPU the operations that XLA's
+    executor started. Of a CPU operation that goes on in other threads, an event of its own marks
+    the end.
 
     Args:
       events: of a trace, its `traceEvents`.
@@ -204,7 +212,8 @@ def instants(found: list[Operation]) -> Iterator[tuple[float, float, list[Operat
 
 
 def milliseconds(found: list[Operation], steps: int, wall: float) -> dict[str, float]:
-    """Milliseconds a step of each phase that ran, and of idle time; they add up to those that passed.
+    """Milliseconds a step of each phase that ran, and of idle time; they add up to those that
+    passed.
 
     At an instant when several operations run, each gets its part of the instant.
 

@@ -1,8 +1,10 @@
-"""What a training step spends its time on: a trace of a few dispatches, and from it the time of each phase of the step.
+"""What a training step spends its time on: a trace of a few dispatches, and from it the time of
+each phase of the step.
 
-The phases are the moves of the game, the input before them and the averages after them; a rule that takes all
-gradients first has a phase of its own for these. A fused operation counts for the phase of its result, and what
-XLA computes once for two moves, such as a generator's pass, for one of them.
+The phases are the moves of the game, the input before them and the averages after them; a rule that
+takes all gradients first has a phase of its own for these. A fused operation counts for the phase
+of its result, and what XLA computes once for two moves, such as a generator's pass, for one of
+them.
 """
 
 import collections
@@ -22,11 +24,14 @@ from jaxgan.run.hooks import Dispatch, Hook
 
 WARM_UP, TRACED = 3, 5  # dispatches
 _LAUNCH_US = 50.0  # a shorter gap is the launch of the next operation
-_FIRST_ROW = 10_000_000  # among the processes of a trace; those of the profiler have smaller numbers
+_FIRST_ROW = (
+    10_000_000  # among the processes of a trace; those of the profiler have smaller numbers
+)
 
 
 def hook(folder: pathlib.Path, every: int, game: Game) -> Hook:
-    """Traces a few steps of a run into a folder, and ends with a table of the phases of the game's step.
+    """Traces a few steps of a run into a folder, and ends with a table of the phases of the game's
+    step.
 
     Args:
       folder: made where it does not exist.
@@ -38,13 +43,16 @@ def hook(folder: pathlib.Path, every: int, game: Game) -> Hook:
 
 
 def phases_of(game: Game) -> tuple[str, ...]:
-    """The named scopes of a game's step, in order; see `jaxgan.run.dispatch`, `jaxgan.rules`, `jaxgan.step`."""
+    """The named scopes of a game's step, in order; see `jaxgan.run.dispatch`, `jaxgan.rules`,
+    `jaxgan.step`.
+    """
     return ("input", *(move.name for move in game.moves), "gradients", "ema")
 
 
 def start(folder: pathlib.Path) -> None:
-    """Begins a trace into a folder, which `jax.profiler.stop_trace` ends; without Python's own calls, whose
-    recording would slow down the host."""
+    """Begins a trace into a folder, which `jax.profiler.stop_trace` ends; without Python's own
+    calls, whose recording would slow down the host.
+    """
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     jax.profiler.start_trace(str(folder), profiler_options=options)
@@ -59,13 +67,14 @@ def written(folder: pathlib.Path) -> tuple[pathlib.Path, list[dict[str, Any]]]:
 
 
 class Recorder:
-    """Traces up to `TRACED` dispatches of a training loop, after `WARM_UP` of the same length; changes nothing
-    that is computed.
+    """Traces up to `TRACED` dispatches of a training loop, after `WARM_UP` of the same length;
+    changes nothing that is computed.
 
-    What is done between a run's steps is no part of a step. So a trace begins with the first dispatch of an
-    interval between such doings, or where `TRACED` dispatches of one are left, and ends with it at the latest.
-    `before` and `after` give the seconds that they spent on the profiler itself. Whatever goes wrong becomes a
-    line at the end: a run is not lost for its profile.
+    What is done between a run's steps is no part of a step. So a trace begins with the first
+    dispatch of an interval between such doings, or where `TRACED` dispatches of one are left, and
+    ends with it at the latest. `before` and `after` give the seconds that they spent on the
+    profiler itself. Whatever goes wrong becomes a line at the end: a run is not lost for its
+    profile.
     """
 
     def __init__(self, folder: pathlib.Path, phases: Sequence[str]):
@@ -125,7 +134,8 @@ class Recorder:
         if self._state == "waiting":
             most = max(self._seen.values(), default=0)
             return [
-                f"no profile: this run had {most} dispatches of equally many steps, {WARM_UP + TRACED} are enough"
+                f"no profile: this run had {most} dispatches of equally many steps, "
+                f"{WARM_UP + TRACED} are enough"
             ]
         if self._state == "traced":
             try:
@@ -154,12 +164,14 @@ class Recorder:
         text = self._text()
         if not text:
             return [
-                f"no table of phases, which a run of several processes cannot make; the trace is {trace}"
+                "no table of phases, which a run of several processes cannot make; the trace is "
+                f"{trace}"
             ]
         found = hlo.operations(events, text, self._phases)
         if not found:
             return [
-                f"no table of phases: the profiler recorded no operation of the step; its trace is {trace}"
+                "no table of phases: the profiler recorded no operation of the step; its trace is "
+                f"{trace}"
             ]
         times = hlo.milliseconds(found, self._steps, self._wall)
         perfetto, summary = trace.parent / "perfetto_trace.json.gz", trace.parent / "phases.json"
@@ -173,18 +185,21 @@ class Recorder:
             "ms_per_step": times,
         }
         summary.write_text(json.dumps(record, indent=1) + "\n")
-        steps = f"steps {self._first + 1} to {self._first + self._steps}"
+        wall, last = record["wall_ms_per_step"], self._first + self._steps
         return [
-            f"profile of {steps}: {record['wall_ms_per_step']:.3f} ms a step, {self._count} a dispatch",
+            f"profile of steps {self._first + 1} to {last}: {wall:.3f} ms a step, {self._count} a "
+            "dispatch",
             *table(times, self._phases),
             f"phases on a time line: open {perfetto} at https://ui.perfetto.dev",
-            f"all operations: tensorboard --logdir {self._folder} (pip install tensorboard xprof); this "
-            f"table: {summary}",
+            f"all operations: tensorboard --logdir {self._folder} (pip install tensorboard xprof); "
+            f"this table: {summary}",
         ]
 
 
 def table(times: dict[str, float], phases: Sequence[str]) -> list[str]:
-    """The lines of a table of milliseconds a step: phase, ms, percent. What took no time is left out."""
+    """The lines of a table of milliseconds a step: phase, ms, percent. What took no time is left
+    out.
+    """
     whole = sum(times.values()) or 1.0
     names = [name for name in (*phases, hlo.OTHER, hlo.OUTSIDE, hlo.IDLE) if times.get(name)]
     rows = [f"{name:20s} {times[name]:8.3f}  {100 * times[name] / whole:7.1f}" for name in names]
