@@ -44,13 +44,18 @@ def parsed(
     """The benchmark's own options, and those of `jaxgan train` by dotted names; ends the command
     where one is wrong.
     """
-    given, words = parser.parse_known_args(argv)
-    changes = {}
+    own, changes = [], {}
+    words = list(sys.argv[1:] if argv is None else argv)
     while words:
-        name, equals, value = words.pop(0).partition("=")
-        if not name.startswith("--") or not (equals or words):
-            parser.error(f"unexpected {name!r}; options are those above or of jaxgan train")
-        changes[name[2:].replace("-", "_")] = value if equals else words.pop(0)
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in parser._option_string_actions:
+            own.append(word)
+        elif equals or words:
+            changes[name[2:].replace("-", "_")] = value if equals else words.pop(0)
+        else:
+            parser.error(f"{name} has no value; options are those of --help and of jaxgan train")
+    given = parser.parse_args(own)
     if given.json:
         folder = pathlib.Path(given.json).absolute().parent
         if not folder.is_dir() or os.path.isdir(given.json) or not os.access(folder, os.W_OK):
