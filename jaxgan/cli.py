@@ -93,6 +93,7 @@ def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentPars
     name = config.recipe.name if config else "RECIPE"
     parser = commands.add_parser(
         "train",
+        usage="jaxgan train [RECIPE] [--OPTION VALUE ...]",
         help="train a recipe, or resume it",
         description="Train a GAN; a workdir with checkpoints is resumed. Options and defaults "
         f"below are those of {name}: {config.recipe.about if config else ''}",
