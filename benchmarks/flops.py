@@ -1,9 +1,13 @@
-"""The floating-point operations that a training step's mathematics needs, counted from its jaxpr, and what devices can do at best.
+"""The floating-point operations that a training step's mathematics needs, counted from its jaxpr,
+and what devices can do at best.
 
-The count is the same on every backend and with every implementation: a multiplication and an addition for each pair that a matrix
-product or a convolution joins, padding included, zeros that an automatic derivative stuffs between pixels left out. Work between
-those - activations, norms, losses, blur, optimizers - moves bytes rather than computing, and is not counted; nor is what no result
-depends on. So `rate * model_flops / peak` is the share of the device's arithmetic that the model itself uses.
+The count is the same on every backend and with every implementation: a multiplication and an
+addition for each pair that a matrix product or a convolution joins, padding included, zeros that an
+automatic derivative stuffs between pixels left out. What is written twice, such as a generator's
+pass in two moves, counts once, and what no result depends on not at all; XLA does the same. Work
+between products - activations, norms, losses, blur, optimizers - moves bytes rather than computing,
+and is not counted. So `rate * model_flops / peak` is the share of the device's arithmetic that the
+model itself uses.
 """
 
 import math
@@ -15,7 +19,9 @@ from jax.extend import core
 
 
 class Peak(NamedTuple):
-    """What a device can do at best: dense FLOP/s by kind of arithmetic, and bytes a second to and from its memory."""
+    """What a device can do at best: dense FLOP/s by kind of arithmetic, and bytes a second of its
+    memory.
+    """
 
     float32: float
     tf32: float
@@ -23,8 +29,8 @@ class Peak(NamedTuple):
     bandwidth: float
 
 
-# NVIDIA's data sheets: H100 (2023, SXM5 and PCIe columns), H200 (2024, SXM), A100 (2021). They give tensor-core rates with
-# sparsity for Hopper; dense is half of that.
+# NVIDIA's data sheets: H100 (2023, SXM5 and PCIe columns), H200 (2024, SXM), A100 (2021). They give
+# tensor-core rates with sparsity for Hopper; dense is half of that.
 PEAKS = {
     "NVIDIA H100 80GB HBM3": Peak(67e12, 494.7e12, 989.4e12, 3.35e12),
     "NVIDIA H100 PCIe": Peak(51e12, 378e12, 756e12, 2.0e12),
@@ -35,70 +41,118 @@ PEAKS = {
 
 
 def peak_flops(device: str, dtype: str) -> float | None:
-    """Dense FLOP/s of a device, by its `device_kind`, for arrays of a dtype; None where the device is not in `PEAKS`.
+    """Dense FLOP/s of a device, by its `device_kind`, for arrays of a dtype; None where `PEAKS` has
+    it not.
 
-    JAX's products and convolutions of float32 use TF32 on these GPUs unless told otherwise, so that is their peak.
+    JAX's products and convolutions of float32 use TF32 on these GPUs unless told otherwise.
     """
     peak = PEAKS.get(device)
     return peak and (peak.bfloat16 if dtype in ("bfloat16", "float16") else peak.tf32)
 
 
-def utilisation(model_flops: float, steps_per_s: float, device: str, dtype: str) -> float | None:
-    """The share of a device's peak that steps of `model_flops` use; None where the peak is not known."""
-    peak = peak_flops(device, dtype)
-    return peak and model_flops * steps_per_s / peak
-
-
 def model_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """FLOPs of the matrix products and convolutions of one call, such as of a training step.
-
-    Args:
-      function: traceable by JAX; compiled or not.
-      arguments: arrays, or `jax.ShapeDtypeStruct`s in their place.
+    """FLOPs of `function(*arguments)`; arguments may be shapes.
 
     Raises:
-      ValueError: where they stand in a loop whose number of rounds only running it tells.
+      ValueError: for products in a loop whose number of rounds only running it tells.
     """
-    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr, None)
+    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _flops(jaxpr: Any, wanted: list[bool] | None) -> int:
-    """Of what the wanted results of a jaxpr depend on; None for all of them."""
-    wanted = wanted or [True] * len(jaxpr.outvars)
-    needed = {
-        v for v, want in zip(jaxpr.outvars, wanted) if want and not isinstance(v, core.Literal)
-    }
+class _Node(NamedTuple):
+    """An equation: its FLOPs, and the numbers of the values that it reads and writes."""
+
+    flops: int
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    kept: bool
+
+
+class _Values:
+    """Numbers of values, equal where the same equation makes them of the same values."""
+
+    def __init__(self) -> None:
+        self.nodes: list[_Node] = []
+        self._known: dict[Any, tuple[int, ...]] = {}
+        self._next = 0
+
+    def fresh(self, count: int) -> tuple[int, ...]:
+        self._next += count
+        return tuple(range(self._next - count, self._next))
+
+    def of_equation(self, equation: Any, reads: tuple[int, ...]) -> tuple[int, ...]:
+        key = equation.primitive.name, str(sorted(equation.params.items(), key=str)), reads
+        if key not in self._known or equation.effects:
+            self._known[key] = self.fresh(len(equation.outvars))
+            flops, kept = _of_equation(equation), bool(equation.effects)
+            self.nodes.append(_Node(flops, reads, self._known[key], kept))
+        return self._known[key]
+
+    def literal(self, value: Any) -> int:
+        key = "literal", str(getattr(value, "dtype", type(value))), str(value)
+        if key not in self._known:
+            self._known[key] = self.fresh(1)
+        return self._known[key][0]
+
+
+def _flops(jaxpr: Any) -> int:
+    """Of what the results of a jaxpr depend on."""
+    values = _Values()
+    inputs = values.fresh(len(jaxpr.constvars) + len(jaxpr.invars))
+    needed = set(_walk(jaxpr, inputs, values))
     total = 0
-    for equation in reversed(jaxpr.eqns):
-        live = [v in needed for v in equation.outvars]
-        if any(live) or equation.effects:
-            needed |= {v for v in equation.invars if not isinstance(v, core.Literal)}
-            total += _of_equation(equation, live)
+    for node in reversed(values.nodes):
+        if node.kept or needed.intersection(node.writes):
+            needed.update(node.reads)
+            total += node.flops
     return total
 
 
-def _of_equation(equation: Any, live: list[bool]) -> int:
+def _walk(jaxpr: Any, inputs: tuple[int, ...], values: _Values) -> tuple[int, ...]:
+    """The numbers of a jaxpr's results; what it calls is walked as if it stood there."""
+    numbers = dict(zip((*jaxpr.constvars, *jaxpr.invars), inputs))
+
+    def read(variable: Any) -> int:
+        literal = isinstance(variable, core.Literal)
+        return values.literal(variable.val) if literal else numbers[variable]
+
+    for equation in jaxpr.eqns:
+        reads = tuple(map(read, equation.invars))
+        called = _called(equation)
+        if called is None:
+            writes = values.of_equation(equation, reads)
+        else:
+            constants = tuple(values.fresh(len(called.constvars)))
+            writes = _walk(called, (*constants, *reads), values)
+        numbers |= zip(equation.outvars, writes)
+    return tuple(map(read, jaxpr.outvars))
+
+
+def _called(equation: Any) -> Any:
+    """The jaxpr of a call, which gives what its body gives; None for any other equation."""
+    name = equation.primitive.name
+    if name not in ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "checkpoint"):
+        return None
+    (inner,) = _inner({k: v for k, v in equation.params.items() if k in ("jaxpr", "call_jaxpr")})
+    return inner
+
+
+def _of_equation(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
     if name in _COUNTS:
-        return 2 * _COUNTS[name](
-            *[v.aval.shape for v in equation.invars], equation.outvars[0].aval.shape, params
-        )
+        shapes = [v.aval.shape for v in equation.invars]
+        return 2 * _COUNTS[name](*shapes, equation.outvars[0].aval.shape, params)
+    inner = [_flops(jaxpr) for jaxpr in _inner(params)]
     if name == "cond":
-        return max(_flops(branch.jaxpr, None) for branch in params["branches"])
-    if name == "while":
-        if any(_flops(inner, None) for inner in _inner(params)):
-            raise ValueError(
-                "products in a while loop cannot be counted, its rounds are not known; use lax.scan"
-            )
-        return 0
+        return max(inner)
+    if name == "while" and any(inner):
+        raise ValueError(
+            "products in a while loop cannot be counted, its rounds are not known; use lax.scan"
+        )
     rounds = params["length"] if name == "scan" else 1
     if name == "shard_map":
         rounds = params["mesh"].size
-    # A call gives what its body gives, so what nobody uses of it is not computed either; a loop's body feeds itself.
-    return rounds * sum(
-        _flops(inner, live if rounds == 1 and len(inner.outvars) == len(live) else None)
-        for inner in _inner(params)
-    )
+    return rounds * sum(inner)
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:
@@ -111,7 +165,6 @@ def _inner(params: dict[str, Any]) -> Iterator[Any]:
                 yield part
 
 
-# --------------------------------------------------------------------------------------- multiplications, from shapes and params
 def _of_product(left: tuple, right: tuple, out: tuple, params: dict[str, Any]) -> int:
     (contracted, _), _ = params["dimension_numbers"]
     return math.prod(out) * math.prod(left[i] for i in contracted)
@@ -119,24 +172,34 @@ def _of_product(left: tuple, right: tuple, out: tuple, params: dict[str, Any]) -
 
 def _of_convolution(images: tuple, kernel: tuple, out: tuple, params: dict[str, Any]) -> int:
     _, inputs, *window = params["dimension_numbers"].rhs_spec
+    joined = math.prod(out) * kernel[inputs] * math.prod(kernel[i] for i in window)
     # Of the pixels of zero-dilated images, one in prod(lhs_dilation) is not zero.
-    return (
-        math.prod(out)
-        * kernel[inputs]
-        * math.prod(kernel[i] for i in window)
-        // math.prod(params["lhs_dilation"])
-    )
+    return joined // math.prod(params["lhs_dilation"])
 
 
 def _of_maps(small: tuple, kernel: tuple) -> int:
-    """[L,B,h,w,O] and [L,k,k,I,O]: k * k * I at each place of the smaller map; see `jaxgan.kernels.convolution`."""
+    """[L,B,h,w,O] and [L,k,k,I,O]: k * k * I at each place of the smaller map; see
+    `jaxgan.kernels.convolution`.
+    """
     return math.prod(small) * math.prod(kernel[1:4])
+
+
+def _of_convolve(images: tuple, kernel: tuple, out: tuple, params: dict[str, Any]) -> int:
+    return _of_maps(out, kernel)
+
+
+def _of_spread(small: tuple, kernel: tuple, out: tuple, params: dict[str, Any]) -> int:
+    return _of_maps(small, kernel)
+
+
+def _of_correlate(images: tuple, small: tuple, out: tuple, params: dict[str, Any]) -> int:
+    return _of_maps(small, out)
 
 
 _COUNTS: dict[str, Callable[..., int]] = {
     "dot_general": _of_product,
     "conv_general_dilated": _of_convolution,
-    "gan_convolve": lambda images, kernel, out, params: _of_maps(out, kernel),
-    "gan_spread": lambda small, kernel, out, params: _of_maps(small, kernel),
-    "gan_correlate": lambda images, small, out, params: _of_maps(small, out),
+    "gan_convolve": _of_convolve,
+    "gan_spread": _of_spread,
+    "gan_correlate": _of_correlate,
 }

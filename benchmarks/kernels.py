@@ -1,297 +1,263 @@
-"""The fused operations beside plain JAX and PyTorch: `python -m benchmarks.kernels`.
+"""The operations of `jaxgan.kernels`, each by every implementation, beside PyTorch.
 
-For each cell - operation, shape, dtype, mode, provider - the floor comes first: the least bytes that the operation must move,
-divided by the bandwidth of a copy that is measured in the same run. Then the time of a call, as median with 20th and 80th percentile.
-Calls go round over several sets of operands that together exceed the GPU's cache, inside one compiled function, so that neither the
-cache nor Python is measured. Providers: `natural` is the JAX that one writes first; `xla` the tuned references of `jaxgan.kernels`;
-`triton` its kernels; `torch-eager` and `torch-compile`.
+For each cell - operation, shape, dtype, mode, provider - the floor comes first: the least bytes
+that the operation must move, divided by the bandwidth of a copy that is measured in the same run.
+Then the time of a call, as median with 20th and 80th percentile. Calls go round over several sets
+of operands that together exceed the GPU's cache, inside one compiled function, so that neither the
+cache nor Python is measured. Providers: plain is the JAX that one writes first, xla the tuned
+references, triton the kernels; torch-eager and torch-compile.
 
-`step` times whole training steps of the preset `mnist` with plain, xla and triton operations: what decides whether `auto` may choose
-a kernel. --table prints the table of sizes for `kernels/launch.py` that a file of records supports, --plot draws it.
+The operation `step` is a whole training step of the preset mnist by each implementation.
 """
 
 import importlib.util
-import json
 import math
-import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import output
-from benchmarks.kernel_ops import CHOICE, MODES, OPS, Op, Shape
-from benchmarks.timing import (
-    copy_bandwidth,
-    jax_cell,
-    jax_operands,
-    kernel_seconds,
-    percentiles,
-    seconds_per_call,
-    torch_cell,
-)
+from benchmarks import record
+from benchmarks.kernel_ops import MODES, OPS, Op, Shape
+from benchmarks.launches import launches
+from jaxgan.config import configured
 
-PROVIDERS = ("natural", "xla", "triton", "torch-eager", "torch-compile")
+PROVIDERS = ("plain", "xla", "triton", "torch-eager", "torch-compile")
+DTYPES = ("bfloat16", "float32", "float16")
 CACHE_BYTES = 120 << 20  # more than twice the second-level cache of an H100
+Run = Callable[[], Any]
 
 
-def steps_cell(kind: str, batch_size: int, steps: int, repeats: int) -> list[float]:
-    """Seconds of a training step of the preset mnist."""
-    from jaxgan import init, make_game, parallel
-    from jaxgan.config import preset, replace
+def seconds_per_call(run: Run, calls: int, repeats: int) -> list[float]:
+    """Wall time of a call, of each repeat; two are not counted."""
+    samples = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        run()
+        samples.append((time.perf_counter() - start) / calls)
+    return samples[2:]
 
-    config = replace(preset("mnist"), {"kernels": kind, "batch_size": batch_size})
-    game, device = make_game(config), jax.devices()[:1]
-    program = parallel.make_program(game, lambda resident, item: {"image": resident[item]}, device)
-    images = np.random.default_rng(0).integers(0, 256, (1024, 28, 28, 1), np.uint8)
-    items = parallel.split(np.random.default_rng(1).integers(0, 1024, (steps, batch_size)), 1)
-    state, resident = parallel.replicate((init(game, jax.random.key(0)), images), device)
+
+def jax_operands(op: Op, shape: Shape, dtype: str, seed: int) -> tuple[Any, ...]:
+    """Operands [B,H,W,C] in `dtype`, the second of them in (0, 1); vectors in float32."""
+    shapes = op.operands(shape)
+    made = []
+    for i, (key, size) in enumerate(zip(jax.random.split(jax.random.key(seed), 4), shapes)):
+        random = jax.random.uniform if i and len(size) == 4 else jax.random.normal
+        made.append(random(key, size, dtype if len(size) == 4 else "float32"))
+    return tuple(made)
+
+
+def jax_cell(function: Callable, mode: str, sets: list[Any]) -> tuple[Run, dict[str, Any]]:
+    """(a round that calls a function once with each set of operands, facts about the compiled
+    round).
+    """
+
+    def both(*operands: Any) -> Any:
+        result, pull_back = jax.vjp(function, *operands)
+        return result, pull_back(result)  # the result stands for its gradient
+
+    called = function if mode == "forward" else both
+
+    @jax.jit
+    def calls(sets: list[Any]) -> list[Any]:
+        results: list[Any] = []
+        for operands in sets:
+            if results:  # without the barrier XLA would fuse calls that do not need each other
+                results[-1], operands = jax.lax.optimization_barrier((results[-1], operands))
+            results.append(called(*operands))
+        return results
+
+    compiled = calls.lower(sets).compile()
+    facts: dict[str, Any] = {"launches": len(launches(compiled.as_text())) / len(sets)}
 
     def run() -> None:
-        nonlocal state
-        state, _ = program(state, (resident, items))
-        jax.block_until_ready(state)
+        jax.block_until_ready(compiled(sets))
 
-    return seconds_per_call(run, steps, repeats)
-
-
-# ------------------------------------------------------------------------------------------------------------ the file of records
-def faster_from(records: list[dict[str, Any]]) -> dict[str, int]:
-    """Operation -> fewest elements from which, at every measured size, Triton was at least as fast as `xla` and `natural` in each
-    mode and dtype; nothing at all where the step with Triton's kernels was slower than with the references."""
-    times = {
-        (r["op"], tuple(r["shape"]), r["dtype"], r["mode"], r["provider"]): r["us"] for r in records
-    }
-    step = {provider: us for (op, _, _, _, provider), us in times.items() if op == "step"}
-    if "triton" not in step or step["triton"] > min(
-        us for provider, us in step.items() if provider != "triton"
-    ):
-        return {}
-    verdicts: dict[str, dict[int, bool]] = {}
-    for (op, shape, dtype, mode, provider), us in times.items():
-        if provider == "triton" and op != "step":
-            others = [times.get((op, shape, dtype, mode, other)) for other in ("xla", "natural")]
-            wins = all(other is not None and us <= other for other in others)
-            sizes = verdicts.setdefault(CHOICE[op], {})
-            sizes[math.prod(shape)] = sizes.get(math.prod(shape), True) and wins
-    table = {}
-    for op, sizes in verdicts.items():
-        best = None
-        for size in sorted(sizes, reverse=True):
-            if not sizes[size]:
-                break
-            best = size
-        if best is not None:
-            table[op] = best
-    return table
+    if jax.devices()[0].platform == "gpu" and (inside := _seconds_in_kernels(run)) is not None:
+        facts["kernel_us"] = inside / len(sets) * 1e6
+    return run, facts
 
 
-def plot(records: list[dict[str, Any]], path: str) -> None:
-    """The share of the copy's bandwidth against the size, a panel for each operation."""
-    import matplotlib
+def _seconds_in_kernels(run: Run) -> float | None:
+    """Of one round, by CUPTI, where this JAX has its profiler."""
+    try:
+        from jax.experimental.mosaic.gpu import profiler
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    names = [name for name in OPS if any(r["op"] == name for r in records)]
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(3.2 * len(names), 3.2), squeeze=False, sharey=True
-    )
-    for axis, name in zip(axes[0], names):
-        for provider in PROVIDERS:
-            points = sorted(
-                (math.prod(r["shape"]), r["share_of_copy"])
-                for r in records
-                if (r["op"], r["provider"], r["mode"]) == (name, provider, "both")
-                and r["dtype"] == records[0]["dtype"]
-            )
-            if points:
-                axis.plot(*zip(*points), marker="o", label=provider)
-        axis.set(title=name, xscale="log", xlabel="elements", ylim=(0, 1.1))
-        axis.axhline(1.0, color="grey", linewidth=0.5)
-    axes[0][0].set_ylabel("share of a copy's bandwidth,\nforward and backward")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=len(labels))
-    device = records[0]["device"]
-    figure.suptitle(f"{device}, {records[0]['dtype']}")
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    figure.savefig(path, dpi=110)
+        _, found = profiler.Cupti(finalize=False).measure(lambda: run(), aggregate=False)()
+        return sum(milliseconds for _, milliseconds in found) / 1e3 if found else None
+    except Exception as error:  # an experimental interface: without it the column is empty
+        print(f"  kernel time not measured: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
 
 
-# -------------------------------------------------------------------------------------------------------------------- command
-def main(argv: list[str] | None = None) -> None:
-    parser = output.parser("kernels", __doc__, "cell")
-    parser.add_argument(
-        "--ops", default=",".join([*OPS, "step"]), help="which, with commas between (default: all)"
-    )
-    parser.add_argument(
-        "--modes", default=",".join(MODES), help="forward, backward, both (default: all)"
-    )
-    parser.add_argument("--dtypes", default="bfloat16,float32", help="(default: bfloat16,float32)")
-    parser.add_argument("--providers", default=None, help="(default: all that can run here)")
-    parser.add_argument(
-        "--repeats", type=int, default=20, help="rounds of calls that are counted (default: 20)"
-    )
-    parser.add_argument(
-        "--table",
-        action="store_true",
-        help="print the table for kernels/launch.py that the records of --json support",
-    )
-    given = parser.parse_args(argv)
-    on_gpu = jax.devices()[0].platform == "gpu"
-    reasons = _cannot_run(on_gpu)
-    providers = (
-        given.providers.split(",")
-        if given.providers
-        else [p for p in PROVIDERS if p not in reasons]
-    )
-    for kind, names, known in (
-        ("operation", given.ops, [*OPS, "step"]),
-        ("mode", given.modes, MODES),
-        ("provider", ",".join(providers), PROVIDERS),
-        ("dtype", given.dtypes, ("bfloat16", "float32", "float16")),
-    ):
-        if wrong := [name for name in names.split(",") if name not in known]:
-            parser.error(f"unknown {kind} {wrong[0]!r}; use {', '.join(known)}")
-    if (given.plot or given.table) and not given.json:
-        parser.error("--plot and --table read the records of --json; give it too")
-    for provider in providers:
-        if provider in reasons:
-            parser.error(f"{provider} cannot run here: {reasons[provider]}")
+def torch_cell(
+    name: str, shape: Shape, dtype: str, mode: str, count: int, compiled: bool
+) -> tuple[Run, dict[str, Any]]:
+    """The same in PyTorch."""
+    import torch
 
-    if given.repeats < 1:
-        parser.error(f"--repeats {given.repeats} is too small; use 1 or more")
-    output.check(parser, given)
-    about = output.machine(given.quick)
-    output.print_machine(about)
-    for provider, reason in reasons.items():
-        if not given.providers:
-            print(f"{provider} is left out: {reason}")
-    repeats = 2 if given.quick else given.repeats
-    if given.quick or not on_gpu:
-        print(
-            "these figures show that the command runs: tiny shapes or no GPU say nothing about kernels"
-        )
-    bandwidth = copy_bandwidth(1 << (16 if given.quick else 27 if on_gpu else 24), repeats)
-    print(f"copy: {bandwidth / 1e9:.1f} GB/s")
-    print(
-        f"{'operation, shape, dtype, mode':66s} {'floor us':>9s}   provider: us (20 to 80 %), share of the copy's bandwidth, launches"
-    )
-    for name in [n for n in given.ops.split(",") if n != "step"]:
-        op = OPS[name]
-        for shape in [(2, 8, 8, 4)] if given.quick else op.shapes:
-            for dtype in given.dtypes.split(","):
-                for mode in given.modes.split(","):
-                    _cell(given, op, name, shape, dtype, mode, providers, bandwidth, repeats, about)
-    if "step" in given.ops.split(","):
-        for kind in ["plain", "xla", *(["triton"] if "triton" in providers else [])]:
-            batch, steps = (8, 1) if given.quick else (128, 25 if on_gpu else 1)
-            times = percentiles(steps_cell(kind, batch, steps, repeats))
-            print(
-                f"step of mnist, batch {batch}, {kind}: {times['us']:.0f} us ({times['us_20']:.0f} to {times['us_80']:.0f})"
-            )
-            provider = "natural" if kind == "plain" else kind
-            cell = {
-                "benchmark": "kernels",
-                "op": "step",
-                "shape": [batch, 28, 28, 1],
-                "dtype": "float32",
-                "mode": "both",
-                "provider": provider,
-            }
-            output.append(given.json, cell | times | about)
-    if given.plot or given.table:
-        records = [json.loads(line) for line in pathlib.Path(given.json).read_text().splitlines()]
-        records = [r for r in records if "error" not in r]
-        if given.plot:
-            plot([r for r in records if r["op"] != "step"], given.plot)
-        if given.table:
-            print("FASTER_FROM =", faster_from(records))
+    from benchmarks import torch_ops
+
+    on_gpu = torch.cuda.is_available()
+    function = getattr(torch_ops, name)
+    function = torch.compile(function) if compiled else function
+    place, shapes = "cuda" if on_gpu else "cpu", OPS[name].operands(shape)
+    sets = [torch_ops.operands(shapes, dtype, place, seed) for seed in range(count)]
+
+    def run() -> None:
+        for operands in sets:
+            result = function(*operands)
+            if mode == "both":
+                torch.autograd.grad(result, operands, result.detach())
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    run()
+    facts: dict[str, Any] = {}
+    if on_gpu:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            run()
+        events: Any = profile.events()
+        on_device = [e for e in events if str(e.device_type).endswith("CUDA")]
+        facts["launches"] = len(on_device) / count
+        facts["kernel_us"] = sum(e.device_time for e in on_device) / count
+    return run, facts
 
 
-def _cannot_run(on_gpu: bool) -> dict[str, str]:
+def measured_cell(
+    cell: dict[str, Any], provider: str, calls: int, changes: dict[str, Any]
+) -> tuple[Run, int, dict[str, Any]]:
+    """(a round, how many calls it has, facts about it) of a cell by a provider."""
+    name, shape, dtype, mode = (cell[key] for key in ("op", "shape", "dtype", "mode"))
+    if name == "step":
+        from benchmarks.workload import Workload
+
+        workload = Workload(configured("mnist", {**changes, "kernels": provider}))
+        steps = workload.steps_per_call
+        return lambda: workload.run(steps), steps, {}
+    if provider.startswith("torch"):
+        compiled = provider == "torch-compile"
+        run, facts = torch_cell(name, shape, dtype, mode, calls, compiled)
+        return run, calls, facts
+    op = OPS[name]
+
+    def function(*operands: Any) -> Any:
+        return op.call(provider, *operands)
+
+    sets = [jax_operands(op, shape, dtype, seed) for seed in range(calls)]
+    run, facts = jax_cell(function, mode, sets)
+    return run, calls, facts
+
+
+def copy_bandwidth(size: int, repeats: int) -> float:
+    """Bytes a second that a copy of `size` float32 numbers reads and writes, by its median."""
+    x = jnp.ones(size, jnp.float32)
+    copy = jax.jit(lambda x: x * 1.5)
+    samples = seconds_per_call(lambda: jax.block_until_ready(copy(x)), 1, repeats)
+    return 8 * size / statistics.median(samples)
+
+
+def reasons_against(on_gpu: bool) -> dict[str, str]:
     """Provider -> why it cannot run here."""
     reasons = {}
     if not on_gpu:
         reasons["triton"] = "Triton kernels need a CUDA GPU"
-    elif missing := [m for m in ("triton", "jax_triton") if importlib.util.find_spec(m) is None]:
-        reasons["triton"] = f"{missing[0]} is not installed"
+    elif importlib.util.find_spec("triton") is None:
+        reasons["triton"] = "triton is not installed"
     if importlib.util.find_spec("torch") is None:
-        reasons |= {
-            "torch-eager": "PyTorch is not installed (extra bench)",
-            "torch-compile": "PyTorch is not installed (extra bench)",
-        }
+        reasons["torch-eager"] = reasons["torch-compile"] = "PyTorch is not installed (extra bench)"
     return reasons
 
 
-def _cell(
-    given: Any,
-    op: Op,
-    name: str,
-    shape: Shape,
-    dtype: str,
-    mode: str,
-    providers: list[str],
-    bandwidth: float,
-    repeats: int,
-    about: Any,
-) -> None:
-    """Times one operation in one mode with all providers, in turn."""
-    minimal = op.traffic(shape, jnp.dtype(dtype).itemsize)[MODES.index(mode)]
-    floor = minimal / bandwidth
-    print(
-        f"{name + ' ' + 'x'.join(map(str, shape)) + ' ' + dtype + ' ' + mode:66s} {floor * 1e6:9.2f}",
-        flush=True,
-    )
-    count = 2 if given.quick else min(64, max(4, math.ceil(CACHE_BYTES / minimal)))
-    for provider in providers:
-        cell = {"op": name, "shape": shape, "dtype": dtype, "mode": mode, "provider": provider}
-        try:
-            if provider.startswith("torch"):
-                run, facts = torch_cell(
-                    op, name, shape, dtype, mode, count, provider == "torch-compile"
-                )
-            else:
-                function = op.natural if provider == "natural" else op.fused(provider)
-                sets = [jax_operands(op, name, shape, dtype, i) for i in range(count)]
-                run, facts = jax_cell(function, mode, sets)
-                if (
-                    jax.devices()[0].platform == "gpu"
-                    and (inside := kernel_seconds(run)) is not None
-                ):
-                    facts["kernel_us"] = inside / count * 1e6
-            samples = seconds_per_call(run, count, repeats)
-        except (
-            Exception
-        ) as error:  # one provider that fails must not take the others' figures with it
-            print(
-                f"    {provider:13s} failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-            )
-            output.append(
-                given.json,
-                about | {"benchmark": "kernels", "error": repr(error)[:500]} | cell,
-            )
+def cells(ops: list[str], dtypes: list[str], modes: list[str], quick: bool) -> Iterator[Any]:
+    """What is measured, each as op, shape, dtype and mode."""
+    for op in ops:
+        if op == "step":
+            batch = 8 if quick else 128
+            yield dict(op=op, shape=[batch, 28, 28, 1], dtype="float32", mode="both")
             continue
-        times = percentiles(samples)
-        share = minimal / (facts.get("kernel_us", times["us"]) * 1e-6) / bandwidth
-        inside = f", {facts['kernel_us']:.2f} us in kernels" if "kernel_us" in facts else ""
-        print(
-            f"    {provider:13s} {times['us']:9.2f} ({times['us_20']:.2f} to {times['us_80']:.2f}){inside}, {share:.2f}, "
-            f"{facts.get('launches', 'unknown')} launches",
-            flush=True,
-        )
-        record = {"benchmark": "kernels", **cell, "minimal_bytes": minimal}
-        record |= {
-            "copy_bytes_per_s": bandwidth,
-            "floor_us": floor * 1e6,
-            "share_of_copy": share,
-            "calls": count,
-            **times,
-            **facts,
-        }
-        record["gb_per_s"] = share * bandwidth / 1e9
-        output.append(given.json, record | {"samples_us": [s * 1e6 for s in samples], **about})
+        for shape in [(2, 8, 8, 4)] if quick else OPS[op].shapes:
+            for dtype in dtypes:
+                for mode in modes:
+                    yield dict(op=op, shape=shape, dtype=dtype, mode=mode)
+
+
+def chosen(parser: Any, name: str, text: str, known: Any) -> list[str]:
+    """The words between commas; ends the command where one is not known."""
+    words = text.split(",")
+    if wrong := [word for word in words if word not in known]:
+        parser.error(f"unknown {name} {wrong[0]!r}; use {', '.join(known)}")
+    return words
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = record.parser("benchmarks.kernels", __doc__)
+    ops = (*OPS, "step")
+    parser.add_argument("--ops", default=",".join(ops), help="with commas between (default: all)")
+    parser.add_argument(
+        "--modes", default=",".join(MODES), help="forward, both (default: both of these)"
+    )
+    parser.add_argument("--dtypes", default="bfloat16,float32", help="(default: bfloat16,float32)")
+    parser.add_argument("--providers", help="(default: all that can run here)")
+    parser.add_argument("--repeats", type=int, default=20, help="of a round (default: 20)")
+    given, _ = record.parsed(parser, argv)
+    on_gpu = jax.devices()[0].platform == "gpu"
+    reasons = reasons_against(on_gpu)
+    can = ",".join(p for p in PROVIDERS if p not in reasons)
+    providers = chosen(parser, "provider", given.providers or can, PROVIDERS)
+    for provider in providers:
+        if provider in reasons:
+            parser.error(f"{provider} cannot run here: {reasons[provider]}")
+    asked = (
+        chosen(parser, "operation", given.ops, ops),
+        chosen(parser, "dtype", given.dtypes, DTYPES),
+        chosen(parser, "mode", given.modes, MODES),
+    )
+    about = record.machine(given.quick)
+    record.show_machine(about)
+    for provider, reason in reasons.items():
+        print(f"{provider} is left out: {reason}")
+    if not on_gpu:
+        print("NO GPU: these figures show that the command runs, they say nothing about kernels")
+    repeats = 2 if given.quick else given.repeats
+    bandwidth = copy_bandwidth(1 << (16 if given.quick else 27 if on_gpu else 24), repeats)
+    print(f"copy: {bandwidth / 1e9:.1f} GB/s; us a call: median (20 to 80 %)")
+    changes = {"batch_size": 8} if given.quick else {}
+    for cell in cells(*asked, given.quick):
+        least, calls, known = 0.0, 1, {}
+        if cell["op"] != "step":
+            least = OPS[cell["op"]].least_bytes(cell["shape"], cell["dtype"], cell["mode"])
+            calls = 2 if given.quick else min(64, max(4, math.ceil(CACHE_BYTES / least)))
+            known = {"minimal_bytes": least, "copy_bytes_per_s": bandwidth}
+            known["floor_us"] = least / bandwidth * 1e6
+        sizes = "x".join(map(str, cell["shape"]))
+        floor = f", floor {known['floor_us']:.2f} us" if known else ""
+        print(f"{cell['op']} {sizes} {cell['dtype']} {cell['mode']}{floor}", flush=True)
+        for provider in providers:
+            if cell["op"] == "step" and provider.startswith("torch"):
+                continue  # see benchmarks.train_step
+            made = {"benchmark": "kernels", **cell, "provider": provider, **about}
+            try:
+                run, calls, facts = measured_cell(cell, provider, calls, changes)
+                samples = seconds_per_call(run, calls, repeats)
+            except Exception as error:  # one provider's must not take the others' figures with it
+                print(f"    {provider:13s} failed: {' '.join(repr(error).split())[:200]}")
+                record.append(given.json, {**made, "error": repr(error)[:500]})
+                continue
+            low, us, high = (float(p) for p in np.percentile(samples, [20, 50, 80]) * 1e6)
+            facts |= {"us": us, "us_20": low, "us_80": high, "calls": calls, **known}
+            if known:
+                facts["share_of_copy"] = known["floor_us"] / facts.get("kernel_us", us)
+            shown = ("kernel_us", "share_of_copy", "launches")
+            rest = "".join(f", {n} {facts[n]:.4g}" for n in shown if n in facts)
+            print(f"    {provider:13s} {us:9.2f} ({low:.2f} to {high:.2f}){rest}", flush=True)
+            record.append(given.json, {**made, **facts})
 
 
 if __name__ == "__main__":

@@ -1,34 +1,43 @@
-"""What the training loop costs over its bare step: `python -m benchmarks.loop [PRESET]`.
+"""What the training loop costs over its bare step, how fast data come, and how long a run takes to
+begin.
 
-The loop is `jaxgan.train.train` with the intervals that users get: its input, the losses that it fetches, prints and writes, its
-checkpoints, sample grids and TensorBoard files. The bare step is the same compiled program in a loop over the same feed, and waits as
-often. They run in turn, in one process, and both with the settings of `jaxgan train`. Timed is a whole number of intervals in steady
-state, from the end of an interval in which everything had been done and compiled once to the return of `train`, so that the last
-checkpoint is waited for and the files are closed. To get there soon, a round resumes at the last log step before such an interval.
+The loop is `jaxgan.train` with the intervals that users get: its input, the losses that it fetches,
+prints and writes, its checkpoints, sample grids and TensorBoard files. The bare step is the same
+compiled program over the same feed, and waits as often. They run in turn, in one process, with the
+settings of `jaxgan train`. Timed is a whole number of intervals in steady state, from the end of an
+interval in which everything had been done and compiled once to the return of `train`. To get there
+soon, a round resumes at the last log step before such an interval.
 
-"Between steps" is the part of the loop's time in which the host held the devices up: between the end of an interval's last step and the
-next dispatch. It is measured inside the loop, so a machine whose speed changes from minute to minute does not blur it; what the loop's
-threads take from the step while they write is in the comparison with the bare step alone.
+"Between steps" is the part of the loop's time in which the host held the devices up: from the end
+of an interval's last step to the next dispatch. It is measured inside the loop, so a machine whose
+speed changes from minute to minute does not blur it. "The loop adds" is the median of the rounds'
+ratios.
 
-"The loop adds" is the median of the rounds' ratios. `samples` in JSON are percent for `what: overhead`, and images a second for input.
+Input: examples a second that reach a batch on the device, from its memory (resident) and streamed.
+Startup: the seconds of whole processes that import, and that make a first step with a cold and with
+a warm cache.
 
-Input alone: images a second that the feed gives to the device, from the device's memory and streamed by Grain.
+Options of jaxgan train change what is trained.
 """
 
-import argparse
 import contextlib
 import functools
-import importlib
 import io
 import math
+import os
 import pathlib
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from typing import Any, NamedTuple
 
-from benchmarks import output
+from benchmarks import record
+from jaxgan.config import Config
+from jaxgan.errors import UserError
 
-TARGET = 3.0  # percent, on resident data
+PARTS = ("overhead", "resident", "streamed", "startup")
 _QUICK = {
     "batch_size": 8,
     "data.image_size": 8,
@@ -40,324 +49,281 @@ _QUICK = {
     "log.checkpoint_every": 4,
     "log.samples": 4,
 }
-
-
-def missing(*modules: str) -> str | None:
-    """Why the first of the modules that cannot be imported cannot; None where all can."""
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            return f"{module} cannot be imported ({error})"
-    return None
+IMPORTS = "import jax, flax, optax, flax.linen"
+FIRST_STEP = """
+import sys
+from benchmarks.workload import Workload, features_of, random_source
+from jaxgan.config import configured
+from jaxgan.run import runtime
+runtime.keep_compiled_programs()
+config = configured(sys.argv[1], {})
+Workload(config, source=random_source(features_of(config), 256, 0)).run(1)
+"""
 
 
 class Spent(NamedTuple):
-    """Seconds by the clock, seconds of processors, which other work on the machine disturbs less, and seconds between steps."""
+    """Seconds by the clock, of processors, which other work disturbs less, and between steps."""
 
     wall: float
     processor: float
     between: float = 0.0
 
 
-def now() -> Spent:
-    return Spent(time.perf_counter(), time.process_time())
+class Timer:
+    """Times a run of `train` from a step on, by hooks of the run."""
+
+    def __init__(self, every: int, first_step: int) -> None:
+        from jaxgan.run.hooks import Hook
+
+        self._first_step, self._due = first_step, False
+        self._idle_since: float | None = None
+        self._start(0.0)
+        self.hook = Hook(every, self._do, self._before, self._after)
+
+    def spent(self) -> Spent:
+        """Since that step."""
+        processor = time.process_time() - self._processor
+        return Spent(time.perf_counter() - self._wall, processor, self._between)
+
+    def _start(self, between: float) -> None:
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+        self._between = between
+
+    def _before(self, sent: Any) -> float:
+        if self._idle_since is not None:
+            self._between += time.perf_counter() - self._idle_since
+        self._idle_since, self._due = None, sent.step + sent.count == sent.until
+        return 0.0
+
+    def _after(self, state: Any) -> float:
+        import jax
+
+        if self._due:  # the loop waits here, too
+            jax.block_until_ready(state)
+            self._idle_since = time.perf_counter()
+        return 0.0
+
+    def _do(self, moment: Any) -> None:
+        if moment.step == self._first_step:
+            self._start(0.0)
+            self._idle_since = self._wall
 
 
-def since(start: Spent, between: float = 0.0) -> Spent:
-    wall, processor, _ = now()
-    return Spent(wall - start.wall, processor - start.processor, between)
+def loop_seconds(config: Config, source: Any, steps: int, folder: pathlib.Path) -> Spent:
+    """Of the last `steps` steps of `train`."""
+    from jaxgan import train
 
-
-def loop_seconds(config: Any, steps: int, folder: pathlib.Path) -> Spent:
-    """Of `steps` steps of `train`, which ends at config.steps."""
-    import jax
-
-    from jaxgan import checkpoint, game, records, train
-    from jaxgan.config import to_dict
-
-    timed_from = config.steps - steps
-    begin = timed_from - config.log.every
+    run = config.run
+    timer = Timer(run.log.every, run.steps - steps)
+    begin = run.steps - steps - run.log.every
     if begin > 0:
-        (folder / "checkpoints").mkdir()
-        records.write_json(folder / "config.json", to_dict(config))
-        played = game.make_game(config)
-        state = jax.jit(lambda: game.init(played, jax.random.key(config.seed)))()
-        saver = checkpoint.open_checkpoints(folder / "checkpoints", config.log.keep)
-        saver.save(state.replace(step=jax.numpy.int32(begin)), None)
-        saver.wait()
-        saver.close()
-    started, between = now(), 0.0
+        _leave_run_at(begin, config, source, folder)
 
-    def note(step: int, seconds: float) -> None:
-        nonlocal started, between
-        between += seconds
-        if step == timed_from:
-            started, between = now(), 0.0
+    def game(example: Any) -> Any:
+        return config.recipe.make(example, config.options)
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        train.train(config, folder, at_interval=note)
-    return since(started, between)
+        train(game, source, folder, run, more_hooks=(timer.hook,))
+    return timer.spent()
 
 
-def bare_seconds(config: Any, steps: int) -> Spent:
+def _leave_run_at(step: int, config: Config, source: Any, folder: pathlib.Path) -> None:
+    """Makes a workdir of a run that is at a step, with the weights of step 0."""
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks.workload import game_of
+    from jaxgan.options import to_dict
+    from jaxgan.run import checkpoint, first, workdir
+
+    workdir.write(folder, {**to_dict(config.run), **workdir.about_data(source)}, {}, None)
+    game = game_of(config, source.features)
+    state = jax.jit(first.new_state(game, source.features, config.run))()
+    (folder / workdir.CHECKPOINTS).mkdir()
+    saver = checkpoint.open_checkpoints(folder / workdir.CHECKPOINTS, config.run.log.keep)
+    with checkpoint.closing(saver):
+        saver.save(state.replace(step=jnp.int32(step)), None)
+        saver.wait()
+
+
+def bare_seconds(config: Config, source: Any, steps: int) -> Spent:
     """Of `steps` bare steps, after an interval in which the step was compiled."""
+    from benchmarks.workload import Workload
+
+    workload, every = Workload(config, source=source), config.run.log.every
+    workload.run(every)
+    wall, processor = time.perf_counter(), time.process_time()
+    workload.run(steps, wait_every=every)
+    return Spent(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def overhead(config: Config, source: Any, steps: int, rounds: int) -> dict[str, Any]:
+    """Rounds of the loop and of the bare step, in turn; who is first changes each round."""
+    loop, bare = [], []
+    for i in range(rounds):
+        for which in ("loop", "bare") if i % 2 == 0 else ("bare", "loop"):
+            # Each begins anew: which memory a state and a program happened to get lasts as long as
+            # they do.
+            if which == "bare":
+                bare.append(bare_seconds(config, source, steps))
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                loop.append(loop_seconds(config, source, steps, pathlib.Path(folder)))
+    log = config.run.log
+    return {
+        "steps": steps,
+        "every": log.every,
+        "sample_every": log.sample_every,
+        "checkpoint_every": log.checkpoint_every,
+        "tensorboard": log.tensorboard,
+        "ms_per_step": {
+            name: [1e3 * spent.wall / steps for spent in found]
+            for name, found in (("loop", loop), ("bare", bare))
+        },
+        "samples": [100 * (a.wall / b.wall - 1) for a, b in zip(loop, bare)],
+        "samples_processor_time": [
+            100 * (a.processor / b.processor - 1) for a, b in zip(loop, bare)
+        ],
+        "samples_between_steps": [100 * spent.between / spent.wall for spent in loop],
+    }
+
+
+def show_overhead(found: dict[str, Any]) -> None:
+    for name, label in (("bare", "bare step"), ("loop", "training loop")):
+        print(f"{label:30s} {record.shown(found['ms_per_step'][name], 3)} ms")
+    print(f"{'the loop adds':30s} {record.shown(found['samples'], 2)} percent")
+    in_processor = record.shown(found["samples_processor_time"], 2)
+    print(f"{'  in processor time':30s} {in_processor} percent")
+    between = record.shown(found["samples_between_steps"], 2)
+    print(f"{'between steps':30s} {between} percent of the loop's time")
+
+
+def input_rate(config: Config, source: Any, batches: int) -> float:
+    """Examples a second that the feed brings into a batch on the device, in dispatches as long as
+    those of training.
+    """
     import jax
 
-    from jaxgan import data, game, parallel
+    from jaxgan import data
+    from jaxgan.run import dispatch
 
-    devices = parallel.chosen_devices(config.devices)
-    played, feed = game.make_game(config), data.load(config)
-    program = parallel.make_program(played, feed.fetch, devices)
-    state = jax.jit(lambda: game.init(played, jax.random.key(config.seed)))()
-    state, resident = parallel.replicate((state, feed.resident), devices)
-    per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
-    at = 0
+    run, device = config.run, jax.devices()[0]
+    reading = run.data.resident_limit_mb, run.data.read_threads
+    feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
+    resident = jax.device_put(feed.resident, device)
+    per_call = dispatch.steps_per_call(run.steps_per_call, device.platform)
 
-    def run(steps: int) -> Spent:
-        nonlocal state, at
-        start, end = now(), at + steps
-        while at < end:
-            until = min(end, at - at % config.log.every + config.log.every)
-            count = per_call if until - at >= per_call else 1
-            state, metrics = program(
-                state, (resident, parallel.split(feed.items(at, count), len(devices)))
-            )
-            at += count
-            if at == until:
-                jax.block_until_ready(metrics)
-        jax.block_until_ready(state)
-        return since(start)
+    @jax.jit
+    def gather(resident: Any, item: Any) -> Any:
+        fetch = functools.partial(feed.fetch, resident)
+        return fetch(item) if per_call == 1 else jax.lax.map(fetch, item)
 
-    run(config.log.every)
-    return run(steps)
-
-
-def input_rate(config: Any, batches: int) -> float:
-    """Images a second that the feed brings into a batch on the device, in dispatches as long as those of training."""
-    import jax
-
-    from jaxgan import data, parallel
-
-    devices = parallel.chosen_devices(1)
-    feed = data.load(config)
-    resident = jax.device_put(feed.resident, devices[0])
-    per_call = parallel.default_steps_per_call(config.log, devices[0].platform)
-    gather = jax.jit(
-        lambda resident, items: jax.lax.map(functools.partial(feed.fetch, resident), items)
-    )
-    calls = math.ceil(batches / per_call)
-    at, start = 0, 0.0
+    calls, start, made = -(-batches // per_call), 0.0, None
     for call in range(calls + 2):
         if call == 2:  # two are not counted
             start = time.perf_counter()
-        made = gather(resident, jax.device_put(feed.items(at, per_call), devices[0]))
-        at += per_call
+        item = dispatch.item_of(feed, call * per_call, per_call)
+        made = gather(resident, jax.device_put(item, device))
         if call == 1 or call % 10 == 9:
             jax.block_until_ready(made)
     jax.block_until_ready(made)
-    return calls * per_call * config.batch_size / (time.perf_counter() - start)
+    return calls * per_call * run.batch_size / (time.perf_counter() - start)
 
 
-def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, Any]:
-    """What is asked for, and the config to train; checked."""
-    from jaxgan.config import PRESETS, preset, replace, validate
-    from jaxgan.errors import UserError
+def startup(preset: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds of whole processes, in turn: imports without and with jaxgan, and a first step."""
 
-    parser = output.parser("loop", __doc__, "figure")
-    parser.add_argument(
-        "preset",
-        nargs="?",
-        default="mnist",
-        metavar="PRESET",
-        help=f"{', '.join(PRESETS)} (default: mnist)",
-    )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        help="steps in a round, whole intervals (default: 500 on a CPU, 5000 on a GPU)",
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="rounds of loop and bare step (default: 3)"
-    )
-    parser.add_argument(
-        "--data",
-        default="shapes",
-        metavar="NAME",
-        help="data set, at the preset's image size (default: shapes)",
-    )
-    given = parser.parse_args(argv)
-    output.check(parser, given)
-    try:
-        config = replace(
-            preset(given.preset),
-            {"data.name": given.data, "devices": 1, **(_QUICK if given.quick else {})},
-        )
-        validate(config, 1)
-    except UserError as error:
-        parser.error(str(error))
-    if given.quick:
-        given.steps, given.rounds = 8, min(given.rounds, 2)
-    if given.steps is None:
-        import jax
+    def seconds(*words: str, **environment: str) -> float:
+        start = time.perf_counter()
+        command = [sys.executable, "-c", *words]
+        subprocess.run(command, check=True, env={**os.environ, **environment})
+        return time.perf_counter() - start
 
-        given.steps = 500 if jax.default_backend() == "cpu" else 5000
-    whole = math.lcm(config.log.every, config.log.sample_every, config.log.checkpoint_every)
-    if given.steps < whole or given.steps % whole:
-        parser.error(
-            f"--steps {given.steps} is not a whole number of the intervals of {whole} steps; use {max(1, given.steps // whole) * whole}"
-        )
-    if given.rounds < 1:
-        parser.error(f"--rounds {given.rounds} is too small; use 1 or more")
-    if reason := missing("tensorboardX"):
-        print(f"TensorBoard files: left out of the loop, {reason}")
-        config = replace(config, {"log.tensorboard": False})
-    return given, replace(config, {"steps": whole + given.steps})
-
-
-def overhead(config: Any, steps: int, rounds: int) -> dict[str, list[Spent]]:
-    """What rounds of `steps` steps of the loop and of the bare step took, in turn; who is first changes from round to round."""
-    took: dict[str, list[Spent]] = {"loop": [], "bare": []}
-    for i in range(rounds):
-        for which in ("loop", "bare") if i % 2 == 0 else ("bare", "loop"):
-            with tempfile.TemporaryDirectory() as folder:
-                # Each begins anew: which memory a state and a program happened to get lasts as long as they do.
-                took[which].append(
-                    bare_seconds(config, steps)
-                    if which == "bare"
-                    else loop_seconds(config, steps, pathlib.Path(folder))
-                )
-    return took
-
-
-def overhead_record(took: dict[str, list[Spent]], config: Any, steps: int) -> dict[str, Any]:
-    log = config.log
-    percent = lambda part: [
-        100 * (getattr(a, part) / getattr(b, part) - 1) for a, b in zip(took["loop"], took["bare"])
-    ]
-    return {
-        "what": "overhead",
-        "steps": steps,
-        **{
-            name: getattr(log, name)
-            for name in ("every", "sample_every", "checkpoint_every", "tensorboard")
-        },
-        "ms_per_step": {
-            which: [1e3 * spent.wall / steps for spent in all_spent]
-            for which, all_spent in took.items()
-        },
-        "samples": percent("wall"),
-        "samples_processor_time": percent("processor"),
-        "samples_between_steps": [100 * spent.between / spent.wall for spent in took["loop"]],
-        "overhead_percent": output.spread(percent("wall"))["median"],
-        "target_percent": TARGET,
-    }
-
-
-def print_overhead(record: dict[str, Any], quick: bool) -> None:
-    verdict = "met" if record["overhead_percent"] < TARGET else "missed"
-    print(
-        f"{record['preset']} on {record['data']}, batch {record['batch_size']}: {len(record['samples'])} rounds of {record['steps']} steps,"
-        f" losses every {record['every']}, samples every {record['sample_every']}, checkpoints every {record['checkpoint_every']}"
-    )
-    print(
-        f"{'bare step':30s} {output.shown(record['ms_per_step']['bare'], 3)} ms, median (least to greatest)"
-    )
-    print(f"{'training loop':30s} {output.shown(record['ms_per_step']['loop'], 3)} ms a step")
-    target = f"target: under {TARGET:g} on resident data, {verdict}"
-    if quick:
-        print(
-            f"{'the loop adds':30s} too short to tell, with networks that are not the preset's but tiny"
-        )
-        return
-    print(f"{'the loop adds':30s} {output.shown(record['samples'], 2)} percent; {target}")
-    print(
-        f"{'  in processor time':30s} {output.shown(record['samples_processor_time'], 2)} percent"
-    )
-    print(
-        f"{'between steps':30s} {output.shown(record['samples_between_steps'], 2)} percent of the loop's time"
-    )
-
-
-def input_record(what: str, config: Any, rounds: int, quick: bool) -> dict[str, Any]:
-    """Images a second of one way of input, or why it was skipped."""
-    from jaxgan.errors import UserError
-
-    record = {"what": f"input_{what}", "data": config.data.name}
-    if reason := missing("tensorflow_datasets", "grain") if what == "streamed" else None:
-        return {**record, "skipped": reason}
-    try:
-        rates = [
-            input_rate(config, 20 if quick else 2000 if what == "resident" else 200)
-            for _ in range(rounds)
-        ]
-    except UserError as error:
-        return {**record, "skipped": str(error)}
-    return {**record, "samples": rates, "images_per_s": output.spread(rates)["median"]}
-
-
-def draw(axes: list[Any], records: list[dict[str, Any]]) -> None:
-    for record in records:
-        for which, each in record.get("ms_per_step", {}).items():
-            axes[0].plot(range(1, len(each) + 1), each, "o", label=which)
-            axes[0].set_xticks(range(1, len(each) + 1))
-            axes[0].margins(y=0.2)
-            axes[0].legend(loc="best")
-    axes[0].set(
-        xlabel="round",
-        ylabel="ms a step",
-        ylim=(0, None),
-        title=f"{records[0]['preset']}, batch {records[0]['batch_size']}",
-    )
-    rates = {
-        f"{record['what'].removeprefix('input_')}\n{record['data']}": record["images_per_s"]
-        for record in records
-        if "images_per_s" in record
-    }
-    axes[1].bar(list(rates), list(rates.values()))
-    axes[1].set(ylabel="images/s", title="input alone")
+    times: dict[str, list[float]] = {"base": [], "jaxgan": [], "cold": [], "warm": []}
+    for _ in range(rounds):
+        times["base"].append(seconds(IMPORTS))
+        times["jaxgan"].append(seconds(f"{IMPORTS}; import jaxgan"))
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("cold", "warm"):
+                took = seconds(FIRST_STEP, preset, JAX_COMPILATION_CACHE_DIR=folder)
+                times[name].append(took)
+    return times
 
 
 def main(argv: list[str] | None = None) -> None:
-    given, config = arguments(argv)
-    from jaxgan import runtime
-    from jaxgan.config import replace
+    parser = record.parser("benchmarks.loop", __doc__)
+    parser.add_argument(
+        "preset", nargs="?", default="mnist", metavar="PRESET", help=record.presets_help("mnist")
+    )
+    parser.add_argument(
+        "--steps", type=int, help="in a round, whole intervals (default: 500, on a GPU 5000)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
+    help = f"of {', '.join(PARTS)}, with commas between (default: all)"
+    parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS", help=help)
+    help = "resident data, at the preset's image size (default: shapes)"
+    parser.add_argument("--data", default="shapes", metavar="NAME", help=help)
+    parser.add_argument("--streamed", default="digits", metavar="NAME", help="(default: digits)")
+    given, changes = record.parsed(parser, argv)
+    if wrong := [part for part in given.only.split(",") if part not in PARTS]:
+        parser.error(f"unknown part {wrong[0]!r}; use {', '.join(PARTS)}")
+    import jax
 
+    from benchmarks.workload import dtype_of, features_of, game_of
+    from jaxgan import data
+    from jaxgan.run import runtime
+
+    quick = _QUICK if given.quick else {}
+    more: dict[str, Any] = {"devices": 1, **quick}
+    channels = features_of(record.config_of(parser, given.preset, changes))["image"].shape[2]
+    more |= {"data.name": given.data, "data.channels": channels}
+    config = record.config_of(parser, given.preset, changes, **more)
+    log = config.run.log
+    whole = math.lcm(log.every, log.sample_every, log.checkpoint_every)
+    if given.quick:
+        given.steps, given.rounds = 2 * whole, 1
+    steps = given.steps or (500 if jax.default_backend() == "cpu" else 5000)
+    if steps % whole:
+        near = max(1, steps // whole) * whole
+        parser.error(f"--steps {steps} is not a whole number of {whole} steps; use {near}")
+    config = record.config_of(parser, given.preset, changes, **more, steps=whole + steps)
+    more |= {"data.name": given.streamed, "data.resident_limit_mb": 0}
+    streamed = record.config_of(parser, given.preset, changes, **more)
     runtime.keep_compiled_programs()
     runtime.keep_freed_memory()
-    about = output.machine(given.quick)
-    output.print_machine(about)
-    records: list[dict[str, Any]] = []
+    about = record.machine(given.quick)
+    record.show_machine(about)
+    dtype = dtype_of(game_of(config, features_of(config)))
 
-    def keep(record: dict[str, Any], config: Any = config) -> dict[str, Any]:
-        records.append(
-            {**output.subject("loop", given.preset, config), "data": given.data, **record}
-        )
-        output.append(given.json, {**records[-1], **about})
-        return records[-1]
+    def keep(what: str, config: Config, found: dict[str, Any]) -> None:
+        made = record.subject("loop", given.preset, config, dtype)
+        made |= {"data": config.run.data.name, "what": what, **found, **about}
+        record.append(given.json, made)
 
-    if reason := missing("orbax.checkpoint"):
-        keep({"what": "overhead", "skipped": reason})
-        print(f"{'the loop adds':30s} not measured, {reason}")
-    else:
-        took = overhead(config, given.steps, given.rounds)
-        print_overhead(keep(overhead_record(took, config, given.steps)), given.quick)
-    streamed = {
-        "data.resident_limit_mb": 0,
-        "data.name": "digits" if given.data == "shapes" else given.data,
-    }
-    for what, changes in (("resident", {}), ("streamed", streamed)):
-        changed = replace(config, changes)
-        record = keep(input_record(what, changed, given.rounds, given.quick), changed)
-        rate = (
-            f"not measured, {record['skipped']}"
-            if "skipped" in record
-            else f"{output.shown(record['samples'], 0)} images/s"
-        )
-        label = f"input, {what} ({record['data']})"
-        print(f"{label:30s} {rate}")
-    if given.plot:
-        output.figure(given.plot, lambda axes: draw(axes, records), columns=2, quick=given.quick)
+    for part in given.only.split(","):
+        of_part = streamed if part == "streamed" else config
+        try:
+            source = data.open_source(of_part.run.data)
+        except UserError as error:
+            parser.error(str(error))
+        if part == "overhead":
+            rounds = f"{given.rounds} rounds of {steps} steps"
+            print(f"{given.preset} on {given.data}, batch {config.run.batch_size}: {rounds}")
+            found = overhead(config, source, steps, given.rounds)
+            show_overhead(found)
+            keep(part, config, found)
+        elif part == "startup":
+            times = startup(given.preset, given.rounds)
+            for name, seconds in times.items():
+                print(f"{'startup, ' + name:30s} {record.shown(seconds, 2)} s")
+            keep(part, config, {"seconds": times})
+        else:
+            batches = 20 if given.quick else 2000 if part == "resident" else 200
+            rates = [input_rate(of_part, source, batches) for _ in range(given.rounds)]
+            label = f"input, {part} ({of_part.run.data.name})"
+            print(f"{label:30s} {record.shown(rates, 0)} examples/s")
+            found = {"samples": rates, "images_per_s": statistics.median(rates)}
+            keep(f"input_{part}", of_part, found)
 
 
 if __name__ == "__main__":

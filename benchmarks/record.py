@@ -1,438 +1,189 @@
-"""Everything that a run on a GPU should bring back, in under eight minutes: `python -m benchmarks.record --out DIR`.
-
-The GPU's tests, training steps beside PyTorch, the training loop, a profile, a short training run with its samples, the fused
-operations, scaling, and the compiled program's counts; each a command of its own with a limit of its own, in order of value, within
---minutes in all. What cannot run here, or does not fit any more, is skipped by name with its reason; a part that fails is recorded with
-its last lines, and the others go on. The exit status says whether any part failed.
-
-DIR gets a file of JSON lines for each benchmark, `training.png`, `trace.tar.gz`, `record.json` with what became of every part, and what
-each printed in `logs/`. A folder that already holds something is refused, unless --add says to append to the JSON; the pictures and the
-trace of a second run are `training-2.png` and so on.
-
-Runs under any Python that has JAX: jaxgan need not be installed, `PYTHONPATH=. python -m benchmarks.record` in its source tree is enough.
+"""What every benchmark takes, prints and writes alike: options, the machine, medians with their
+spread, JSON lines.
 """
 
 import argparse
-import contextlib
-import importlib.util
+import importlib.metadata
 import json
 import os
 import pathlib
-import signal
+import platform
+import statistics
 import subprocess
 import sys
-import tarfile
-import tempfile
 import time
-import tomllib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from benchmarks import output
+from jaxgan.config import Config, configured, described
+from jaxgan.errors import UserError
+from jaxgan.recipes import PRESETS
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-LARGEST_ARCHIVE = 16 << 20
-PROBE = (
-    "import json, jax; from benchmarks import output;"
-    "print(json.dumps(output.machine() | dict(platform=jax.devices()[0].platform, devices=jax.device_count())))"
+_PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "torch"),
+    "triton",
 )
 
 
-class Part(NamedTuple):
-    """One thing to bring back.
+def parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m benchmarks.MODULE`, with the options that all commands share."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--json", metavar="FILE", help="append a JSON line for each result")
+    help = "the smallest form, in seconds, to try the command"
+    made.add_argument("--quick", action="store_true", help=help)
+    return made
 
-    Attributes:
-      name: as it is reported.
-      commands: the words after `python`, of each command in turn.
-      seconds: after which it is ended.
-      needs: modules without which it cannot run; of alternatives, joined by |, one is enough.
-      on_gpu: whether it means anything on a GPU only.
-      stop_after: seconds after which the first command is asked to stop, which is no failure; None to let it end.
-      platforms: JAX_PLATFORMS, where it differs from the machine's.
+
+def parsed(
+    parser: argparse.ArgumentParser, argv: list[str] | None
+) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The benchmark's own options, and those of `jaxgan train` by dotted names; ends the command
+    where one is wrong.
     """
-
-    name: str
-    commands: list[list[str]]
-    seconds: float
-    needs: tuple[str, ...] = ()
-    on_gpu: bool = False
-    stop_after: float | None = None
-    platforms: str | None = None
-
-
-def numbered(name: str, number: int) -> str:
-    """The name of a file of the number-th run that a folder records."""
-    stem, dot, ending = name.partition(".")
-    return name if number == 1 else f"{stem}-{number}{dot}{ending}"
-
-
-def parts(
-    out: pathlib.Path, work: pathlib.Path, quick: bool, plots: bool, number: int = 1
-) -> list[Part]:
-    """What there is to bring back, the most valuable first; pictures are named after the run, so that --add replaces none."""
-
-    def benchmark(
-        name: str, *words: str, label: str = "", plot: bool = False, **options: Any
-    ) -> Part:
-        words += ("--json", str(out / f"{name}.jsonl")) + (
-            ("--plot", str(out / numbered(f"{name}.png", number))) if plot and plots else ()
-        )
-        return Part(
-            label or name,
-            [["-m", f"benchmarks.{name}", *words, *(["--quick"] if quick else [])]],
-            **options,
-        )
-
-    def step(preset: str, dtype: str = "float32", on_gpu: bool = False) -> Part:
-        words = [preset, "--dtype", dtype] + (
-            [] if quick else ["--rounds", "5", "--round-seconds", "1"]
-        )
-        words += ["--batch-size", "256"] if dtype == "bfloat16" and not quick else []
-        return benchmark(
-            "train_step", *words, label=f"train_step {preset} {dtype}", seconds=120, on_gpu=on_gpu
-        )
-
-    def train(workdir: pathlib.Path, preset: str, steps: int, *words: str) -> list[str]:
-        small = [
-            "--batch-size",
-            "8",
-            "--data.image-size",
-            "16",
-            "--model.generator-width",
-            "8",
-            "--model.discriminator-width",
-            "4",
-        ]
-        small += ["--model.doublings", "2", "--devices", "1", "--kernels", "xla"]
-        run = [
-            "-m",
-            "jaxgan",
-            "train",
-            preset,
-            "--workdir",
-            str(workdir),
-            "--steps",
-            str(12 if quick else steps),
-        ]
-        return [
-            *run,
-            "--data.name",
-            "shapes",
-            "--log.tensorboard",
-            "false",
-            *(small if quick else []),
-            *words,
-        ]
-
-    grid = [
-        "-m",
-        "jaxgan",
-        "sample",
-        "--workdir",
-        str(work / "run"),
-        "--out",
-        str(out / numbered("training.png", number)),
-    ]
-    preset, needs = ("digits" if quick else "dcgan-64"), ("orbax.checkpoint", "PIL", "tqdm")
-    tests = [
-        str(path)
-        for path in sorted((ROOT / "tests").glob("test_*.py"))
-        if "mark.gpu" in path.read_text()
-    ]
-    alone = [
-        "-c",
-        str(ROOT / "pyproject.toml"),
-        "-o",
-        "addopts=",
-        "-o",
-        "filterwarnings=default",
-        "-p",
-        "no:cacheprovider",
-        "-ra",
-        "-q",
-    ]
-    subset = [
-        "--ops",
-        "step,bias_leaky_relu,batch_norm_leaky_relu,gan_loss,blur_halve",
-        "--dtypes",
-        "bfloat16",
-        "--repeats",
-        "5",
-    ]
-    if quick:
-        subset = ["--ops", "gan_loss", "--dtypes", "float32", "--providers", "natural,xla"]
-    kinds = "plain,xla,triton" if _installed("jax_triton") else "plain,xla"
-    return [
-        step("seed-mnist"),
-        step("dcgan-64", "bfloat16", on_gpu=True),
-        step("mnist"),
-        Part(
-            "tests that need a GPU",
-            [["-m", "pytest", *alone, "-m", "gpu", *tests]],
-            120,
-            ("pytest", "triton", "jax_triton"),
-            on_gpu=True,
-        ),
-        Part("training", [train(work / "run", preset, 10**6), grid], 100, needs, stop_after=60),
-        Part("profile", [train(work / "profiled", preset, 400, "--profile")], 75, needs),
-        benchmark("loop", seconds=75, needs=needs),
-        step("dcgan-64", "float32", on_gpu=True),
-        benchmark("kernels", *subset, "--modes", "both", seconds=75, plot=True, on_gpu=not quick),
-        step("digits"),
-        benchmark("scaling", seconds=75),
-        benchmark(
-            "compiled",
-            *(["seed-mnist"] if quick else ["seed-mnist", "mnist", "dcgan-64", "--kernels", kinds]),
-            seconds=90,
-            needs=("jax_cuda12_plugin|jax_cuda13_plugin",),
-            platforms="cpu",
-        ),
-    ]
+    own, changes = [], {}
+    words = list(sys.argv[1:] if argv is None else argv)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in parser._option_string_actions:
+            own.append(word)
+        elif equals or words:
+            changes[name[2:].replace("-", "_")] = value if equals else words.pop(0)
+        else:
+            parser.error(f"{name} has no value; options are those of --help and of jaxgan train")
+    given = parser.parse_args(own)
+    if given.json:
+        folder = pathlib.Path(given.json).absolute().parent
+        if not folder.is_dir() or os.path.isdir(given.json) or not os.access(folder, os.W_OK):
+            parser.error(f"--json {given.json} cannot be written; name a file in a folder that can")
+    for name in ("rounds", "steps", "repeats"):
+        if (value := getattr(given, name, None)) is not None and value < 1:
+            parser.error(f"--{name} {value} is too small; use 1 or more")
+    return given, changes
 
 
-# ------------------------------------------------------------------------------------------------------------------- running them
-@contextlib.contextmanager
-def source_tree() -> Iterator[pathlib.Path]:
-    """A folder for PYTHONPATH from which this source tree's jaxgan, jaxgan.kernels and benchmarks import, as if installed.
+def config_of(
+    parser: argparse.ArgumentParser, preset: str, changes: dict[str, Any], **more: Any
+) -> Config:
+    """A preset or recipe with options changed; ends the command where that cannot be."""
+    try:
+        return configured(preset, {**more, **changes})
+    except UserError as error:
+        parser.error(str(error))
 
-    `pyproject.toml` installs the folder kernels/ as jaxgan.kernels, which a path to the plain tree cannot give. Links to the tree's
-    own files, with the name and version for `importlib.metadata`, need no installer and no hook in the interpreter.
+
+def presets_help(default: str) -> str:
+    return f"presets or recipes of jaxgan, such as {', '.join(PRESETS)} (default: {default})"
+
+
+def machine(quick: bool = False) -> dict[str, Any]:
+    """Processor or GPU, driver, versions and commit; and whether --quick made a record that means
+    nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="jaxgan-tree-") as temporary:
-        folder = pathlib.Path(temporary)
-        (folder / "jaxgan").mkdir()
-        for path in (ROOT / "jaxgan").iterdir():
-            (folder / "jaxgan" / path.name).symlink_to(path)
-        if not (folder / "jaxgan" / "kernels").exists():
-            (folder / "jaxgan" / "kernels").symlink_to(ROOT / "kernels")
-        (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        about = folder / f"{project['name']}-{project['version']}.dist-info"
-        about.mkdir()
-        (about / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-        )
-        yield folder
+    import jax
 
-
-def environment(tree: pathlib.Path) -> dict[str, str]:
-    """That of the parts: this tree comes first, and never the folder that a command is started in."""
-    path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def why_not(part: Part, platform: str, remaining: float) -> str | None:
-    """The reason to skip a part; None to run it."""
-    for needed in part.needs:
-        if not any(_installed(name) for name in needed.split("|")):
-            return f"{needed.replace('|', ' or ')} is not installed"
-    if part.on_gpu and platform != "gpu":
-        return f"needs a GPU; this machine has {platform} only"
-    if remaining < 0.25 * part.seconds:
-        return f"no time left: {max(0.0, remaining):.0f} s remain, it may need {part.seconds:.0f} s"
-    return None
-
-
-def run(
-    part: Part, log: pathlib.Path, variables: dict[str, str], remaining: float
-) -> dict[str, Any]:
-    """Runs a part's commands and says what became of it: `status` passed or failed, `reason`, `seconds` and its last lines."""
-    start, limit = time.monotonic(), min(part.seconds, remaining)
-    variables = variables | ({"JAX_PLATFORMS": part.platforms} if part.platforms else {})
-    reason = ""
-    with log.open("w") as file:
-        for i, words in enumerate(part.commands):
-            print(f"$ python {' '.join(words)}", file=file, flush=True)
-            left = limit - (time.monotonic() - start)
-            status = _run(words, file, variables, left, part.stop_after if i == 0 else None)
-            if status != 0:
-                reason = (
-                    f"ended after its {limit:.0f} s" if status is None else f"exit status {status}"
-                )
-                break
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    took = round(time.monotonic() - start, 1)
+    try:
+        device = jax.devices()[0]
+    except RuntimeError as error:
+        sys.exit(f"JAX does not start here: {' '.join(str(error).split())}")
+    gpu = device.platform == "gpu"
+    driver = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    describe = ("describe", "--always", "--dirty", "--abbrev=12")
+    here = str(pathlib.Path(__file__).parent)
     return {
-        "status": "failed" if reason else "passed",
-        "reason": reason,
-        "seconds": took,
-        "last_lines": lines[-12:],
+        "device": device.device_kind if gpu else _processor(),
+        "device_count": jax.device_count(),
+        "busy_cores": _busy_cores(),
+        **({"quick": True} if quick else {}),
+        "cores": len(os.sched_getaffinity(0)),
+        "driver": _output(*driver) if gpu else None,
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "commit": _output("git", "-C", here, *describe),
     }
 
 
-def _run(
-    words: list[str], file: Any, variables: dict[str, str], limit: float, stop_after: float | None
-) -> int | None:
-    """The exit status of one command; None where it had to be ended. It and all that it started are gone afterwards."""
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=file,
-        stderr=subprocess.STDOUT,
-        env=variables,
-        start_new_session=True,
-    )
-    start = time.monotonic()
+def subject(benchmark: str, preset: str, config: Config, dtype: str) -> dict[str, Any]:
+    """What is measured, as every record of a preset says it."""
+    run = config.run
+    about = dict(benchmark=benchmark, preset=preset, dtype=dtype)
+    return {**about, "batch_size": run.batch_size, "seed": run.seed, "config": described(config)}
+
+
+def show_machine(about: dict[str, Any]) -> None:
+    """Prints what runs, with which versions, and whether others run here too."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    commit = about["commit"] or "unknown"
+    print(f"{about['device']}, {about['cores']} cores, Python {about['python']}, commit {commit}")
+    print(versions)
+    if (busy := about.get("busy_cores") or 0.0) > 0.25 * about["cores"]:
+        print(
+            f"OTHER WORK RUNS HERE: it kept {busy:.1f} of the {about['cores']} cores busy just "
+            "now; times and ratios mislead"
+        )
+    if about.get("quick"):
+        print("--quick only tries the command: its times and ratios mean nothing")
+
+
+def shown(samples: list[float], digits: int = 1) -> str:
+    """`median (least to greatest)`."""
+    middle, low, high = statistics.median(samples), min(samples), max(samples)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def append(path: str | None, record: dict[str, Any]) -> None:
+    """Adds a JSON line to a file, where one is asked for."""
+    if not path:
+        return
+    line = json.dumps(record)
     try:
-        if stop_after is not None and stop_after < limit:
-            try:
-                return process.wait(stop_after)
-            except subprocess.TimeoutExpired:
-                process.terminate()  # a training run saves and ends
-        return process.wait(max(0.0, limit - (time.monotonic() - start)))
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-
-
-def archive(folder: pathlib.Path, path: pathlib.Path) -> str:
-    """Packs what the profiler wrote into one file; the reason why not, or ""."""
-    if not folder.is_dir():
-        return "the profile made no trace"
-    with tarfile.open(path, "w:gz") as tar:
-        tar.add(folder, arcname="profile")
-    size = path.stat().st_size
-    if size >= LARGEST_ARCHIVE:
-        path.unlink()
-        return f"the trace takes {size / 2**20:.0f} MiB, more than {LARGEST_ARCHIVE >> 20}"
-    return ""
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it is in
-        return False
-
-
-# -------------------------------------------------------------------------------------------------------------------- command
-def main(argv: list[str] | None = None) -> None:
-    started = time.monotonic()
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.record", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        required=True,
-        help="where the records go; made where it does not exist",
-    )
-    parser.add_argument("--minutes", type=float, default=8.0, help="for everything (default: 8)")
-    parser.add_argument(
-        "--only",
-        metavar="WORDS",
-        help="the parts whose names begin with one of these words, with commas between",
-    )
-    parser.add_argument("--add", action="store_true", help="append to the records that DIR holds")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="everything in its smallest form, to try the command, on a CPU too",
-    )
-    given = parser.parse_args(argv)
-    out = pathlib.Path(given.out).absolute()
-    if not 0.0 < given.minutes < 10_000:
-        parser.error(f"--minutes {given.minutes} must be above 0; 8 is the default")
-    names = [part.name for part in parts(out, out, given.quick, plots=False)]
-    if given.only and not any(name.startswith(tuple(given.only.split(","))) for name in names):
-        parser.error(f"--only {given.only} names no part; they are {', '.join(names)}")
-    earlier = out / "record.json"
-    try:
-        held = out.is_dir() and any(path.name != "logs" for path in out.iterdir())
-        if given.add or not held:
-            (out / "logs").mkdir(parents=True, exist_ok=True)
+        with pathlib.Path(path).open("a") as file:
+            file.write(line + "\n")
     except OSError as error:
-        parser.error(f"--out {out} cannot be written: {error.strerror}; name another folder")
-    if held and not given.add:
-        parser.error(
-            f"--out {out} already holds records or other files; name another folder, or add to them with --add"
-        )
+        reason = f"--json {path} cannot be written ({error.strerror})"
+        sys.exit(f"{reason}; make room or name another file. The record was:\n{line}")
+
+
+def _busy_cores(seconds: float = 0.3) -> float | None:
+    """How many cores others keep busy while this process waits; None where the system does not
+    tell.
+    """
+
+    def ticks() -> tuple[int, int]:
+        first = pathlib.Path("/proc/stat").read_text().split("\n")[0]
+        values = [int(word) for word in first.split()[1:9]]
+        return sum(values), values[3] + values[4]  # all, and those idle or waiting for a disk
+
     try:
-        runs = json.loads(earlier.read_text())["runs"] if earlier.exists() else []
-        if not isinstance(runs, list):
-            raise ValueError("runs is no list")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        parser.error(f"{earlier} cannot be read ({error}); restore it, or name another folder")
-
-    with source_tree() as tree, tempfile.TemporaryDirectory(prefix="jaxgan-record-") as temporary:
-        work, variables = pathlib.Path(temporary), environment(tree)
-        probe = subprocess.run(
-            [sys.executable, "-c", PROBE], env=variables, capture_output=True, text=True
-        )
-        if probe.returncode:
-            parser.exit(
-                2,
-                f"benchmarks.record: JAX does not start here: {(probe.stderr.strip() or 'no output').splitlines()[-1]}\n",
-            )
-        about = json.loads(probe.stdout.splitlines()[-1])
-        # The tests on a GPU compute in float64 on its host.
-        variables["JAX_PLATFORMS"] = "cuda,cpu" if about["platform"] == "gpu" else about["platform"]
-        output.print_machine(about)
-        found: list[dict[str, Any]] = []
-        runs.append(
-            {
-                "benchmark": "record",
-                "quick": given.quick,
-                "minutes": given.minutes,
-                "parts": found,
-                **about,
-            }
-        )
-        chosen, trace = (
-            parts(out, work, given.quick, _installed("matplotlib"), len(runs)),
-            numbered("trace.tar.gz", len(runs)),
-        )
-        if given.only:
-            chosen = [part for part in chosen if part.name.startswith(tuple(given.only.split(",")))]
-
-        def note(name: str, status: str, reason: str = "", **more: Any) -> None:
-            found.append({"name": name, "status": status, "reason": reason, **more})
-            took = f" in {more['seconds']:.0f} s" if "seconds" in more else ""
-            print(f"{name:28s} {status}{took}{': ' + reason if reason else ''}", flush=True)
-            earlier.write_text(
-                json.dumps({"runs": runs}, indent=1) + "\n"
-            )  # after each part: a machine may be taken away
-
-        for part in chosen:
-            remaining = 60 * given.minutes - (time.monotonic() - started)
-            if reason := why_not(part, about["platform"], remaining):
-                note(part.name, "skipped", reason)
-                continue
-            log = out / "logs" / f"{len(runs)}-{part.name.replace(' ', '-')}.txt"
-            result = run(part, log, variables, remaining)
-            note(part.name, **result, command=part.commands)
-            if part.name == "profile" and (
-                reason := archive(work / "profiled" / "profile", out / trace)
-            ):
-                note(trace, "skipped" if result["status"] == "failed" else "failed", reason)
-        for name, module in (
-            ("peers of train_step", "torch"),
-            ("Triton's kernels", "jax_triton"),
-            ("plots", "matplotlib"),
-        ):
-            if not _installed(module):
-                note(name, "skipped", f"{module} is not installed")
-    counts = {
-        status: sum(p["status"] == status for p in found)
-        for status in ("passed", "failed", "skipped")
-    }
-    print(
-        f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped, {time.monotonic() - started:.0f} s: {earlier}"
-    )
-    for part in found:
-        if part["status"] == "failed":
-            print(
-                f"\n{part['name']} failed: {part['reason']}",
-                *part.get("last_lines", []),
-                sep="\n    ",
-            )
-    sys.exit(1 if counts["failed"] else 0)
+        before = ticks()
+        time.sleep(seconds)
+        whole, idle = (after - then for after, then in zip(ticks(), before))
+        return (os.cpu_count() or 1) * (1 - idle / whole)
+    except (OSError, ValueError, IndexError, ZeroDivisionError):
+        return None
 
 
-if __name__ == "__main__":
-    main()
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*words: str) -> str | None:
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

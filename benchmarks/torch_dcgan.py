@@ -1,9 +1,11 @@
-"""The games of `jaxgan`'s presets in PyTorch: the same networks, losses and updates from the same config, as a peer in benchmarks.
+"""The games of `jaxgan`'s presets in PyTorch: the same networks, losses and updates, as a peer in
+benchmarks.
 
-Two ways to run them. Eager, as a practitioner writes it: channels first, one pass of the discriminator over real and one over fake
-images, `backward`, `Adam`, an average of the generator parameter by parameter. And at its best (`tuned`): channels last, networks
-compiled by `torch.compile`, with CUDA graphs on a GPU, real and fake in one pass, fused Adam, the average in one call for all
-parameters, TF32 where float32 is asked for. In both, bfloat16 is autocast.
+Two ways to run them. Eager, as a practitioner writes it: channels first, one pass of the
+discriminator over real and one over fake images, `backward`, `Adam`, an average of the generator
+parameter by parameter. And at its best (`tuned`): channels last, networks compiled by
+`torch.compile`, with CUDA graphs on a GPU, real and fake in one pass, fused Adam, the average in
+one call for all parameters, TF32 where float32 is asked for. In both, bfloat16 is autocast.
 """
 
 import contextlib
@@ -16,47 +18,48 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import torch_peer
-from jaxgan.config import Config
-
-# What these networks and losses cover; a config beyond it is refused by name.
-MODELS, OBJECTIVES = ("dcgan", "seed"), ("nonsaturating",)
+from jaxgan.game import Game
+from jaxgan.models import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    ListingDiscriminator,
+    ListingGenerator,
+)
 
 
 class Generator(nn.Module):
-    """z [B,Z] -> images [B,channels,S,S], as `jaxgan.models.DCGANGenerator`."""
+    """z [B,Z] -> images [B,C,H,W], as `jaxgan.models.DCGANGenerator`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, made: DCGANGenerator, latent_size: int) -> None:
         super().__init__()
-        model, doublings = config.model, config.model.doublings
-        self.width, self.start = model.generator_width, config.data.image_size // 2**doublings
-        self.linear = nn.Linear(model.latent_size, self.start**2 * self.width, bias=False)
-        widths = [self.width // 2**i for i in range(doublings)]
-        self.norms = nn.ModuleList(
-            nn.BatchNorm2d(width, eps=1e-5, momentum=0.1) for width in widths
-        )
-        self.spreads = nn.ModuleList(
+        height, width, channels = made.shape
+        self.first = made.width, height // 2**made.doublings, width // 2**made.doublings
+        size = self.first[0] * self.first[1] * self.first[2]
+        self.linear = nn.Linear(latent_size, size, bias=False)
+        widths = [made.width // 2**i for i in range(made.doublings)]
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n, eps=1e-5, momentum=0.1) for n in widths)
+        self.doubles = nn.ModuleList(
             nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in itertools.pairwise(widths)
         )
-        self.last = nn.ConvTranspose2d(widths[-1], model.channels, 4, 2, 1)
+        self.last = nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        x = F.leaky_relu(
-            self.norms[0](self.linear(z).view(-1, self.width, self.start, self.start)), 0.2
-        )
-        for spread, norm in zip(self.spreads, list(self.norms)[1:]):
-            x = F.leaky_relu(norm(spread(x)), 0.2)
+        x = F.leaky_relu(self.norms[0](self.linear(z).view(-1, *self.first)), 0.2)
+        for double, norm in zip(self.doubles, list(self.norms)[1:]):
+            x = F.leaky_relu(norm(double(x)), 0.2)
         return torch.tanh(self.last(x))
 
 
 class Discriminator(nn.Module):
-    """images [B,channels,S,S] -> logits [B,1], as `jaxgan.models.DCGANDiscriminator`."""
+    """images [B,C,H,W] -> logits [B,1], as `jaxgan.models.DCGANDiscriminator`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, made: DCGANDiscriminator, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        model, doublings = config.model, config.model.doublings
-        widths = [model.channels] + [2**i * model.discriminator_width for i in range(doublings)]
+        height, width, channels = shape
+        widths = [channels] + [2**i * made.width for i in range(made.doublings)]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
-        self.last = nn.Linear((config.data.image_size // 2**doublings) ** 2 * widths[-1], 1)
+        pixels = (height // 2**made.doublings) * (width // 2**made.doublings)
+        self.last = nn.Linear(pixels * widths[-1], 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
@@ -64,84 +67,94 @@ class Discriminator(nn.Module):
         return self.last(images.flatten(1))
 
 
-class Trainer:
-    """Both networks, their optimizers and the averaged generator; `step` is one training step of the config's game.
+def networks(game: Game, latent_size: int) -> tuple[nn.Module, nn.Module]:
+    """The players of a game of the recipes `dcgan` and `listing` in PyTorch.
 
     Raises:
-      ValueError: for a config that these networks and losses do not cover.
+      ValueError: for other networks.
+    """
+    makes, judges = (game.players[name].module for name in ("generator", "discriminator"))
+    if isinstance(makes, DCGANGenerator) and isinstance(judges, DCGANDiscriminator):
+        return Generator(makes, latent_size), Discriminator(judges, makes.shape)
+    founding = (ListingGenerator(), ListingDiscriminator())
+    if (makes, judges) == founding and latent_size == 100:
+        return torch_peer.Generator(), torch_peer.Discriminator()
+    raise ValueError(
+        f"the PyTorch peer has the networks of dcgan and listing, not {type(makes).__name__} "
+        f"and {type(judges).__name__}, or not of these sizes"
+    )
+
+
+class Trainer:
+    """Both networks, their optimizers and the averaged generator; `step` is one training step of
+    the game.
+
+    Args:
+      game: of the recipes `dcgan` and `listing`.
+      options: of the recipe.
+      device, dtype, tuned: where, in what, and how it runs.
+
+    Raises:
+      ValueError: for a game that these networks and losses do not cover.
     """
 
     def __init__(
-        self, config: Config, device: str = "cpu", dtype: str = "float32", tuned: bool = False
+        self,
+        game: Game,
+        options: Any,
+        device: str = "cpu",
+        dtype: str = "float32",
+        tuned: bool = False,
     ) -> None:
-        objective, optimizer = config.objective, config.optimizer
-        if (
-            config.model.name not in MODELS
-            or objective.name not in OBJECTIVES
-            or objective.instance_noise
-            or optimizer.clip_norm
-        ):
-            raise ValueError(
-                f"the PyTorch peer has the models {', '.join(MODELS)} and the objective {', '.join(OBJECTIVES)}, without instance noise "
-                f"and clipping; this config has {config.model.name}, {objective.name}"
-            )
-        self.config, self.device, self.tuned, self.at = config, device, tuned, 0
-        seed = config.model.name == "seed"
-        layout: Any = torch.channels_last if tuned else torch.contiguous_format
-        self.layout = layout
-        self.generator: nn.Module = torch_peer.Generator() if seed else Generator(config)
-        self.discriminator: nn.Module = (
-            torch_peer.Discriminator() if seed else Discriminator(config)
-        )
+        self.objective, self.optimizer = options.objective, options.optimizer
+        if self.objective.name != "nonsaturating":
+            raise ValueError(f"the PyTorch peer is nonsaturating, this game {self.objective.name}")
+        if self.objective.instance_noise or self.optimizer.clip_norm:
+            raise ValueError("the PyTorch peer has neither instance noise nor clipping")
+        self.device, self.tuned, self.at = device, tuned, 0
+        self.layout: Any = torch.channels_last if tuned else torch.contiguous_format
+        self.generator, self.discriminator = networks(game, options.model.latent_size)
         for network in (self.generator, self.discriminator):
             network.to(device=device)
-            network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-        self.average = {
-            name: value.detach().clone() for name, value in self.generator.named_parameters()
-        }
+            network.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
+        self.average = {n: p.detach().clone() for n, p in self.generator.named_parameters()}
         self.parameters = list(self.generator.parameters())
-        adam: dict[str, Any] = dict(
-            betas=(optimizer.beta1, optimizer.beta2), **({"fused": True} if tuned else {})
-        )
-        self.for_generator = torch.optim.Adam(self.parameters, lr=optimizer.generator_rate, **adam)
-        self.for_discriminator = torch.optim.Adam(
-            self.discriminator.parameters(), lr=optimizer.discriminator_rate, **adam
-        )
+        adam: dict[str, Any] = dict(betas=(self.optimizer.beta1, self.optimizer.beta2))
+        adam |= {"fused": True} if tuned else {}
+        rates = self.optimizer.generator_rate, self.optimizer.discriminator_rate
+        self.for_generator = torch.optim.Adam(self.parameters, lr=rates[0], **adam)
+        judging = self.discriminator.parameters()
+        self.for_discriminator = torch.optim.Adam(judging, lr=rates[1], **adam)
         self.generate: Any = self.generator
         self.judge: Any = self.discriminator
         if tuned:
             torch.set_float32_matmul_precision("high")
-            mode = "reduce-overhead" if device == "cuda" else None
-            # The discriminator meets batches of two sizes, each of which deserves kernels of its own.
-            compiled = lambda network: torch.compile(network, mode=mode, dynamic=False)
-            self.generate, self.judge = compiled(self.generator), compiled(self.discriminator)
+            # The discriminator meets batches of two sizes, each of which deserves kernels of its
+            # own.
+            how: dict[str, Any] = dict(dynamic=False)
+            how["mode"] = "reduce-overhead" if device == "cuda" else None
+            self.generate = torch.compile(self.generator, **how)
+            self.judge = torch.compile(self.discriminator, **how)
         low = torch.autocast(device, torch.bfloat16)
         self.precision: Any = low if dtype == "bfloat16" else contextlib.nullcontext()
 
     def step(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """real [B,C,S,S] in [-1, 1], z [B,Z] -> (loss of the discriminator without penalty, loss of the generator)."""
+        """real [B,C,H,W] in [-1, 1], z [B,Z] -> (loss of the discriminator without penalty, of the
+        generator).
+        """
         if self.tuned and self.device == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
         self._set_rates()
-        smooth = 1.0 - self.config.objective.label_smoothing
         with self.precision:
             fake = self.generate(z)
         self.for_discriminator.zero_grad(set_to_none=True)
-        with self.precision:
-            if self.tuned:
-                both = self.judge(
-                    torch.cat([real, fake.detach().to(real.dtype)]).contiguous(
-                        memory_format=self.layout
-                    )
-                ).float()
-                on_real, on_fake = both.chunk(2)
-            else:
-                on_real, on_fake = self.judge(real).float(), self.judge(fake.detach()).float()
-            on_truth = F.binary_cross_entropy_with_logits(on_real, torch.full_like(on_real, smooth))
-            loss_discriminator = on_truth + F.binary_cross_entropy_with_logits(
-                on_fake, torch.zeros_like(on_fake)
-            )
-        penalty = self._r1(real) if self.config.objective.r1_weight else 0.0
+        on_real, on_fake = self._judged(real, fake.detach())
+        label = torch.full_like(on_real, 1.0 - self.objective.label_smoothing)
+        loss_discriminator = F.binary_cross_entropy_with_logits(on_real, label)
+        loss_discriminator = loss_discriminator + F.binary_cross_entropy_with_logits(
+            on_fake, torch.zeros_like(on_fake)
+        )
+        penalty = self._r1(real) if self.objective.r1_weight else 0.0
         (loss_discriminator + penalty).backward()
         self.for_discriminator.step()
 
@@ -155,17 +168,24 @@ class Trainer:
         self.at += 1
         return loss_discriminator.detach().clone(), loss_generator.detach().clone()
 
+    def _judged(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with self.precision:
+            if not self.tuned:
+                return self.judge(real).float(), self.judge(fake).float()
+            both = torch.cat([real, fake.to(real.dtype)]).contiguous(memory_format=self.layout)
+            return self.judge(both).float().chunk(2)
+
     def _r1(self, real: torch.Tensor) -> torch.Tensor:
-        # torch.compile does not differentiate twice, so the penalty goes through the network itself.
-        objective = self.config.objective
-        seen = real[:: objective.r1_every].detach().requires_grad_()
+        # torch.compile does not differentiate twice, so the penalty goes through the network
+        # itself.
+        seen = real[:: self.objective.r1_every].detach().requires_grad_()
         with self.precision:
             total = self.discriminator(seen).float().sum()
         (slopes,) = torch.autograd.grad(total, seen, create_graph=True)
-        return 0.5 * objective.r1_weight * slopes.float().square().sum((1, 2, 3)).mean()
+        return 0.5 * self.objective.r1_weight * slopes.float().square().sum((1, 2, 3)).mean()
 
     def _set_rates(self) -> None:
-        optimizer = self.config.optimizer
+        optimizer = self.optimizer
         if optimizer.decay_steps is None:
             return
         done = min(max(self.at - optimizer.decay_from, 0) / optimizer.decay_steps, 1.0)
@@ -178,8 +198,8 @@ class Trainer:
 
     @torch.no_grad()
     def _move_average(self) -> None:
-        decay = min(self.config.optimizer.ema_decay, (1.0 + self.at) / (10.0 + self.at))
-        if not self.config.optimizer.ema_decay:
+        decay = min(self.optimizer.ema_decay, (1.0 + self.at) / (10.0 + self.at))
+        if not self.optimizer.ema_decay:
             return  # an average without memory is the generator itself, which nobody copies
         if self.tuned:
             many: Any = torch
@@ -190,43 +210,41 @@ class Trainer:
 
 
 def to_torch(
-    config: Config, generator: Any, discriminator: Any
+    game: Game, generator: Any, discriminator: Any
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Parameters of `jaxgan`'s networks as state dicts of the networks above, without the running statistics."""
-    if config.model.name == "seed":
+    """The players' parameters as state dicts of `networks(game)`; no running statistics."""
+    made: Any = game.players["generator"].module
+    if isinstance(made, ListingGenerator):
         return torch_peer.to_torch(generator, discriminator)
-    tensor = lambda x: torch.from_numpy(np.array(x, np.float32, order="C"))
-    turned = lambda kernel: tensor(
-        np.transpose(kernel, (3, 2, 0, 1))
-    )  # [k,k,O,I] -> [I,O,k,k]; [k,k,I,O] -> [O,I,k,k]
-    doublings, width = config.model.doublings, config.model.generator_width
-    start = config.data.image_size // 2**doublings
+    height, width, _ = made.shape
+    rows, columns = height // 2**made.doublings, width // 2**made.doublings
     # Images are [row, column, channel] there and [channel, row, column] here.
-    first = (
-        np.reshape(generator["Dense_0"]["kernel"], (-1, start, start, width))
-        .transpose(3, 1, 2, 0)
-        .reshape(start * start * width, -1)
-    )
+    first = np.reshape(generator["Dense_0"]["kernel"], (-1, rows, columns, made.width))
+    last = np.reshape(discriminator["Dense_0"]["kernel"], (rows, columns, -1))
+    outer = made.doublings - 1
     of_generator = {
-        "linear.weight": tensor(first),
-        "last.bias": tensor(generator[f"ConvTranspose_{doublings - 1}"]["bias"]),
+        "linear.weight": first.transpose(3, 1, 2, 0).reshape(-1, first.shape[0]),
+        "last.bias": generator[f"Double_{outer}"]["bias"],
+        "last.weight": _turned(generator[f"Double_{outer}"]["kernel"]),
     }
-    of_generator["last.weight"] = turned(generator[f"ConvTranspose_{doublings - 1}"]["kernel"])
-    for i in range(doublings):
-        norm = generator[f"BatchNorm_{i}"]
-        of_generator |= {
-            f"norms.{i}.weight": tensor(norm["scale"]),
-            f"norms.{i}.bias": tensor(norm["bias"]),
-        }
-        if i < doublings - 1:
-            of_generator[f"spreads.{i}.weight"] = turned(generator[f"ConvTranspose_{i}"]["kernel"])
-    head = discriminator["Dense_0"]
-    last = np.reshape(head["kernel"], (start, start, -1)).transpose(2, 0, 1).reshape(1, -1)
-    of_discriminator = {"last.weight": tensor(last), "last.bias": tensor(head["bias"])}
-    for i in range(doublings):
-        layer = discriminator[f"Conv_{i}"]
-        of_discriminator |= {
-            f"layers.{i}.weight": turned(layer["kernel"]),
-            f"layers.{i}.bias": tensor(layer["bias"]),
-        }
-    return of_generator, of_discriminator
+    of_discriminator = {
+        "last.weight": last.transpose(2, 0, 1).reshape(1, -1),
+        "last.bias": discriminator["Dense_0"]["bias"],
+    }
+    for i in range(made.doublings):
+        norm, layer = generator[f"BatchNormLeakyReLU_{i}"], discriminator[f"Halve_{i}"]
+        of_generator |= {f"norms.{i}.weight": norm["scale"], f"norms.{i}.bias": norm["bias"]}
+        of_discriminator |= {f"layers.{i}.weight": _turned(layer["kernel"])}
+        of_discriminator |= {f"layers.{i}.bias": layer["bias"]}
+        if i < outer:
+            of_generator[f"doubles.{i}.weight"] = _turned(generator[f"Double_{i}"]["kernel"])
+    return _tensors(of_generator), _tensors(of_discriminator)
+
+
+def _turned(kernel: Any) -> np.ndarray:
+    """Transposed convolution: [k,k,O,I] -> [I,O,k,k]; convolution: [k,k,I,O] -> [O,I,k,k]."""
+    return np.transpose(kernel, (3, 2, 0, 1))
+
+
+def _tensors(arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {n: torch.from_numpy(np.array(x, np.float32, order="C")) for n, x in arrays.items()}

@@ -1,7 +1,5 @@
 """The operations of `benchmarks.kernel_ops` in PyTorch, on channels-last tensors [B,C,H,W]."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
@@ -31,32 +29,34 @@ def _filters(x: torch.Tensor, up: int) -> torch.Tensor:
 
 
 def blur_same(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return bias_leaky_relu(F.conv2d(F.pad(x, (2, 1, 2, 1)), _filters(x, 1), groups=x.shape[1]), b)
+    padded = F.pad(x, (2, 1, 2, 1))
+    return bias_leaky_relu(F.conv2d(padded, _filters(x, 1), groups=x.shape[1]), b)
 
 
 def blur_halve(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return bias_leaky_relu(
-        F.conv2d(F.pad(x, (1, 1, 1, 1)), _filters(x, 1), stride=2, groups=x.shape[1]), b
-    )
+    padded = F.pad(x, (1, 1, 1, 1))
+    return bias_leaky_relu(F.conv2d(padded, _filters(x, 1), stride=2, groups=x.shape[1]), b)
 
 
 def blur_double(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    # The transposed convolution of symmetric taps is the zero-filled convolution; one pixel is cut from each side.
-    return bias_leaky_relu(
-        F.conv_transpose2d(x, _filters(x, 2), stride=2, padding=1, groups=x.shape[1]), b
-    )
+    # The transposed convolution of symmetric taps is the zero-filled convolution, a pixel cut from
+    # each side.
+    options = dict(stride=2, padding=1, groups=x.shape[1])
+    return bias_leaky_relu(F.conv_transpose2d(x, _filters(x, 2), **options), b)
 
 
 def operands(
-    shapes: list[tuple[int, ...]], dtype: str, device: str, seed: int, positive: bool
-) -> list[Any]:
-    """Leaves that want gradients: [B,H,W,C] as channels-last [B,C,H,W]; vectors in float32; the last one in (0, 1) where `positive`."""
+    shapes: list[tuple[int, ...]], dtype: str, device: str, seed: int
+) -> list[torch.Tensor]:
+    """Leaves that want gradients, as those of `benchmarks.kernels`: images are channels-last
+    [B,C,H,W].
+    """
     generator = torch.Generator(device).manual_seed(seed)
     made = []
     for i, shape in enumerate(shapes):
-        random = torch.rand if positive and i else torch.randn
-        x = random(shape, generator=generator, device=device).to(
-            getattr(torch, dtype) if len(shape) == 4 else torch.float32
-        )
-        made.append((x.permute(0, 3, 1, 2) if len(shape) == 4 else x).requires_grad_())
+        random = torch.rand if i and len(shape) == 4 else torch.randn
+        x = random(shape, generator=generator, device=device)
+        if len(shape) == 4:
+            x = x.to(getattr(torch, dtype)).permute(0, 3, 1, 2)
+        made.append(x.requires_grad_())
     return made

@@ -1,6 +1,7 @@
-"""The founding algorithm in PyTorch, as a practitioner writes it: the peer in benchmarks and the oracle in tests.
+"""The founding algorithm in PyTorch, as a practitioner writes it: a peer and an oracle of tests.
 
-The faults of the founding listing are mended as in `jaxgan.models.seed`; each layer, loss and update is otherwise PyTorch's own.
+The listing's faults are mended as in `jaxgan.models.listing`; each layer, loss and update is
+otherwise PyTorch's own.
 """
 
 from typing import Any
@@ -52,7 +53,7 @@ class Trainer:
         self.for_discriminator = torch.optim.Adam(self.discriminator.parameters(), lr=rate)
 
     def step(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """real [B,1,28,28] in [-1, 1], z [B,100] -> (loss of the discriminator, loss of the generator)."""
+        """real [B,1,28,28] in [-1, 1], z [B,100] -> (the discriminator's loss, the generator's)."""
         fake = self.generator(z)
         self.for_discriminator.zero_grad()
         on_real, on_fake = self.discriminator(real), self.discriminator(fake.detach())
@@ -73,11 +74,15 @@ class Trainer:
 def to_torch(
     generator: Any, discriminator: Any
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Parameters of the seed networks of `jaxgan` as state dicts of the networks above."""
-    tensor = lambda x: torch.from_numpy(np.array(x, np.float32, order="C"))
-    spread = lambda kernel: tensor(
-        np.transpose(kernel, (3, 2, 0, 1))
-    )  # [k,k,O,I] -> [I,O,k,k]; [k,k,I,O] -> [O,I,k,k]
+    """Parameters of `jaxgan.models.listing` as state dicts of the networks above."""
+
+    def tensor(x: Any) -> torch.Tensor:
+        return torch.from_numpy(np.array(x, np.float32, order="C"))
+
+    def spread(kernel: Any) -> torch.Tensor:
+        """[k,k,O,I] -> [I,O,k,k]; [k,k,I,O] -> [O,I,k,k]."""
+        return tensor(np.transpose(kernel, (3, 2, 0, 1)))
+
     dense = generator["Dense_0"]
     # jaxgan's Linear puts out [7,7,64], PyTorch's [64,7,7].
     weight = np.transpose(np.reshape(dense["kernel"], (100, 7, 7, 64)), (3, 1, 2, 0)).reshape(

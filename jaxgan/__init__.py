@@ -1,7 +1,8 @@
 """Generative adversarial networks in JAX and Flax.
 
 Read `jaxgan.game` for the types, `jaxgan.step` for the training step and `jaxgan.adversarial` for
-the moves of the usual GAN; `train` runs a game with checkpoints, resume and records."""
+the moves of the usual GAN; `train` runs a game with checkpoints, resume and records.
+"""
 
 from jaxgan.adversarial import adversarial
 from jaxgan.errors import RunError, UserError

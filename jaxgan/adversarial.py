@@ -1,5 +1,4 @@
-"""The moves of the usual GAN: a discriminator tells real from made, a generator passes off as
-real."""
+"""The moves of the usual GAN: one player tells real examples from made ones, another makes them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +9,9 @@ from jaxgan import checks
 from jaxgan.augment import NO_AUGMENT, Augment
 from jaxgan.examples import drawn
 from jaxgan.game import Batch, Move, Outcome, Play
-from jaxgan.heads import Objectives, over_heads, scores, verdicts
+from jaxgan.heads import Objectives, over_heads, scores
 from jaxgan.judging import Judge, judged
-from jaxgan.penalties import Critique, GeneratorPenalty, Penalty, added, companions
+from jaxgan.penalties import GeneratorPenalty, Penalty, added, companions
 
 
 def adversarial(
@@ -29,8 +28,7 @@ def adversarial(
     """The discriminator's move and the generators', in the order in which they are usually made.
 
     Args:
-      objective: of logits. Where these are a pytree of heads, their losses add up; a dict gives
-        each head its own.
+      objective: of logits; heads of a pytree add up, and a dict gives each head its own.
       latent, generate: those of the game.
       judge: by player "discriminator", see `jaxgan.judging`.
       penalties, generator_penalties: added to the losses, see `jaxgan.penalties`.
@@ -48,20 +46,12 @@ def adversarial(
         _, made, _ = made_in(play)
         real = augment.shown(play, play.batch, made.keys(), "real")
         fake = augment.shown(play, play.batch | made, made.keys(), "fake")
-
-        verdict = judged(play.apply, judge, real, fake)
-        on_real, on_fake = verdict.on_real, verdict.on_fake
+        on_real, on_fake, state, critique = judged(play, judge, objective, real, fake, made)
         loss = over_heads(objective, "discriminator", on_real, on_fake)
-
-        def logits(examples: Batch) -> Any:
-            return verdicts(objective, verdict.logits(examples))
-
-        told = verdicts(objective, on_real), verdicts(objective, on_fake)
-        critique = Critique(logits, tuple(made), *told, verdict.across_batch)
         more, values, states = added(penalties, play, critique, real, fake)
-        adapted = augment.adapted(play, told[0])
+        adapted = augment.adapted(play, critique.on_real)
         seen = scores(objective, on_real, on_fake) | adapted.metrics
-        states |= {"discriminator": verdict.state, **adapted.states}
+        states |= {"discriminator": state, **adapted.states}
         return loss + more, Outcome({"loss_discriminator": loss, **seen, **values}, states)
 
     def deceive(play: Play) -> tuple[Array, Outcome]:
@@ -69,11 +59,11 @@ def adversarial(
         fake = play.batch | made
         on_fake, _ = judge(play.apply, augment.shown(play, fake, made.keys(), "fake again"))
         real = augment.shown(play, play.batch, made.keys(), "real again")
-        on_real, _ = judge(play.apply, real)  # dropped by XLA where the objective ignores it
+        on_real, _ = judge(play.apply, real)  # dropped by XLA where it is ignored
         loss = over_heads(objective, "generator", on_real, on_fake)
         more, values, kept = added(generator_penalties, play, latents, fake)
         return loss + more, Outcome({"loss_generator": loss, **values}, states | kept)
 
-    judges = ("discriminator", *companions(augment, *penalties))
-    makers = (*generators, *companions(*generator_penalties))
+    judges = "discriminator", *companions(augment, *penalties)
+    makers = *generators, *companions(*generator_penalties)
     return Move("discriminator", judges, discriminate), Move("generator", makers, deceive)

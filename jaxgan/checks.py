@@ -62,7 +62,8 @@ def near_multiples(number: int, factor: int) -> str:
 
 
 def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict[str, Any]) -> None:
-    """Refuses a loss or metrics that are no scalars, and states that the next step could not take."""
+    """Refuses a loss or metrics that are no scalars, and states that the next step could not
+    take."""
     if not isinstance(outcome, Outcome):
         raise UserError(
             f"the loss of move {move.name!r} gives {type(outcome).__name__} beside its value; "
@@ -134,9 +135,9 @@ def check_logits(logits: Any, examples: Any, pack: int) -> None:
         if leaf.shape[:1] != (count // pack,):
             packed = f" in packs of {pack}" if pack > 1 else ""
             raise UserError(
-                f"the discriminator gives logits of shape {leaf.shape} for {count} examples{packed}; "
-                f"give them a leading axis of {count // pack}, such as [B, height, width] for a map of "
-                "patches"
+                f"the discriminator gives logits of shape {leaf.shape} for {count} "
+                f"examples{packed}; give them a leading axis of {count // pack}, such as [B, "
+                "height, width] for a map of patches"
             )
 
 

@@ -93,6 +93,7 @@ def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentPars
     name = config.recipe.name if config else "RECIPE"
     parser = commands.add_parser(
         "train",
+        usage="jaxgan train [RECIPE] [--OPTION VALUE ...]",
         help="train a recipe, or resume it",
         description="Train a GAN; a workdir with checkpoints is resumed. Options and defaults "
         f"below are those of {name}: {config.recipe.about if config else ''}",
@@ -155,7 +156,8 @@ def _train(given: argparse.Namespace, config: Config) -> int:
     config = configs.changed(config, {n.removeprefix(_OPTION): v for n, v in words.items()})
     recipe, run = config.recipe, config.run
     default = recipe.name.rpartition(":")[2] if recipe.source else recipe.name
-    workdir = user_path(given.workdir or f"runs/{default}", "workdir")
+    place = f"runs/{default}" if given.workdir is None else given.workdir
+    workdir = user_path(place, "workdir")
     here = _place(given)
     if given.dry_run:
         return _show(config, workdir)

@@ -26,7 +26,8 @@ def auxiliary_classifier(
     generator_weight: float | None = None,
     **options: Any,
 ) -> tuple[Move, Move]:
-    """The two moves of AC-GAN: the discriminator also learns the labels, and the generator to be recognised.
+    """The two moves of AC-GAN: the discriminator also learns the labels, and the generator to be
+    recognised.
 
     With the cross-entropies C_real and C_fake, in nats, of the labels of real and of made examples,
     L_D = objective + weight (C_real + C_fake) and L_G = objective + generator_weight C_fake. The

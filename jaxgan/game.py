@@ -1,8 +1,8 @@
 """The types of the library, and the first state of a run.
 
 A GAN variant is one `Game`: players, and the moves that they make in a round; `game._replace(...)`
-makes the next variant. All that training changes is in `GANState`. In shapes, B is the number of
-examples."""
+makes the next variant. All that training changes is in `GANState`. B is the number of examples.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,11 +25,10 @@ class Player(NamedTuple):
     """A network and how it is trained.
 
     Attributes:
-      module: any Linen module. One without parameters keeps state: an adaptive probability, a
-        running mean.
+      module: any Linen module. One without parameters keeps state, such as a running mean.
       tx: the optimizer; None for a module without parameters, or one that stays as it begins.
-      ema_decay: of the parameters' average: a decay per step, which counts the first steps less; a
-        schedule of it, taken as it is (`jaxgan.schedules`); or None for no average.
+      ema_decay: of the parameters' average, per step: a number, which counts the first steps less;
+        a schedule (`jaxgan.schedules`); None for no average.
     """
 
     module: nn.Module
@@ -44,8 +43,7 @@ class Play(NamedTuple):
       apply: (name, *inputs, state=None, **options) -> (output, state): a player as it is now. Pure:
         a state that no `Outcome` gives back is forgotten. Outputs are float32.
       batch: leaves [B, ...], of this device; uint8 features come as float32 in [-1, 1].
-      keys: [B], one for each example of the global batch: what `jaxgan.examples.drawn` draws from
-        them does not depend on the number of devices.
+      keys: [B], of the examples: what `drawn` draws from them is the same on any number of devices.
       step: int32 [], finished steps.
       states: the model states of the players as they are now.
     """
@@ -58,8 +56,7 @@ class Play(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a loss gives beside its value: scalars to log, and new model states of the move's
-    players."""
+    """What a loss gives beside its value: scalars to log, model states of the move's players."""
 
     metrics: dict[str, Array] = {}
     states: dict[str, Any] = {}
@@ -90,12 +87,10 @@ class Game(NamedTuple):
     Attributes:
       players: by name.
       moves: of one round, in order.
-      latent: key -> all that is random in one example that is made: z, or a pytree with noise,
-        masks, ...
+      latent: key -> all that is random in making one example: z, or a pytree with noise, masks.
       generate: (apply, latents, batch) -> (made, states), what the game is played for: the features
         that are made, leaves [B, ...], and the model states that this left.
-      dtype: what players compute in, float32 or bfloat16; parameters, states and losses stay
-        float32.
+      dtype: what players compute in, float32 or bfloat16; what is kept and told is float32.
       rule: how gradients become updates, see `jaxgan.rules`; None for `alternating`.
     """
 
@@ -108,8 +103,7 @@ class Game(NamedTuple):
 
 
 class PlayerState(struct.PyTreeNode):
-    """model_state: the collections beside `params`, such as batch_stats. ema: of `params`, or
-    None."""
+    """model_state: the collections beside `params`. ema: the average of `params`, or None."""
 
     params: Any
     model_state: Any
@@ -118,8 +112,7 @@ class PlayerState(struct.PyTreeNode):
 
 
 class GANState(struct.PyTreeNode):
-    """step: int32 [], finished ones. key: of the run; step t draws from fold_in(key, t), so that a
-    resumed run is the same run. Replicated over devices, without a device axis."""
+    """step: int32 [], finished ones. key: of the run; step t draws from fold_in(key, t)."""
 
     step: Array
     key: Array
@@ -131,9 +124,8 @@ def init(game: Game, key: Array, batch: Batch) -> GANState:
 
     Args:
       game: the variant.
-      key: consumed. A player's parameters depend on it, and on the player's name and inputs' shapes
-        alone.
-      batch: leaves [B, ...], of which only shapes and dtypes count: `jax.ShapeDtypeStruct` will do.
+      key: consumed. A player's parameters depend on it, the player's name and its inputs' shapes.
+      batch: leaves [B, ...]; only shapes and dtypes count, so `jax.ShapeDtypeStruct` will do.
     """
     for_training, for_players = jax.random.split(key)
     modules = {name: player.module for name, player in game.players.items()}
@@ -149,10 +141,8 @@ def init(game: Game, key: Array, batch: Batch) -> GANState:
     def player(name: str, spec: Player) -> PlayerState:
         params = variables[name].pop("params", {})
         if params and spec.tx is None and name in descending:
-            raise UserError(
-                f"player {name!r} has parameters and descends in move {descending[name]!r} without "
-                "an optimizer; give its tx (optax.set_to_zero() keeps the parameters as they are)"
-            )
+            by = f"player {name!r} has parameters, descends in move {descending[name]!r}"
+            raise UserError(f"{by} and has no optimizer; give its tx (or optax.set_to_zero())")
         ema = None if spec.ema_decay is None else jax.tree.map(jnp.copy, params)
         return PlayerState(params, variables[name], spec.tx.init(params) if spec.tx else (), ema)
 

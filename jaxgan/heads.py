@@ -31,8 +31,8 @@ def verdicts(objectives: Objectives, outputs: Any) -> Any:
 
 
 def scores(objectives: Objectives, on_real: Any, on_fake: Any) -> dict[str, Array]:
-    """Metrics of the outputs: the mean probability of being real, or the mean logit where a logit is no
-    log odds; and of auxiliary heads the mean output, by name."""
+    """Metrics of the outputs: the mean probability of being real, or the mean logit where a logit
+    is no log odds; and of auxiliary heads the mean output, by name."""
     heads = objectives if isinstance(objectives, dict) else {"": objectives}
     log_odds = all(o.log_odds for o in heads.values() if not o.auxiliary)
     name, seen_as = ("score", jax.nn.sigmoid) if log_odds else ("logit", jnp.asarray)

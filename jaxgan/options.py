@@ -3,7 +3,8 @@ bounds.
 
 They are declared once. The command line, `--help` and `config.json` come from the fields; a field
 that is itself such a dataclass is a group, whose options are named with a dot: `data.name`,
-`--data.name`."""
+`--data.name`.
+"""
 
 import dataclasses
 import math

@@ -43,7 +43,8 @@ class Sampler:
 
         The running statistics of training belong to the parameters of training, not to their
         average. So they are taken anew, over 1,024 latents that are always the same (Brock et al.,
-        Large Scale GAN Training, 2019, call them standing statistics)."""
+        Large Scale GAN Training, 2019, call them standing statistics).
+        """
         chosen = {
             name: {
                 "params": player.ema
@@ -110,7 +111,8 @@ def great_circles(first: Array, last: Array, columns: int) -> Array:
 
     Great circles keep the norm that normal latents have; straight lines pass through short ones
     (White, Sampling Generative Networks, 2016). What is no floating vector stays as the first of
-    the row has it."""
+    the row has it.
+    """
     if not jnp.issubdtype(first.dtype, jnp.floating) or first.ndim != 2:
         return jnp.repeat(first, columns, axis=0)
     first, last = first[:, None], last[:, None]
@@ -140,6 +142,15 @@ def conditions_of(game: Game, state: GANState, features: dict[str, Any]) -> tupl
         def __getitem__(self, name: str) -> Any:
             read.add(name)
             return super().__getitem__(name)
+
+        def get(self, name: str, default: Any = None) -> Any:
+            return self[name] if name in self.keys() else default
+
+        def values(self) -> Any:
+            return [self[name] for name in self]
+
+        def items(self) -> Any:
+            return [(name, self[name]) for name in self]
 
     def make(state: GANState, batch: Batch, key: Array) -> None:
         held = {name: {"params": p.params, **p.model_state} for name, p in state.players.items()}

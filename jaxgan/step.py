@@ -1,8 +1,8 @@
-"""One training step: the moves of a game, in order.
+"""One training step: the moves of a game, in order. A pure function of (state, batch).
 
-The step is a pure function of (state, batch). It runs as it is under `jit`, under `vmap` over
-seeds, in `lax.scan` over steps, and with `axis_name` under `pmap` or `shard_map(check_vma=False)`
-over devices."""
+It runs as it is under `jit`, `vmap` over seeds and `lax.scan` over steps; with `axis_name` also
+under `pmap` or `shard_map(check_vma=False)` over devices.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,11 +27,11 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
     Args:
       game: the variant to train.
-      axis_name: the mapped axis over which the batch is split, where there is one.
+      axis_name: the mapped axis over which the batch is split, if any.
 
     Returns:
-      step(state, batch) -> (state, metrics). The batch, leaves [B, ...], holds the examples of this
-      device. Metrics are float32 scalars, means over devices.
+      step(state, batch) -> (state, metrics), for a batch of this device, leaves [B, ...]. Metrics
+      are float32 scalars, means over devices.
 
     Raises:
       UserError: what `jaxgan.checks` finds, here or when the step is traced.

@@ -1,4 +1,5 @@
-"""What modules, however deep, tell of themselves, and fields that are set in them while they are called."""
+"""What modules, however deep, tell of themselves, and fields that are set in them while they are
+called."""
 
 import contextlib
 import dataclasses
@@ -66,8 +67,8 @@ def fields_set(fields: dict[str, Any]) -> Iterator[None]:
         module = context.module
         if fields.get("axis_name") and _normalises_in_nnx(module):
             raise UserError(
-                "the batch norm of a module of flax.nnx does not see the other devices; use that of "
-                "flax.linen, or train on one device"
+                "the batch norm of a module of flax.nnx does not see the other devices; use that "
+                "of flax.linen, or train on one device"
             )
         names = _fields(module) & set(fields) if _looks_across(module) else set()
         names.discard("dtype")

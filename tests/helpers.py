@@ -11,6 +11,8 @@ import numpy as np
 import optax
 
 from jaxgan.calling import applier
+from jaxgan.config import configured
+from jaxgan.data import Feature
 from jaxgan.game import Game, Play, Player, init
 from jaxgan.objectives import nonsaturating
 from jaxgan.step import make_step
@@ -191,3 +193,9 @@ def trained(game: Game, items: list[Any]) -> tuple[Any, Any]:
     """(state, metrics of the last step) after a step on each batch."""
     state, history = train(jax.jit(make_step(game)), init(game, jax.random.key(0), items[0]), items)
     return state, jax.tree.map(lambda leaf: leaf[-1], history)
+
+
+def game_of(name: str, shape: tuple[int, int, int], **changes: Any) -> Game:
+    """The game of a preset or recipe for images of this shape; options by dotted names."""
+    config = configured(name, {k.replace("__", "."): v for k, v in changes.items()})
+    return config.recipe.make({"image": Feature(shape, np.dtype(np.uint8))}, config.options)

@@ -242,7 +242,7 @@ def test_an_optimizer_that_no_move_uses():
 def test_a_player_in_a_move_without_an_optimizer():
     game = toy()
     players = game.players | {"generator": Player(Layers((8, 2)))}
-    with pytest.raises(UserError, match="'generator' has parameters and descends in move 'gener"):
+    with pytest.raises(UserError, match="'generator' has parameters, descends in move 'gener"):
         begun(game._replace(players=players), points())
 
 

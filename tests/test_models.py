@@ -142,7 +142,7 @@ def test_batch_norm_normalises_by_the_batch_and_moves_the_running_statistics():
     y, updated = module.apply(start, x, True, mutable=["batch_stats"])
     values = np.float64(x)
     mean, variance = values.mean((0, 1, 2)), values.var((0, 1, 2))
-    scale = start["params"]["scale"]
+    scale = np.float64(start["params"]["scale"])
     expected = (values - mean) / np.sqrt(variance + 1e-5) * scale
     np.testing.assert_allclose(
         y, np.where(expected > 0, expected, 0.2 * expected), rtol=1e-4, atol=1e-5

@@ -1,4 +1,4 @@
-"""Several processes: real ones on localhost train, stop, fail and resume as one; the options that start them are checked."""
+"""Several processes: real ones on localhost train, stop, fail and resume as one."""
 
 import contextlib
 import re
@@ -13,12 +13,13 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import pytest
-from conftest import FASTER_TO_COMPILE, SMALL, command, run, small_flags
+from runs import FASTER_TO_COMPILE, SMALL, command, run, small_flags
 
-from jaxgan import checkpoint, processes, train
-from jaxgan.config import preset, replace
+import jaxgan
+from jaxgan import config
 from jaxgan.errors import UserError
-from jaxgan.records import read_metrics
+from jaxgan.run import checkpoint, processes, train
+from jaxgan.run.records import read_metrics
 
 SECONDS = 150  # after which a hang is a failure; a run takes ten
 
@@ -32,17 +33,11 @@ def free_port() -> int:
 @contextlib.contextmanager
 def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subprocess.Popen[str]]]:
     """Processes that end with the test, however it ends."""
-    started = []
+    started, pipe = [], subprocess.PIPE
     try:
         for words, environment in commands:
             started.append(
-                subprocess.Popen(
-                    words,
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
+                subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True)
             )
         yield started
     finally:
@@ -51,36 +46,38 @@ def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subpro
             process.communicate()
 
 
+def place(port: int, number: int, count: int = 2) -> list[str]:
+    words = ["--coordinator-address", f"localhost:{port}", "--num-processes", str(count)]
+    return [*words, "--process-id", str(number)]
+
+
 def two(words: list[str], devices: int = 1) -> list[tuple[list[str], dict[str, str]]]:
-    """Two processes of one `jaxgan train`; the first alone gets the workdir."""
-    where = [
-        "--coordinator-address",
-        f"localhost:{free_port()}",
-        "--num-processes",
-        "2",
-        "--process-id",
-    ]
+    """Two processes of one `jaxgan train`."""
+    port = free_port()
     flags = f"--xla_force_host_platform_device_count={devices} {FASTER_TO_COMPILE}"
-    return [command("train", *words, *where, str(i), XLA_FLAGS=flags) for i in range(2)]
+    return [command("train", *words, *place(port, i), XLA_FLAGS=flags) for i in range(2)]
 
 
 def said(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Standard output, without the lines that tell of waiting and by which Gloo says that it is connected, and standard error."""
+    """Standard output, without the lines that tell of waiting and by which Gloo says that it is
+    connected, and standard error."""
     out, err = process.communicate(timeout=SECONDS)
-    return "".join(
-        line for line in out.splitlines(True) if not line.startswith(("[Gloo]", "waiting for "))
-    ), err
+    lines = out.splitlines(True)
+    return "".join(x for x in lines if not x.startswith(("[Gloo]", "waiting for "))), err
+
+
+def distance(first, second):
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second))
+    return np.sqrt(sum(float(((x - y) ** 2).sum()) for x, y in pairs))
 
 
 def assert_same_run(ours, theirs, start) -> None:
-    distance = lambda a, b: np.sqrt(
-        sum(float(((x - y) ** 2).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
-    )
     assert int(ours.step) == int(theirs.step)
     np.testing.assert_array_equal(jax.random.key_data(ours.key), jax.random.key_data(theirs.key))
     for player in ("generator", "discriminator"):
-        a, b, first = (getattr(state, player).params for state in (ours, theirs, start))
-        # Means of means sum in another order, and Adam magnifies the rounding of small gradients. Other data would be off by all of it.
+        a, b, first = (state.players[player].params for state in (ours, theirs, start))
+        # Means of means sum in another order, and Adam magnifies the rounding of small gradients.
+        # Other data would be off by all of it.
         assert distance(a, b) < 0.01 * distance(b, first)
 
 
@@ -88,32 +85,33 @@ def assert_same_metrics(ours, theirs) -> None:
     assert ours and [record["step"] for record in ours] == [record["step"] for record in theirs]
     for a, b in zip(ours, theirs):
         for name in ("loss_discriminator", "loss_generator", "score_real", "score_fake"):
-            # The losses of two batches of one data set differ by more than 1e-5 of theirs in the first steps; rounding by 1e-7.
-            np.testing.assert_allclose(
-                a[name], b[name], rtol=2e-6, err_msg=f"{name} of step {a['step']}"
-            )
+            # The losses of two batches of one data set differ by more than 1e-5 of theirs in the
+            # first steps; rounding by 1e-7.
+            np.testing.assert_allclose(a[name], b[name], 2e-6, err_msg=f"{name} of {a['step']}")
 
 
 def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_stops_both(tmp_path):
-    """They stream, of a batch each its own half, on two devices each; one process reads their checkpoint."""
+    """They stream, of a batch each its own half, on two devices each; one process reads their
+    checkpoint."""
     changes = {
         "log.every": 1,
         "objective.r1_every": 2,
         "data.resident_limit_mb": 0,
         "log.checkpoint_every": 10**6,
     }
-    config = replace(preset("digits"), {**SMALL, **changes, "steps": 4})
-    start = train.train(config, tmp_path / "one")
+    recipe, options, ours = config.configured("digits", {**SMALL, **changes})
+    about = config.described(config.Config(recipe, options, ours))
+
+    def alone(workdir, steps):
+        def make(example):
+            return recipe.make(example, options)
+
+        return train.train(make, ours.data, workdir, ours, about=about, steps=steps)
+
+    start = alone(tmp_path / "one", 4)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
-    words = [
-        "--workdir",
-        str(tmp_path / "two"),
-        *small_flags(**changes),
-        "--devices",
-        "4",
-        "--steps",
-        str(10**6),
-    ]
+    words = ["--workdir", str(tmp_path / "two"), *small_flags(**changes)]
+    words += ["--devices", "4", "--steps", str(10**6)]
     with several(*two(words, devices=2)) as (first, second):
         assert first.stdout is not None
         shown = 0
@@ -122,15 +120,15 @@ def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_s
         second.send_signal(signal.SIGTERM)
         out, err = said(first)
         assert (first.returncode, err) == (0, "")
-        assert said(second) == ("", "") and second.returncode == 0  # the first alone speaks
-    stopped = re.search(
-        r"stopped by SIGTERM at step (\d+) of 1000000, saved; the same command resumes", out
-    )
+        # The first alone speaks.
+        assert said(second) == ("", "") and second.returncode == 0
+    text = r"stopped by SIGTERM at step (\d+) of 1000000, saved; the same command resumes"
+    stopped = re.search(text, out)
     assert stopped, out
     step = int(stopped[1])
     assert step >= 10 and checkpoint.steps_in(tmp_path / "two" / "checkpoints") == [4, step]
-    alone = train.train(replace(config, {"steps": step}), tmp_path / "one")
-    assert_same_run(train.restore(tmp_path / "two")[1], alone, start)
+    one = alone(tmp_path / "one", step)
+    assert_same_run(jaxgan.restore(tmp_path / "two").state, one, start)
     theirs = read_metrics(tmp_path / "two" / "metrics.jsonl")
     assert_same_metrics(theirs[:10], read_metrics(tmp_path / "one" / "metrics.jsonl")[:10])
 
@@ -138,7 +136,7 @@ def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_s
 AGREEING = """
     import sys
     import numpy as np, jax, jax.numpy as jnp
-    from jaxgan import processes
+    from jaxgan.run import processes
     from jaxgan.errors import UserError, RunError
 
     def told(work):
@@ -161,9 +159,11 @@ AGREEING = """
         stops = []
         with processes.together(["SIGTERM"] if i else [], stops):
             pass
-        arrays = {"a": np.array([-0.0, np.nan, 1e-42, 3.0], np.float32) * (1 - i), "b": jnp.arange(3) + i, "key": jax.random.key(5 + i)}
+        a = np.array([-0.0, np.nan, 1e-42, 3.0], np.float32) * (1 - i)
+        arrays = {"a": a, "b": jnp.arange(3) + i, "key": jax.random.key(5 + i)}
         received = processes.from_first(arrays)
-        print(stops, np.asarray(received["a"]).tobytes().hex(), received["b"], jax.random.key_data(received["key"]))
+        bits, key = np.asarray(received["a"]).tobytes().hex(), received["key"]
+        print(stops, bits, received["b"], jax.random.key_data(key))
         print(processes.from_first_json({"next_index": 10} if i == 0 else None))
 """
 
@@ -199,110 +199,67 @@ def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_fo
 
 def test_a_coordinator_that_does_not_answer_is_one_line(tmp_path):
     port = free_port()
-    where = [
-        "--coordinator-address",
-        f"localhost:{port}",
-        "--num-processes",
-        "2",
-        "--initialization-timeout",
-        "1",
-        "--process-id",
-    ]
-    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "1")
-    line = f"jaxgan: --coordinator-address localhost:{port} cannot be reached (Connection refused); start process 0 there, or mend it\n"
+    words = [*place(port, 1), "--initialization-timeout", "1"]
+    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *words)
     waiting = f"waiting for 2 processes at localhost:{port}, at most 1 s\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, waiting, line)
+    assert (done.returncode, done.stdout) == (2, waiting)
+    assert done.stderr == (
+        f"jaxgan: --coordinator-address localhost:{port} cannot be reached (Connection refused); "
+        "start process 0 there, or mend it\n"
+    )
     assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
-    where = [
-        "--coordinator-address",
-        f"localhost:{free_port()}",
-        "--num-processes",
-        "2",
-        "--process-id",
-        "0",
-    ]
-    with several(command("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where)) as (
-        process,
-    ):
-        assert process.stdout is not None and process.stdout.readline().startswith(
-            "waiting for 2 processes at localhost:"
-        )
+    words = ["train", "--workdir", str(tmp_path / "run"), *small_flags(), *place(free_port(), 0)]
+    with several(command(*words)) as (process,):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("waiting for 2 processes at localhost:")
         process.send_signal(signal.SIGINT)
-        assert (
-            process.wait(timeout=60) == -signal.SIGINT
-        )  # it would wait for the others for five minutes
+        # It would wait for the others for five minutes.
+        assert process.wait(timeout=60) == -signal.SIGINT
     assert not list(tmp_path.iterdir())
 
 
 def test_processes_that_do_not_come_are_one_line(tmp_path):
     port = free_port()
-    where = [
-        "--coordinator-address",
-        f"localhost:{port}",
-        "--num-processes",
-        "3",
-        "--initialization-timeout",
-        "1",
-        "--process-id",
-    ]
-    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *where, "0")
-    assert (done.returncode, done.stdout) == (
-        2,
-        f"waiting for 3 processes at localhost:{port}, at most 1 s\n",
-    )
+    words = [*place(port, 0, 3), "--initialization-timeout", "1"]
+    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *words)
+    waiting = f"waiting for 3 processes at localhost:{port}, at most 1 s\n"
+    assert (done.returncode, done.stdout) == (2, waiting)
     assert done.stderr.startswith(
-        f"jaxgan: not all of 3 processes came to localhost:{port} within 1 s (--initialization-timeout); start the"
+        f"jaxgan: not all of 3 processes came to localhost:{port} within 1 s "
+        "(--initialization-timeout); start the"
     )
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("address", "count", "number", "detected", "text"),
+    ("given", "text"),
     [
         (
-            "a:1",
-            None,
-            None,
-            False,
-            "--coordinator-address without --num-processes, --process-id; several processes need all three",
+            ("a:1", None, None, False),
+            "--coordinator-address without --num-processes, --process-id;",
         ),
         (
-            None,
-            2,
-            0,
-            False,
-            "--num-processes, --process-id without --coordinator-address; several processes need all three",
+            (None, 2, 0, False),
+            "--num-processes, --process-id without --coordinator-address; several",
         ),
+        (("a:1", 2, 2, False), "--process-id 2 but --num-processes 2; the processes are numbered"),
         (
-            "a:1",
-            2,
-            2,
-            False,
-            "--process-id 2 but --num-processes 2; the processes are numbered from 0 to 1",
+            ("a", 2, 0, False),
+            "--coordinator-address 'a' is not HOST:PORT; use one such as localhost",
         ),
+        (("a:0", 2, 0, False), "--coordinator-address 'a:0' is not HOST:PORT"),
         (
-            "a",
-            2,
-            0,
-            False,
-            "--coordinator-address 'a' is not HOST:PORT; use one such as localhost:12345",
-        ),
-        ("a:0", 2, 0, False, "--coordinator-address 'a:0' is not HOST:PORT"),
-        (
-            "a:1",
-            2,
-            0,
-            True,
-            "--distributed asks the cluster for what --coordinator-address, --num-processes, --process-id would say",
+            ("a:1", 2, 0, True),
+            "--distributed asks the cluster for what --coordinator-address, --num",
         ),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(address, count, number, detected, text):
+def test_options_that_do_not_go_together_are_refused(given, text):
     with pytest.raises(UserError) as error:
-        processes.place(address, count, number, detected)
+        processes.place(*given)
     assert str(error.value).startswith(text)
 
 
@@ -315,9 +272,9 @@ def test_waiting_for_nobody_is_refused():
     assert processes.place(None, None, None, True, 5) == processes.Place(timeout=5)
 
 
-def test_with_one_process_nothing_is_changed(small):
+def test_with_one_process_nothing_is_changed():
     assert processes.place(None, None, None, False) is None
-    state, signals = train._first_state(train.make_game(small), small, None)[0], ["SIGINT"]
+    state, signals = {"a": np.ones(3)}, ["SIGINT"]
     assert processes.from_first(state) is state and processes.agreed_stops(signals) is signals
     with pytest.raises(KeyError, match="as it was"), processes.together():
         raise KeyError("as it was")

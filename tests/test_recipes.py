@@ -371,3 +371,22 @@ def test_what_a_recipe_accepts_makes_images_of_that_shape(name, example, changes
         return game.generate(apply, z, batch)[0]["image"]
 
     assert jax.eval_shape(make, jax.random.key(0)).shape == (2, *shape)
+
+
+def test_a_conditional_dcgan_is_given_the_labels():
+    options = {
+        "model.conditional": True,
+        "model.latent_size": 4,
+        "model.generator_width": 4,
+        "model.discriminator_width": 2,
+    }
+    made = config.configured("dcgan", options)
+    example = images() | {"label": Feature((), np.dtype(np.int32), 10)}
+    game = made.recipe.make(example, made.options)
+    batch = {"image": np.zeros((4, 8, 8, 1), np.uint8), "label": np.arange(4, dtype=np.int32)}
+    state = jax.eval_shape(lambda key: init(game, key, batch), jax.random.key(0))
+    for player in ("generator", "discriminator"):
+        tables = jax.tree.leaves(state.players[player].params)
+        assert any(table.shape[0] == 10 for table in tables if table.ndim), player
+    with pytest.raises(UserError, match=r"needs a feature 'label' .* an example has image; use"):
+        made.recipe.make(images(), made.options)

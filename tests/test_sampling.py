@@ -1,124 +1,214 @@
-"""Samples: the averaged generator, its statistics, walks, grids and files."""
+"""Samples: from the averages, with their own statistics, each from its own key and condition."""
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from PIL import Image
+from runs import SMALL, centre_game
 
-from jaxgan import sampling
-from jaxgan.config import replace
-from jaxgan.errors import RunError
-from jaxgan.game import init, make_game
+from jaxgan import Game, Move, Outcome, Player, config, init, sampling
+from jaxgan.data import Feature
+from jaxgan.errors import UserError
+from jaxgan.sampling import Sampler, great_circles
 
-
-@pytest.fixture
-def game(small):
-    return make_game(small)
+LATENT = 4
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def game():
+    """A small DCGAN."""
+    own = {name: value for name, value in SMALL.items() if name.startswith("model.")}
+    made = config.configured("dcgan", own)
+    return made.recipe.make({"image": Feature((8, 8, 1), np.dtype(np.uint8))}, made.options)
+
+
+@pytest.fixture(scope="module")
 def state(game):
-    return init(game, jax.random.key(0))
+    batch = {"image": jax.ShapeDtypeStruct((8, 8, 8, 1), jnp.uint8)}
+    return jax.jit(lambda key: init(game, key, batch))(jax.random.key(0))
 
 
-def test_samples_come_from_the_average_and_not_from_the_trained_generator(game, state):
-    other = state.replace(
-        generator=state.generator.replace(
-            params=jax.tree.map(jnp.zeros_like, state.generator.params)
+@pytest.fixture(scope="module")
+def sampler(game):
+    return Sampler(game)
+
+
+def with_generator(state, **changes):
+    generator = state.players["generator"].replace(**changes)
+    return state.replace(players={**state.players, "generator": generator})
+
+
+def test_samples_come_from_the_average_or_where_asked_from_the_trained_parameters(
+    game, state, sampler
+):
+    zeros = jax.tree.map(jnp.zeros_like, state.players["generator"].params)
+    key, other = jax.random.key(1), with_generator(state, params=zeros)
+    first, second = (sampler.sample(s, key, 3)["image"] for s in (state, other))
+    np.testing.assert_array_equal(first, second)
+    assert (first != Sampler(game, averaged=False).sample(other, key, 3)["image"]).any()
+
+
+def test_the_statistics_belong_to_the_average(state, sampler):
+    """The first normalisation of the averaged generator has those of many latents, whatever the
+    running ones of training are."""
+    stale = jax.tree.map(lambda x: x + 7.0, state.players["generator"].model_state)
+    variables = sampler.variables(state)
+    again = sampler.variables(with_generator(state, model_state=stale))
+    jax.tree.map(np.testing.assert_array_equal, variables, again)
+    z = jax.random.normal(jax.random.key(5), (4000, LATENT))
+    x = (z @ state.players["generator"].ema["Dense_0"]["kernel"]).reshape(-1, 2, 2, 4)
+    (found,) = (
+        held for name, held in variables["generator"]["batch_stats"].items() if name.endswith("_0")
+    )
+    # 1,024 latents: 4.4 percent standard error, 3 of them.
+    np.testing.assert_allclose(found["variance"], x.var((0, 1, 2)), rtol=0.15)
+
+
+@pytest.mark.parametrize("count", [5, 251])
+def test_example_i_depends_on_the_key_and_on_i_alone(state, sampler, count):
+    many = sampler.sample(state, jax.random.key(3), 600)["image"]
+    few = sampler.sample(state, jax.random.key(3), count)["image"]
+    assert few.dtype == np.uint8
+    assert many.shape == (600, 8, 8, 1) and few.shape == (count, 8, 8, 1)
+    # XLA sums in another order for another batch: one grey level where a value is near a half.
+    assert np.abs(few.astype(int) - many[:count]).max() <= 1
+    assert (many[:250] != many[250:500]).any() and (few[0] != few[1]).any()
+    other = sampler.sample(state, jax.random.key(4), count)["image"]
+    assert (few != other).any()
+
+
+def test_a_sampler_compiles_once_for_all_states_keys_and_large_counts(game, state):
+    sampler = Sampler(game)
+    for seed, count in ((0, 250), (1, 300), (2, 501)):
+        changed = with_generator(
+            state, ema=jax.tree.map(lambda x, n=seed: x + n, state.players["generator"].ema)
         )
-    )
-    key = jax.random.key(1)
-    np.testing.assert_array_equal(
-        sampling.sample(game, state, key, 3), sampling.sample(game, other, key, 3)
-    )
+        sampler.sample(changed, jax.random.key(seed), count)
+    compiled = sampler._made, sampler._with_statistics, sampler._latents
+    assert [function._cache_size() for function in compiled] == [1, 1, 1]
 
 
-def test_the_statistics_belong_to_the_average(game, state):
-    """With its own statistics the averaged generator's first normalisation has mean 0 and variance 1 over many latents."""
-    variables = sampling.averaged_generator(game, state)
-    stale = jax.tree.map(lambda x: x + 7.0, state.generator.model_state)
-    again = sampling.averaged_generator(
-        game, state.replace(generator=state.generator.replace(model_state=stale))
-    )
-    jax.tree.map(
-        np.testing.assert_array_equal, variables, again
-    )  # running statistics of training have no part
-    z = jax.random.normal(jax.random.key(5), (4000, 4))
-    x = (z @ state.ema["Dense_0"]["kernel"]).reshape(-1, 2, 2, 4)
-    found = variables["batch_stats"]["BatchNorm_0"]
-    np.testing.assert_allclose(
-        found["variance"], x.var((0, 1, 2)), rtol=0.15
-    )  # 1,024 latents: 4.4 percent standard error, 3 of them
+def test_counts_of_nothing_are_named(state, sampler):
+    with pytest.raises(UserError, match="num=0 is too small; use 1 or more"):
+        sampler.sample(state, jax.random.key(0), 0)
 
 
-def test_image_i_does_not_depend_on_how_many_are_made(game, state):
-    few, many = (sampling.sample(game, state, jax.random.key(3), n) for n in (5, 300))
-    assert few.dtype == np.uint8 and many.shape == (300, 8, 8, 1)
-    # XLA sums in another order for another batch: one grey level where the value is near a half.
-    assert np.abs(few.astype(int) - many[:5]).max() <= 1
+# Features and conditions, with a game that makes what it is given.
+class Told(nn.Module):
+    """(z, label) -> what tells them apart."""
+
+    @nn.compact
+    def __call__(self, latents: Any, label: jax.Array) -> Any:
+        scale = self.param("scale", nn.initializers.ones, ())
+        return latents["z"] * scale, label
 
 
-def test_a_walk_keeps_the_latents_norm_and_ends_at_its_ends(small):
-    seen = []
-    game = make_game(replace(small, {"model.latent_size": 64}))
-    state = init(game, jax.random.key(0))
-    original, sampling.generate = (
-        sampling.generate,
-        lambda game, state, z: seen.append(np.asarray(z)),
-    )
-    try:
-        sampling.interpolate(game, state, jax.random.key(0), rows=3, columns=8)
-    finally:
-        sampling.generate = original
-    walks = seen[0].reshape(3, 8, 64)
+def told_game(how="brackets") -> Game:
+    def latent(key):
+        return {"z": jax.random.normal(key, (2,)), "n": jax.random.normal(key, (3, 3))}
+
+    def generate(apply, latents, batch):
+        if how == "brackets":
+            label = batch["label"]
+        else:
+            label = batch.get("label") if how == "get" else dict(batch.items())["label"]
+        (z, label), state = apply("generator", latents, label)
+        label = label.astype(jnp.float32)
+        image = jnp.broadcast_to(label[:, None, None, None] - 1.0, (len(label), 2, 2, 1))
+        made = {"image": image, "point": z, "number": label[:, None] * 100.0}
+        return made, {"generator": state}
+
+    def loss(play):
+        made, _ = generate(play.apply, jax.vmap(latent)(play.keys), play.batch)
+        return jnp.mean(made["point"]), Outcome()
+
+    player = Player(Told(), optax.sgd(0.1))
+    return Game({"generator": player}, (Move("m", ("generator",), loss),), latent, generate)
+
+
+LABELS = {"label": np.array([0, 1, 2], np.int32)}
+
+
+def told_state(game):
+    batch = {"label": jax.ShapeDtypeStruct((4,), jnp.int32)}
+    return init(game, jax.random.key(0), batch)
+
+
+def test_pixels_become_uint8_and_other_features_stay_as_they_are():
+    game = told_game()
+    made = Sampler(game, pixels=("image",)).sample(told_state(game), jax.random.key(0), 3, LABELS)
+    # -1 is black, 0 between 127 and 128, 1 white.
+    assert made["image"].dtype == np.uint8
+    assert made["image"][:, 0, 0, 0].tolist() == [0, 128, 255]
+    assert made["point"].dtype == np.float32 and made["number"].dtype == np.float32
+    assert made["number"][:, 0].tolist() == [0.0, 100.0, 200.0]
+    floats = Sampler(game, pixels=()).sample(told_state(game), jax.random.key(0), 3, LABELS)
+    assert floats["image"].dtype == np.float32
+    beyond = sampling.as_pixels(jnp.array([-9.0, -1.0, -0.996, 0.996, 1.0, 9.0]))
+    assert beyond.tolist() == [0, 0, 1, 254, 255, 255]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 260])
+def test_conditions_are_tiled_over_the_examples(count):
+    game = told_game()
+    made = Sampler(game).sample(told_state(game), jax.random.key(0), count, LABELS)
+    np.testing.assert_array_equal(made["number"][:, 0], 100.0 * (np.arange(count) % 3))
+
+
+def test_a_walk_has_one_condition_a_row_and_goes_from_the_first_latent_to_the_last():
+    game = told_game()
+    sampler, state, key = Sampler(game), told_state(game), jax.random.key(0)
+    walk = sampler.interpolate(state, key, rows=3, columns=5, conditions=LABELS)
+    assert walk["number"][:, 0].tolist() == [0.0] * 5 + [100.0] * 5 + [200.0] * 5
+    ends = sampler.sample(state, key, 6, LABELS)["point"]
+    rows = walk["point"].reshape(3, 5, 2)
+    np.testing.assert_allclose(rows[:, 0], ends[::2], atol=1e-6)
+    np.testing.assert_allclose(rows[:, -1], ends[1::2], atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["brackets", "get", "items"])
+def test_what_making_an_example_looks_at_is_found(how):
+    features = {
+        "label": Feature((), np.dtype(np.int32), 3),
+        "image": Feature((2, 2, 1), np.dtype(np.uint8)),
+    }
+    game = told_game(how)
+    found = sampling.conditions_of(game, told_state(game), features)
+    assert found == (("image", "label") if how == "items" else ("label",))
+    batch = {"point": jax.ShapeDtypeStruct((4, 2), jnp.float32)}
+    unconditional = centre_game()
+    state = jax.eval_shape(lambda: init(unconditional, jax.random.key(0), batch))
+    point = {"point": Feature((2,), np.dtype(np.float32))}
+    assert sampling.conditions_of(unconditional, state, point) == ()
+
+
+# Great circles.
+def test_a_walk_keeps_the_latents_norm_and_takes_equal_steps():
+    first, last = jax.random.normal(jax.random.key(0), (2, 3, 64))
+    walks = np.asarray(great_circles(first, last, 8)).reshape(3, 8, 64)
     norms = np.linalg.norm(walks, axis=-1)
     low, high = np.minimum(norms[:, :1], norms[:, -1:]), np.maximum(norms[:, :1], norms[:, -1:])
-    assert (norms > 0.9 * low).all() and (
-        norms < 1.1 * high
-    ).all()  # a straight line between normals would dip to 0.7
+    # A straight line between normals would dip to 0.7.
+    assert (norms > 0.9 * low).all() and (norms < 1.1 * high).all()
     steps = np.linalg.norm(np.diff(walks, axis=1), axis=-1)
-    np.testing.assert_allclose(
-        steps, np.broadcast_to(steps[:, :1], steps.shape), rtol=0.2
-    )  # equal angles; the norms of the ends differ
+    # Equal angles; the norms of the ends differ.
+    np.testing.assert_allclose(steps, np.broadcast_to(steps[:, :1], steps.shape), rtol=0.2)
+    np.testing.assert_allclose(walks[:, 0], first, atol=1e-5)
+    np.testing.assert_allclose(walks[:, -1], last, atol=1e-5)
 
 
-def test_a_grid_holds_every_image_with_a_line_between():
-    images = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.ones((5, 2, 3, 1), np.uint8)
-    page = sampling.grid(images)
-    assert page.shape == (2 * 3 - 1, 3 * 4 - 1, 1)
-    expected = np.zeros((5, 11), np.uint8)
-    for i in range(5):
-        r, c = divmod(i, 3)
-        expected[3 * r : 3 * r + 2, 4 * c : 4 * c + 3] = i + 1
-    np.testing.assert_array_equal(page[..., 0], expected)
+def test_ends_without_an_arc_are_joined_by_a_line():
+    ends = jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    walk = great_circles(ends, ends * jnp.array([[1.0], [3.0]]), 3)
+    np.testing.assert_allclose(walk[:, 0], [1, 1, 1, 1, 2, 3], rtol=1e-6)
+    assert np.isfinite(great_circles(ends, -ends, 5)).all()  # opposite ends
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_files_hold_the_images(tmp_path, channels):
-    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, channels), np.uint8)
-    assert not sampling.save(tmp_path / "a.png", images)
-    assert sampling.save(tmp_path / "a.png", images)  # says that it replaced
-    sampling.save(tmp_path / "a.npz", images)
-    with np.load(tmp_path / "a.npz") as file, Image.open(tmp_path / "a.png") as page:
-        np.testing.assert_array_equal(file["images"], images)
-        np.testing.assert_array_equal(
-            np.asarray(page).reshape(17, 17, channels), sampling.grid(images)
-        )
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "a.npz",
-        "a.png",
-    ]  # and nothing half written beside them
-
-
-def test_counts_of_nothing_are_named(game, state):
-    with pytest.raises(ValueError, match="count=0 is too small"):
-        sampling.sample(game, state, jax.random.key(0), 0)
-    with pytest.raises(ValueError, match="at least 1 image"):
-        sampling.grid(np.zeros((0, 2, 2, 1), np.uint8))
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"a\.png cannot be written"):
-        sampling.save(tmp_path / "file" / "a.png", np.zeros((1, 2, 2, 1), np.uint8))
+def test_what_is_no_vector_stays_as_the_first_has_it():
+    for first in (jnp.arange(2), jnp.arange(8.0).reshape(2, 2, 2)):
+        walk = great_circles(first, first + 1, 3)
+        np.testing.assert_array_equal(walk, np.repeat(first, 3, axis=0))

@@ -309,8 +309,12 @@ def test_networks_may_compute_in_bfloat16(tmp_path):
 
     game = centre_game()
     players = {"generator": game.players["generator"]._replace(module=Looking())}
-    train_points(tmp_path, game._replace(players=players), dtype="bfloat16", steps=5)
-    assert set(seen) == {jnp.dtype(jnp.bfloat16)}
+    game = game._replace(players=players)
+    train_points(tmp_path, game, dtype="bfloat16", steps=5)
+    assert jnp.dtype(jnp.bfloat16) in seen and seen[-1] == jnp.bfloat16
+    found = jaxgan.restore(tmp_path, game)
+    assert found.game.dtype == jnp.bfloat16
+    assert found.state.players["generator"].params["centre"].dtype == jnp.float32
 
 
 # What a resumed run may be.

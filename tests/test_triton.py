@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from conftest import ROOT
+from helpers import game_of
 from jax.sharding import AxisType, PartitionSpec
 from test_kernels import OBJECTIVES
 
-from jaxgan import init, kernels, make_game, make_step
-from jaxgan.config import preset
+from jaxgan import init, kernels, make_step
 from jaxgan.kernels import launch
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
@@ -263,11 +263,11 @@ def test_whole_steps_for_an_h100_keep_their_budget(tmp_path, capsys):
     cells = [(r["preset"], r["implementation"]) for r in records]
     kinds = ("plain", "xla", "triton")
     assert cells == [*(("mnist", kind) for kind in kinds), ("seed-mnist", "xla")]
-    images, needed = jax.ShapeDtypeStruct((128, 28, 28, 1), "uint8"), {}
+    batch, needed = {"image": jax.ShapeDtypeStruct((128, 28, 28, 1), "uint8")}, {}
     for name in ("mnist", "seed-mnist"):
-        game = make_game(preset(name))
-        state = jax.eval_shape(functools.partial(init, game), jax.random.key(0))
-        needed[name] = flops.model_flops(make_step(game), state, {"image": images})
+        game = game_of(name, (28, 28, 1))
+        state = jax.eval_shape(functools.partial(init, game), jax.random.key(0), batch)
+        needed[name] = flops.model_flops(make_step(game), state, batch)
     for r in records:
         assert (r["triton_calls"] > 0) == (r["implementation"] == "triton")
         assert r["cudnn_calls"]["backward_input"] and r["cudnn_calls"]["backward_filter"]

@@ -189,6 +189,18 @@ def test_a_file_or_function_that_is_not_there_is_named(place, line, here, capsys
     assert not (here / "runs").exists()
 
 
+def test_a_copy_that_lacks_what_lay_beside_the_file_is_one_line(here, capsys):
+    (here / "beside.py").write_text("def scaled(x):\n    return 0.1 * x\n")
+    (here / "mine.py").write_text(BESIDE)
+    assert main(["train", "mine.py:centre", *FLAGS]) == 0
+    del sys.modules["beside"]
+    capsys.readouterr()
+    assert main(["sample", "--workdir", "runs/centre", "--out", "a.npz"]) == 2
+    line = line_of(BESIDE, "import beside")
+    error = f"runs/centre/recipe.py line {line}: ModuleNotFoundError: No module named 'beside'\n"
+    assert capsys.readouterr().err == f"jaxgan: {error}"
+
+
 def test_an_error_of_the_librarys_own_is_not_blamed_on_the_file(here, monkeypatch):
     """A bug of ours wants its traceback."""
     (here / "mine.py").write_text(RECIPE)

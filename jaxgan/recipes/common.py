@@ -126,3 +126,18 @@ def image_shape(
                 f"{' or '.join(map(str, near))}, multiples of {factor}"
             )
     return height, width, channels
+
+
+def classes(recipe: str, example: dict[str, Any]) -> int:
+    """How many labels the data have.
+
+    Raises:
+      UserError: data without labels of a known number.
+    """
+    found = getattr(example.get("label"), "classes", None)
+    if not found:
+        raise UserError(
+            f"a conditional {recipe} needs a feature 'label' of whole numbers, an example has "
+            f"{', '.join(example)}; use labelled data, or --model.conditional false"
+        )
+    return found

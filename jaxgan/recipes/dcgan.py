@@ -6,7 +6,7 @@ from typing import Any
 from jaxgan import latents
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Player
-from jaxgan.models import DCGANDiscriminator, DCGANGenerator
+from jaxgan.models import Concatenated, DCGANDiscriminator, DCGANGenerator
 from jaxgan.options import option
 from jaxgan.recipes import common
 from jaxgan.recipes.common import ObjectiveOptions, OptimizerOptions
@@ -16,8 +16,11 @@ from jaxgan.two_players import gan
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
-    """The networks' sizes."""
+    """The networks."""
 
+    conditional: bool = option(
+        False, "give the data's labels to both networks, joined to z and to the images as channels"
+    )
     doublings: int = option(
         2,
         "doublings of the generator's first image, and halvings in the discriminator",
@@ -42,7 +45,7 @@ def dcgan(
 
     References:
       Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs,
-      2016.
+      2016; Mirza and Osindero, Conditional Generative Adversarial Nets, 2014.
     """
     shape = common.image_shape("dcgan", example, 2**model.doublings)
     halvings = 2 ** (model.doublings - 1)
@@ -53,13 +56,19 @@ def dcgan(
             f"model.generator_width={model.generator_width} cannot be halved {model.doublings - 1} "
             f"times by the generator's layers; use {near}"
         )
-    generator = DCGANGenerator(shape, model.generator_width, model.doublings)
-    discriminator = DCGANDiscriminator(model.discriminator_width, model.doublings)
+    generator: Any = DCGANGenerator(shape, model.generator_width, model.doublings)
+    discriminator: Any = DCGANDiscriminator(model.discriminator_width, model.doublings)
+    given: tuple[str, ...] = ()
+    if model.conditional:
+        classes, given = common.classes("dcgan", example), ("label",)
+        generator = Concatenated(generator, classes)
+        discriminator = Concatenated(discriminator, classes)
     return gan(
         Player(generator, common.adam(optimizer, optimizer.generator_rate), optimizer.ema_decay),
         Player(discriminator, common.adam(optimizer, optimizer.discriminator_rate)),
         common.objective_of(objective),
         latents.normal(model.latent_size),
+        given=given,
         penalties=common.penalties_of(objective),
         augment=common.augment_of(objective),
     )

@@ -35,7 +35,8 @@ def listing(
     average.
 
     The networks are those of `jaxgan.models.listing`, whose docstring tells what of the listing was
-    mended."""
+    mended.
+    """
     # Its discriminator halves three times, down to a map of patches.
     shape = common.image_shape("listing", example, 4, least=8)
     generator = ListingGenerator(shape, model.generator_width)

@@ -3,7 +3,8 @@
 A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with
 their checksums. It is written to a hidden folder, in the background, and renamed when all of it is
 on the disk: a folder named by a step is complete, however the run was killed. The manifest is
-checked before anything is read, because a damaged chunk can still decompress to wrong numbers."""
+checked before anything is read, because a damaged chunk can still decompress to wrong numbers.
+"""
 
 import concurrent.futures
 import contextlib

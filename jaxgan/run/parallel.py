@@ -2,7 +2,8 @@
 
 The state is replicated and has no device axis, on one device or many; only the batch is split. So a
 state, a checkpoint and a sample are the same however many devices there are, and however many
-processes hold them."""
+processes hold them.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -54,7 +55,8 @@ def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence
     """The programs that train a game on devices.
 
     On one device there is nothing to average, and `jit` runs the step alone: over a mesh of one
-    device XLA still makes its collectives, which took a tenth of a small step on a CPU."""
+    device XLA still makes its collectives, which took a tenth of a small step on a CPU.
+    """
     options = runtime.compiler_options(devices[0].platform)
     step = make_step(game, AXIS if len(devices) > 1 else None)
     single, many = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)

@@ -4,7 +4,8 @@ together.
 Each process runs the same loop on its own devices and its own share of each batch;
 `jaxgan.parallel` holds the step over all of them. The first process alone writes, so that the
 others need neither its workdir nor a shared file system. All that the others must know goes through
-the devices' own collectives. With one process every function here does nothing."""
+the devices' own collectives. With one process every function here does nothing.
+"""
 
 import contextlib
 import json

@@ -1,48 +1,58 @@
-"""What a training step spends its time on: a trace of a few dispatches, and from it the time of each phase of the step.
+"""What a training step spends its time on: a trace of a few dispatches, and from it the time of
+each phase of the step.
 
-The profiler names the operations of the compiled program. Which phase an operation belongs to stands in the program's text, as the
-`jax.named_scope` under which Python made it; CPU traces carry no scopes at all, so the two are joined here. A fused operation counts
-for the phase of its result. At an instant when several operations run, each gets its part of the instant, so that the phases and the
-time when nothing ran add up to the time that passed.
+The phases are the moves of the game, the input before them and the averages after them; a rule that
+takes all gradients first has a phase of its own for these. A fused operation counts for the phase
+of its result, and what XLA computes once for two moves, such as a generator's pass, for one of
+them.
 """
 
 import collections
 import gzip
 import json
 import pathlib
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
 from jaxgan.game import Game
-from jaxgan.run.hooks import Dispatch, Hook, Moment
+from jaxgan.run import hlo
+from jaxgan.run.hlo import Operation
+from jaxgan.run.hooks import Dispatch, Hook
 
-PHASES = (
-    "input",
-    "generate",
-    "discriminator_update",
-    "generator_update",
-    "ema",
-)  # the named scopes of `parallel` and `step`
-OTHER, OUTSIDE, IDLE = "other", "outside the step", "idle"
 WARM_UP, TRACED = 3, 5  # dispatches
+_LAUNCH_US = 50.0  # a shorter gap is the launch of the next operation
+_FIRST_ROW = (
+    10_000_000  # among the processes of a trace; those of the profiler have smaller numbers
+)
 
-_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = .*? ([\w-]+)\(([^)]*)\)")
-_OP_NAME = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
-_PHASE = re.compile(rf"(?:^|[/(])({'|'.join(PHASES)})(?=[/)]|$)")
-_NEITHER_MAKES_NOR_MOVES = {"parameter", "constant", "tuple"}
-_CONTAINERS = {
-    "while",
-    "call",
-    "conditional",
-}  # their time is that of the operations inside, as far as those are recorded
+
+def hook(folder: pathlib.Path, every: int, game: Game) -> Hook:
+    """Traces a few steps of a run into a folder, and ends with a table of the phases of the game's
+    step.
+
+    Args:
+      folder: made where it does not exist.
+      every: steps, any of the run's intervals.
+      game: that is trained.
+    """
+    recorder = Recorder(folder, phases_of(game))
+    return Hook(every, before=recorder.before, after=recorder.after, end=recorder.end)
+
+
+def phases_of(game: Game) -> tuple[str, ...]:
+    """The named scopes of a game's step, in order; see `jaxgan.run.dispatch`, `jaxgan.rules`,
+    `jaxgan.step`.
+    """
+    return ("input", *(move.name for move in game.moves), "gradients", "ema")
 
 
 def start(folder: pathlib.Path) -> None:
-    """Begins a trace into a folder, without Python's own calls, which would slow down the host; `jax.profiler.stop_trace` ends it."""
+    """Begins a trace into a folder, which `jax.profiler.stop_trace` ends; without Python's own
+    calls, whose recording would slow down the host.
+    """
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     jax.profiler.start_trace(str(folder), profiler_options=options)
@@ -50,270 +60,82 @@ def start(folder: pathlib.Path) -> None:
 
 def written(folder: pathlib.Path) -> tuple[pathlib.Path, list[dict[str, Any]]]:
     """The newest trace in a folder, and its events."""
-    newest = max(
-        folder.glob("plugins/profile/*/*.trace.json.gz"), key=lambda path: path.stat().st_mtime
-    )
+    traces = folder.glob("plugins/profile/*/*.trace.json.gz")
+    newest = max(traces, key=lambda path: path.stat().st_mtime)
     with gzip.open(newest) as file:
         return newest, json.load(file)["traceEvents"]
 
 
-class Operation(NamedTuple):
-    """One execution of one operation: device, name, phase, start and end in microseconds; container: others may run inside it."""
-
-    device: str
-    name: str
-    phase: str
-    start: float
-    end: float
-    container: bool = False
-
-
-def phase_of(op_name: str) -> str | None:
-    """The phase in an operation's path of scopes; the outermost counts. None where the path has none."""
-    found = _PHASE.search(op_name)
-    return found[1] if found else None
-
-
-def phases_of(hlo: str) -> dict[str, tuple[str, str]]:
-    """name -> (phase, opcode) of the operations of a compiled program, from its text.
-
-    An operation that XLA added, such as a copy, has no scope: it belongs to the phase of most operations that it is made of, else
-    to that of those which it feeds, else of those which feed it.
-    """
-    phases: dict[str, str | None] = {}
-    opcodes: dict[str, str] = {}
-    inside: dict[str, str | None] = {}  # of a computation: the phase of most of it
-    for block in hlo.split("\n\n"):  # callees come before their callers
-        lines = [
-            (found, line) for line in block.splitlines() if (found := _INSTRUCTION.match(line))
-        ]
-        users: dict[str, list[str]] = collections.defaultdict(list)
-        for found, line in lines:
-            name, opcode, operands = found.groups()
-            path = _OP_NAME.search(line)
-            called = re.search(r"(?:calls|body|to_apply)=%?([\w.-]+)", line)
-            opcodes[name] = opcode
-            phases[name] = phase_of(path[1]) if path else None
-            if phases[name] is None and called:
-                phases[name] = inside.get(called[1])
-            if (
-                phases[name] is None
-                and path
-                and "/" in path[1]
-                and opcode not in _NEITHER_MAKES_NOR_MOVES
-            ):
-                phases[name] = OTHER
-            for operand in re.findall(r"%([\w.-]+)", operands):
-                users[operand].append(name)
-        for found, _ in reversed(lines):
-            if phases[found[1]] is None and found[2] not in _NEITHER_MAKES_NOR_MOVES:
-                phases[found[1]] = _most(phases.get(user) for user in users[found[1]])
-        for found, _ in lines:
-            if phases[found[1]] is None and found[2] not in _NEITHER_MAKES_NOR_MOVES:
-                phases[found[1]] = _most(
-                    phases.get(operand) for operand in re.findall(r"%([\w.-]+)", found[3])
-                )
-        if header := re.match(r"\s*(?:ENTRY )?%?([\w.-]+) ", block):
-            inside[header[1]] = _most(phases[found[1]] for found, _ in lines)
-    return {name: (phase or OTHER, opcodes[name]) for name, phase in phases.items()}
-
-
-def _most(phases: Iterable[str | None]) -> str | None:
-    counts = collections.Counter(phase for phase in phases if phase is not None)
-    return counts.most_common(1)[0][0] if counts else None
-
-
-def operations(events: list[dict[str, Any]], hlo: str) -> list[Operation]:
-    """What ran on the devices, from the events of a trace (`traceEvents`) and the text of the program that was traced.
-
-    On a GPU these are the kernels and copies of its streams; on a CPU the operations that XLA's executor started. Of a CPU operation
-    that goes on in other threads, an event of its own marks the end.
-    """
-    table, module = phases_of(hlo), (re.match(r"HloModule ([\w.<>-]+)", hlo) or ["", ""])[1]
-    names = {
-        (e["pid"], e.get("tid")): e["args"]["name"]
-        for e in events
-        if e.get("ph") == "M" and e["name"] == "thread_name"
-    }
-    hosts = {
-        e["pid"]: e["args"]["name"]
-        for e in events
-        if e.get("ph") == "M" and e["name"] == "process_name"
-    }
-    gpus = {pid for pid, name in hosts.items() if name.startswith("/device:")}
-    complete = sorted((e for e in events if e.get("ph") == "X"), key=lambda e: e["ts"])
-    ends: dict[str, collections.deque[float]] = collections.defaultdict(collections.deque)
-    for e in complete:
-        if e["name"].startswith("end: "):
-            ends[e["name"][5:]].append(e["ts"])
-    found = []
-    for e in complete:
-        args = e.get("args", {})
-        if e["pid"] in gpus:
-            if not names.get((e["pid"], e["tid"]), "").startswith("Stream"):
-                continue  # rows that the profiler derives from the streams
-            device = hosts[e["pid"]]
-        elif "hlo_op" in args and not gpus:
-            device = f"cpu:{args.get('device_ordinal', 0)}"
-        else:
-            continue
-        name = args.get("hlo_op", e["name"])
-        phase, opcode = table.get(name, (phase_of(args.get("tf_op", "")) or OTHER, ""))
-        if args.get("hlo_module", module) != module:
-            phase = OUTSIDE
-        end = e["ts"] + e.get("dur", 0.0)
-        if ends[name] and e["pid"] not in gpus:
-            end = max(end, ends[name].popleft())
-        found.append(Operation(device, name, phase, e["ts"], end, opcode in _CONTAINERS))
-    return found
-
-
-def instants(found: list[Operation]) -> Iterator[tuple[float, float, list[Operation]]]:
-    """(start, end, the operations that run) of one device, in order, wherever any does."""
-    edges = sorted(
-        [(o.start, 1, i) for i, o in enumerate(found)]
-        + [(o.end, 0, i) for i, o in enumerate(found)]
-    )
-    active: set[int] = set()
-    before = 0.0
-    for at, opens, i in edges:
-        if active and at > before:
-            running = [found[j] for j in sorted(active)]
-            yield before, at, [o for o in running if not o.container] or running
-        before = at
-        (active.add if opens else active.discard)(i)
-
-
-def milliseconds(found: list[Operation], steps: int, wall: float) -> dict[str, float]:
-    """Milliseconds a step of each phase, of idle time, and of what else ran; the sum is `wall` milliseconds a step.
-
-    Args:
-      found: of any number of devices, over whom the mean is taken.
-      steps: how many steps ran.
-      wall: the seconds in which they did.
-    """
-    total: dict[str, float] = {phase: 0.0 for phase in (*PHASES, OTHER, OUTSIDE)}
-    devices = sorted({o.device for o in found})
-    for device in devices:
-        for start, end, running in instants([o for o in found if o.device == device]):
-            for o in running:
-                total[o.phase] += (end - start) / len(running)
-    total = {phase: us / 1e3 / steps / max(1, len(devices)) for phase, us in total.items()}
-    return {**total, IDLE: max(0.0, 1e3 * wall / steps - sum(total.values()))}
-
-
-def table(phases: dict[str, float]) -> list[str]:
-    """The lines of a table of milliseconds a step: phase, ms, percent. What took no time and is no phase of the step is left out."""
-    whole = sum(phases.values()) or 1.0
-    rows = [(phase, ms) for phase, ms in phases.items() if ms or phase in PHASES]
-    return [
-        f"{'phase':20s}  ms/step  percent",
-        *(f"{phase:20s} {ms:8.3f}  {100 * ms / whole:7.1f}" for phase, ms in rows),
-    ]
-
-
-def with_phases(events: list[dict[str, Any]], found: list[Operation]) -> list[dict[str, Any]]:
-    """The events for Perfetto, with a row above each device's that shows which phase runs when."""
-    phases = {(o.name, o.start): o.phase for o in found}
-    marked = []
-    for e in filter(None, events):  # the profiler ends its list with an empty one
-        phase = phases.get((e.get("args", {}).get("hlo_op", e.get("name")), e.get("ts", -1.0)))
-        marked.append(
-            {**e, "cat": phase, "args": {**e.get("args", {}), "phase": phase}} if phase else e
-        )
-    for i, device in enumerate(sorted({o.device for o in found})):
-        pid = 10_000_000 + i
-        marked.append(
-            {
-                "ph": "M",
-                "pid": pid,
-                "name": "process_name",
-                "args": {"name": f"phases of the step on {device}"},
-            }
-        )
-        marked.append(
-            {"ph": "M", "pid": pid, "name": "process_sort_index", "args": {"sort_index": -1}}
-        )
-        rows: list[list[Any]] = []
-        for start, end, running in instants([o for o in found if o.device == device]):
-            phase = running[0].phase
-            if (
-                rows and rows[-1][0] == phase and start - rows[-1][2] < 50.0
-            ):  # a shorter gap is the launch of the next operation
-                rows[-1][2] = end
-            else:
-                rows.append([phase, start, end])
-        marked += [
-            {"ph": "X", "pid": pid, "tid": 0, "name": p, "cat": p, "ts": s, "dur": e - s}
-            for p, s, e in rows
-        ]
-    return marked
-
-
 class Recorder:
-    """Traces up to TRACED dispatches of a training loop, after WARM_UP of the same length; changes nothing that is computed.
+    """Traces up to `TRACED` dispatches of a training loop, after `WARM_UP` of the same length;
+    changes nothing that is computed.
 
-    An interval's records, samples and checkpoints are no part of a step and end a trace, so it begins with an interval, or where
-    TRACED dispatches of one are left. Methods give the seconds that they spent on the profiler itself, in which nothing trains.
-    Whatever goes wrong here becomes a line of the report: a run is not lost for its profile.
+    What is done between a run's steps is no part of a step. So a trace begins with the first
+    dispatch of an interval between such doings, or where `TRACED` dispatches of one are left, and
+    ends with it at the latest. `before` and `after` give the seconds that they spent on the
+    profiler itself. Whatever goes wrong becomes a line at the end: a run is not lost for its
+    profile.
     """
 
-    def __init__(self, folder: pathlib.Path):
-        self._folder, self._seen, self._lines = folder, collections.Counter[int](), list[str]()
-        self._hlo: Callable[[], str] = str
-        self._steps = self._dispatches = self._first = self._count = 0
-        self._started, self._wall, self._state, self._begins = 0.0, 0.0, "waiting", True
+    def __init__(self, folder: pathlib.Path, phases: Sequence[str]):
+        self._folder, self._phases = folder, phases
+        self._seen: collections.Counter[int] = collections.Counter()  # dispatches, by their steps
+        self._lines: list[str] = []
+        self._text: Callable[[], str] = str
+        self._first = self._count = self._steps = self._dispatches = 0
+        self._started = self._wall = 0.0
+        self._state, self._last_of_interval = "waiting", True
 
-    def before(self, program: Any, arguments: Any, step: int, count: int, until: int) -> float:
-        """To be called before a dispatch of `count` steps from `step` on, in an interval that ends at `until`."""
-        begins, self._begins = self._begins, False
-        if (
-            self._state == "tracing" and count != self._count
-        ):  # another program, whose operations may have the same names
-            return self._stop(arguments)
+    def before(self, sent: Dispatch) -> float:
+        """To be called before a dispatch."""
+        begins, self._last_of_interval = (
+            self._last_of_interval,
+            sent.step + sent.count == sent.until,
+        )
+        if self._state == "tracing" and sent.count != self._count:
+            # Another program, whose operations may have the same names.
+            return self._stop(sent.arguments)
+        enough_left = sent.until - sent.step >= TRACED * sent.count
         if (
             self._state != "waiting"
-            or self._seen[count] < WARM_UP
-            or not (begins or until - step >= TRACED * count)
+            or self._seen[sent.count] < WARM_UP
+            or not (begins or enough_left)
         ):
-            self._seen[count] += 1
+            self._seen[sent.count] += 1
             return 0.0
-        jax.block_until_ready(arguments)
-        before = time.perf_counter()
+        jax.block_until_ready(sent.arguments)
+        began = time.perf_counter()
         try:
-            if hasattr(program, "lower"):
-                self._hlo = (
-                    program.lower(*arguments).compile().as_text
-                )  # of the program that runs: it is not compiled again
+            if hasattr(sent.program, "lower"):  # the program that runs: it is not compiled again
+                self._text = sent.program.lower(*sent.arguments).compile().as_text
             self._folder.mkdir(parents=True, exist_ok=True)
             start(self._folder)
-            self._started, self._state = time.perf_counter(), "tracing"
-            self._first, self._count = step, count
         except Exception as error:
             self._fail(error)
-        return time.perf_counter() - before
+        else:
+            self._state, self._started = "tracing", time.perf_counter()
+            self._first, self._count = sent.step, sent.count
+        return time.perf_counter() - began
 
     def after(self, state: Any) -> float:
-        """To be called after a dispatch."""
+        """To be called after a dispatch, with the state that it gives."""
         if self._state != "tracing":
             return 0.0
         self._steps += self._count
         self._dispatches += 1
-        return self._stop(state) if self._dispatches == TRACED else 0.0
+        enough = self._last_of_interval or self._dispatches == TRACED
+        return self._stop(state) if enough else 0.0
 
-    def at_interval(self, state: Any) -> float:
-        """To be called before what an interval ends with."""
-        self._begins = True
-        return self._stop(state) if self._state == "tracing" else 0.0
-
-    def report(self, state: Any) -> list[str]:
+    def end(self) -> list[str]:
         """Lines for the user, at the end of a run."""
-        if self._state == "tracing":
-            self._stop(state)
+        if self._state == "tracing":  # what the run did since would count for its steps
+            jax.profiler.stop_trace()
+            return ["no profile: the run was stopped while it was traced"]
         if self._state == "waiting":
             most = max(self._seen.values(), default=0)
-            self._lines = [
-                f"no profile: this run had {most} dispatches of equally many steps, {WARM_UP + TRACED} are enough"
+            return [
+                f"no profile: this run had {most} dispatches of equally many steps, "
+                f"{WARM_UP + TRACED} are enough"
             ]
         if self._state == "traced":
             try:
@@ -339,17 +161,19 @@ class Recorder:
 
     def _summary(self) -> list[str]:
         trace, events = written(self._folder)
-        hlo = self._hlo()
-        if not hlo:
+        text = self._text()
+        if not text:
             return [
-                f"no table of phases, which a run of several processes cannot make; the trace is {trace}"
+                "no table of phases, which a run of several processes cannot make; the trace is "
+                f"{trace}"
             ]
-        found = operations(events, hlo)
+        found = hlo.operations(events, text, self._phases)
         if not found:
             return [
-                f"no table of phases: the profiler recorded no operation of the step; its trace is {trace}"
+                "no table of phases: the profiler recorded no operation of the step; its trace is "
+                f"{trace}"
             ]
-        phases = milliseconds(found, self._steps, self._wall)
+        times = hlo.milliseconds(found, self._steps, self._wall)
         perfetto, summary = trace.parent / "perfetto_trace.json.gz", trace.parent / "phases.json"
         with gzip.open(perfetto, "wt") as file:
             json.dump({"traceEvents": with_phases(events, found)}, file)
@@ -357,26 +181,56 @@ class Recorder:
             "first_step": self._first + 1,
             "steps": self._steps,
             "steps_per_call": self._count,
+            "wall_ms_per_step": 1e3 * self._wall / self._steps,
+            "ms_per_step": times,
         }
-        record |= {"wall_ms_per_step": 1e3 * self._wall / self._steps, "ms_per_step": phases}
         summary.write_text(json.dumps(record, indent=1) + "\n")
-        last = self._first + self._steps
+        wall, last = record["wall_ms_per_step"], self._first + self._steps
         return [
-            f"profile of steps {self._first + 1} to {last}: {1e3 * self._wall / self._steps:.3f} ms a step, {self._count} a dispatch",
-            *table(phases),
+            f"profile of steps {self._first + 1} to {last}: {wall:.3f} ms a step, {self._count} a "
+            "dispatch",
+            *table(times, self._phases),
             f"phases on a time line: open {perfetto} at https://ui.perfetto.dev",
-            f"all operations: tensorboard --logdir {self._folder} (pip install tensorboard xprof); this table: {summary}",
+            f"all operations: tensorboard --logdir {self._folder} (pip install tensorboard xprof); "
+            f"this table: {summary}",
         ]
 
 
-def hook(folder: pathlib.Path, every: int, game: Game) -> Hook:
-    """Traces a few steps of a run into a folder, and ends with a table of the phases of the game's step."""
-    recorder = Recorder(folder, ("input", *(move.name for move in game.moves), "ema"))
+def table(times: dict[str, float], phases: Sequence[str]) -> list[str]:
+    """The lines of a table of milliseconds a step: phase, ms, percent. What took no time is left
+    out.
+    """
+    whole = sum(times.values()) or 1.0
+    names = [name for name in (*phases, hlo.OTHER, hlo.OUTSIDE, hlo.IDLE) if times.get(name)]
+    rows = [f"{name:20s} {times[name]:8.3f}  {100 * times[name] / whole:7.1f}" for name in names]
+    return [f"{'phase':20s}  ms/step  percent", *rows]
 
-    def before(sent: Dispatch) -> float:
-        return recorder.before(sent.program, sent.arguments, sent.step, sent.count, sent.until)
 
-    def do(moment: Moment) -> float:
-        return recorder.at_interval(moment.state)
+def with_phases(events: list[dict[str, Any]], found: list[Operation]) -> list[dict[str, Any]]:
+    """The events for Perfetto, with a row above each device's that shows which phase runs when."""
+    phases = {(o.name, o.start): o.phase for o in found}
+    marked = []
+    for e in filter(None, events):  # the profiler ends its list with an empty one
+        args = e.get("args", {})
+        phase = phases.get((args.get("hlo_op", e.get("name")), e.get("ts", -1.0)))
+        marked.append({**e, "cat": phase, "args": {**args, "phase": phase}} if phase else e)
+    for pid, device in enumerate(sorted({o.device for o in found}), _FIRST_ROW):
+        row = {"ph": "M", "pid": pid}
+        title = f"phases of the step on {device}"
+        marked.append({**row, "name": "process_name", "args": {"name": title}})
+        marked.append({**row, "name": "process_sort_index", "args": {"sort_index": -1}})
+        for phase, begin, end in _stretches([o for o in found if o.device == device]):
+            at = {"pid": pid, "tid": 0, "ts": begin, "dur": end - begin}
+            marked.append({"ph": "X", **at, "name": phase, "cat": phase})
+    return marked
 
-    return Hook(every, do, before, recorder.after, recorder.report)
+
+def _stretches(found: list[Operation]) -> list[tuple[str, float, float]]:
+    """(phase, start, end) of one device, instants of one phase together."""
+    stretches: list[tuple[str, float, float]] = []
+    for begin, end, running in hlo.instants(found):
+        phase = running[0].phase
+        if stretches and stretches[-1][0] == phase and begin - stretches[-1][2] < _LAUNCH_US:
+            begin = stretches.pop()[1]
+        stretches.append((phase, begin, end))
+    return stretches

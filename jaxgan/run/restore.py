@@ -13,6 +13,7 @@ from jaxgan.data import Feature
 from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState
 from jaxgan.options import fields, replace
+from jaxgan.paths import user_path
 from jaxgan.recipes import recipe as recipes
 from jaxgan.run import checkpoint, finite, first
 from jaxgan.run import workdir as workdirs
@@ -39,7 +40,7 @@ class Restored(NamedTuple):
 
 
 def restore(
-    workdir: pathlib.Path, game: Game | Callable[[dict[str, Any]], Game] | None = None
+    workdir: str | pathlib.Path, game: Game | Callable[[dict[str, Any]], Game] | None = None
 ) -> Restored:
     """The newest whole state of a workdir, and its game.
 
@@ -51,6 +52,7 @@ def restore(
       UserError: a workdir without checkpoint, or without recipe and no game given.
       RunError: a state that cannot be read or is not finite.
     """
+    workdir = user_path(workdir, "workdir")
     folder = workdir / workdirs.CHECKPOINTS
     if not (workdir / workdirs.CONFIG).is_file() or not checkpoint.steps_in(folder):
         raise UserError(

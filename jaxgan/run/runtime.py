@@ -59,7 +59,8 @@ def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory for the next step; returns whether it could.
 
     XLA:CPU allocates a step's scratch memory anew in every step. Blocks of that size otherwise go
-    back to the system at once and come again page by page, which took a third of a small step."""
+    back to the system at once and come again page by page, which took a third of a small step.
+    """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # not Linux, or another C library

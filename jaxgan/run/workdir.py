@@ -1,7 +1,8 @@
 """A run's folder: who holds it, which run it holds, and what can be read back from it.
 
 It gets `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, for a recipe of
-the user `recipe.py`, and for a conditional game `conditions.npz`."""
+the user `recipe.py`, and for a conditional game `conditions.npz`.
+"""
 
 import contextlib
 import fcntl

@@ -1,0 +1,162 @@
+"""What benchmarks time: the training step of a preset, as runs train it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan import data
+from jaxgan.config import Config
+from jaxgan.data import Feature
+from jaxgan.data.feeds import Feed
+from jaxgan.game import Game
+from jaxgan.kernels import using
+from jaxgan.run import dispatch, first, parallel
+
+Features = dict[str, Feature]
+_RANDOM_BYTES = 256 << 20
+
+
+def features_of(config: Config) -> Features:
+    """What an example of a config's data holds. MNIST's files are not looked for."""
+    options = config.run.data
+    if options.name == "mnist" and not (options.folder or options.file):
+        size = options.image_size or 28
+        return {"image": Feature((size, size, options.channels or 1), np.dtype(np.uint8))}
+    return data.open_source(options).features
+
+
+def game_of(config: Config, features: Features) -> Game:
+    """The game that a config trains on such examples."""
+
+    def make(example: Features) -> Game:
+        return config.recipe.make(example, config.options)
+
+    return first.game_of(make, features, config.run.dtype)
+
+
+def dtype_of(game: Game) -> str:
+    """What a game computes in."""
+    return jnp.dtype(game.dtype).name
+
+
+def kernels_of(config: Config) -> Any:
+    """The context in which a config's step is traced, as `train` enters it."""
+    return using(None if config.run.kernels == "auto" else config.run.kernels)
+
+
+def examples_of(features: Features, batch_size: int) -> int:
+    """How many random examples there are: as many as MNIST has, or as fill 256 MiB."""
+    each = sum(int(np.prod(f.shape)) * f.dtype.itemsize for f in features.values())
+    return max(2 * batch_size, min(60_000, _RANDOM_BYTES // each))
+
+
+def random_source(features: Features, count: int, seed: int) -> data.Source:
+    """Random examples. What a step takes does not depend on what they show."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(feature: Feature) -> np.ndarray:
+        shape = (count, *feature.shape)
+        if np.issubdtype(feature.dtype, np.floating):
+            return rng.uniform(-1.0, 1.0, shape).astype(feature.dtype)
+        return rng.integers(0, 256 if feature.dtype == np.uint8 else feature.classes or 2, shape)
+
+    arrays = {n: np.asarray(drawn(f), f.dtype) for n, f in features.items()}
+
+    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: array[indices] for name, array in arrays.items()}
+
+    return data.Source("random", count, read, features, "")
+
+
+class Workload:
+    """A game, its program, data on the device and a state, made once; compiled by the first `run`.
+
+    Args:
+      config: what is trained.
+      devices: on which; the first by default.
+      source: what the data are; random examples by default.
+
+    Attributes:
+      game: that is trained.
+      feed: of the data.
+      steps_per_call: in one dispatch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        devices: Sequence[Any] | None = None,
+        source: data.Source | None = None,
+    ) -> None:
+        run, devices = config.run, list(devices or jax.devices()[:1])
+        if source is None:
+            features = features_of(config)
+            source = random_source(features, examples_of(features, run.batch_size), run.seed)
+        self.config, self.devices, self.step = config, devices, 0
+        self.game = game_of(config, source.features)
+        reading = run.data.resident_limit_mb, run.data.read_threads
+        self.feed: Feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
+        self._program = parallel.make_program(self.game, self.feed.fetch, devices)
+        state = jax.jit(first.new_state(self.game, source.features, run))()
+        self._state, self._resident = parallel.replicate((state, self.feed.resident), devices)
+        self.steps_per_call = dispatch.steps_per_call(run.steps_per_call, devices[0].platform)
+
+    def run(self, steps: int, wait_every: int | None = None) -> int:
+        """Trains `steps` steps, or as many more as fill the last dispatch, and waits for them.
+
+        Args:
+          steps: how many.
+          wait_every: steps after which to wait in between, as a run does for its log.
+
+        Returns:
+          How many were trained.
+        """
+        calls = -(-steps // self.steps_per_call)
+        with kernels_of(self.config):
+            for call in range(1, calls + 1):
+                program, arguments = self._next()
+                self._state, metrics = program(*arguments)
+                self.step += self.steps_per_call
+                if wait_every and call * self.steps_per_call % wait_every == 0:
+                    jax.block_until_ready(metrics)
+        jax.block_until_ready(self._state)
+        return calls * self.steps_per_call
+
+    def text(self) -> str:
+        """The optimised HLO of a dispatch."""
+        program, arguments = self._next()
+        with kernels_of(self.config):
+            return program.lower(*arguments).compile().as_text()
+
+    def parameter_bytes(self) -> int:
+        """Of all players."""
+        params = [player.params for player in self._state.players.values()]
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+
+    def _next(self) -> tuple[Any, tuple[Any, Any, Any]]:
+        """The program of the next dispatch, and its arguments."""
+        count = self.steps_per_call
+        item = self._program.place(dispatch.item_of(self.feed, self.step, count), count)
+        return self._program.of(count), (self._state, self._resident, item)
+
+
+def gathered(resident: Any, item: Any) -> Any:
+    """The batch that a resident feed makes on the device."""
+    return jax.tree.map(lambda leaf: leaf[item], resident)
+
+
+def step_shapes(config: Config, examples: int, steps: int) -> tuple[Any, tuple[Any, Any, Any]]:
+    """(run, shapes of its arguments) of a dispatch of `steps` steps on resident data, to compile or
+    to count.
+    """
+    from jaxgan.step import make_step
+
+    features = features_of(config)
+    game = game_of(config, features)
+    state = first.template_of(game, features, config.run)
+    item = jax.ShapeDtypeStruct((steps, config.run.batch_size), "int32")
+    run = dispatch.many_steps(make_step(game), gathered)
+    return run, (state, first.batch_of(features, examples), item)

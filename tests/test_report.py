@@ -1,0 +1,46 @@
+"""The tables of benchmarks/README.md are what the records say."""
+
+import json
+
+import pytest
+
+from benchmarks import report
+
+README = report.HERE / "README.md"
+
+
+def test_the_readme_is_what_the_records_say():
+    assert report.filled(README.read_text(), report.load(report.HERE / "results")) == (
+        README.read_text()
+    )
+
+
+def write(folder, name, *records):
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    (folder / "compiled.json").write_text('{"now": {}}')
+
+
+def test_the_last_record_of_a_thing_counts_and_trials_do_not(tmp_path):
+    seen = {"preset": "mnist", "rarest_class": 0.05, "real_frechet_distance": 1.0}
+    first, last = ({**seen, "seed": 0, "frechet_distance": d, "commit": "c"} for d in (9.0, 3.0))
+    tried = {**seen, "seed": 1, "frechet_distance": 99.0, "quick": True}
+    failed = {"benchmark": "quality", "error": "ValueError"}
+    write(tmp_path, "quality", first, last, tried, failed)
+    text = report.filled("a\n<!-- table: quality -->\nold\n<!-- end -->\nb", report.load(tmp_path))
+    assert "| `mnist` | 1 | 3.0 (3.0 to 3.0) | 5.0 % |" in text and "old" not in text
+    assert text.startswith("a\n") and text.endswith("<!-- end -->\nb") and "Measured at c." in text
+
+
+@pytest.mark.parametrize(
+    "text", ["<!-- table: nothing -->\n<!-- end -->", "<!-- table: quality -->\nnever closed"]
+)
+def test_a_marker_of_no_table_or_without_end_is_refused(text):
+    with pytest.raises(ValueError, match="unknown or not closed"):
+        report.filled(text, [])
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    write(tmp_path, "loop")
+    (tmp_path / "loop.jsonl").write_text('{"what": "overhead"}\n{"what"\n')
+    with pytest.raises(ValueError, match=r"loop\.jsonl line 2 is no record"):
+        report.load(tmp_path)
