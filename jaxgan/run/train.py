@@ -15,7 +15,17 @@ from jaxgan.data import DataOptions
 from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
 from jaxgan.paths import user_path
-from jaxgan.run import dispatch, finite, hooks, messages, parallel, processes, profile, signals
+from jaxgan.run import (
+    dispatch,
+    finite,
+    first,
+    hooks,
+    messages,
+    parallel,
+    processes,
+    profile,
+    signals,
+)
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 from jaxgan.run.workdir import about_run
@@ -71,6 +81,7 @@ def train(
       RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be
         written.
     """
+    first.check_arguments(game, run, callback, more_hooks)
     workdir, named = user_path(workdir, "workdir"), isinstance(source, DataOptions)
     run = dataclasses.replace(run, data=source) if named else run
     run = options.replace(run, {**options.to_dict(run), **options.dotted(changes)})
