@@ -175,7 +175,7 @@ def input_rate(config: Config, source: Any, batches: int) -> float:
     reading = run.data.resident_limit_mb, run.data.read_threads
     feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
     resident = jax.device_put(feed.resident, device)
-    per_call = dispatch.steps_per_call(run.steps_per_call, device.platform)
+    per_call = dispatch.steps_per_call(run.steps_per_call, device.platform, [run.log.every])
 
     @jax.jit
     def gather(resident: Any, item: Any) -> Any:

@@ -104,7 +104,6 @@ def train(
 
         program = parallel.make_program(game, feed.fetch, here.devices)
         state, resident = parallel.replicate((state, feed.resident), here.devices)
-        per_call = dispatch.steps_per_call(run.steps_per_call, here.devices[0].platform)
         clock, every = hooks.Clock(run.batch_size), run.log
 
         def save(moment: Moment) -> None:
@@ -121,10 +120,13 @@ def train(
             *told,
             *more_hooks,
         ]
+        intervals = [hook.every for hook in all_hooks]
+        platform = here.devices[0].platform
+        per_call = dispatch.steps_per_call(run.steps_per_call, platform, intervals)
         # Metrics still on the devices: the host waits for them when a hook is due.
         pending: list[Any] = []
         while step < run.steps and not stopped:
-            until = min(run.steps, *(step - step % hook.every + hook.every for hook in all_hooks))
+            until = min(run.steps, *(step - step % n + n for n in intervals))
             count = per_call if until - step >= per_call else 1
             try:
                 item = dispatch.item_of(feed, step, count)
