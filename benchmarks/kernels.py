@@ -13,7 +13,6 @@ The operation `step` is a whole training step of the preset mnist by each implem
 import importlib.util
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,32 +73,16 @@ def jax_cell(function: Callable, mode: str, sets: list[Any]) -> tuple[Run, dict[
         return results
 
     compiled = calls.lower(sets).compile()
-    facts: dict[str, Any] = {"launches": len(launches(compiled.as_text())) / len(sets)}
+    facts: dict[str, Any] = {"launches": len(launches(compiled.as_text() or "")) / len(sets)}
 
     def run() -> None:
         jax.block_until_ready(compiled(sets))
 
-    if jax.devices()[0].platform == "gpu" and (inside := _seconds_in_kernels(run)) is not None:
-        facts["kernel_us"] = inside / len(sets) * 1e6
     return run, facts
 
 
-def _seconds_in_kernels(run: Run) -> float | None:
-    """Of one round, by CUPTI, where this JAX has its profiler."""
-    try:
-        from jax.experimental.mosaic.gpu import profiler
-
-        _, found = profiler.Cupti(finalize=False).measure(lambda: run(), aggregate=False)()
-        return sum(milliseconds for _, milliseconds in found) / 1e3 if found else None
-    except Exception as error:  # an experimental interface: without it the column is empty
-        print(f"  kernel time not measured: {type(error).__name__}: {error}", file=sys.stderr)
-        return None
-
-
-def torch_cell(
-    name: str, shape: Shape, dtype: str, mode: str, count: int, compiled: bool
-) -> tuple[Run, dict[str, Any]]:
-    """The same in PyTorch."""
+def torch_cell(name: str, shape: Shape, dtype: str, mode: str, count: int, compiled: bool) -> Run:
+    """The round in PyTorch."""
     import torch
 
     from benchmarks import torch_ops
@@ -118,16 +101,7 @@ def torch_cell(
         if on_gpu:
             torch.cuda.synchronize()
 
-    run()
-    facts: dict[str, Any] = {}
-    if on_gpu:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            run()
-        events: Any = profile.events()
-        on_device = [e for e in events if str(e.device_type).endswith("CUDA")]
-        facts["launches"] = len(on_device) / count
-        facts["kernel_us"] = sum(e.device_time for e in on_device) / count
-    return run, facts
+    return run
 
 
 def measured_cell(
@@ -143,8 +117,7 @@ def measured_cell(
         return lambda: workload.run(steps), steps, {}
     if provider.startswith("torch"):
         compiled = provider == "torch-compile"
-        run, facts = torch_cell(name, shape, dtype, mode, calls, compiled)
-        return run, calls, facts
+        return torch_cell(name, shape, dtype, mode, calls, compiled), calls, {}
     op = OPS[name]
 
     def function(*operands: Any) -> Any:
@@ -188,14 +161,6 @@ def cells(ops: list[str], dtypes: list[str], modes: list[str], quick: bool) -> I
                     yield dict(op=op, shape=shape, dtype=dtype, mode=mode)
 
 
-def chosen(parser: Any, name: str, text: str, known: Any) -> list[str]:
-    """The words between commas; ends the command where one is not known."""
-    words = text.split(",")
-    if wrong := [word for word in words if word not in known]:
-        parser.error(f"unknown {name} {wrong[0]!r}; use {', '.join(known)}")
-    return words
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = record.parser("benchmarks.kernels", __doc__)
     ops = (*OPS, "step")
@@ -210,14 +175,14 @@ def main(argv: list[str] | None = None) -> None:
     on_gpu = jax.devices()[0].platform == "gpu"
     reasons = reasons_against(on_gpu)
     can = ",".join(p for p in PROVIDERS if p not in reasons)
-    providers = chosen(parser, "provider", given.providers or can, PROVIDERS)
+    providers = record.chosen(parser, "provider", given.providers or can, PROVIDERS)
     for provider in providers:
         if provider in reasons:
             parser.error(f"{provider} cannot run here: {reasons[provider]}")
     asked = (
-        chosen(parser, "operation", given.ops, ops),
-        chosen(parser, "dtype", given.dtypes, DTYPES),
-        chosen(parser, "mode", given.modes, MODES),
+        record.chosen(parser, "operation", given.ops, ops),
+        record.chosen(parser, "dtype", given.dtypes, DTYPES),
+        record.chosen(parser, "mode", given.modes, MODES),
     )
     about = record.machine(given.quick)
     record.show_machine(about)
@@ -253,8 +218,8 @@ def main(argv: list[str] | None = None) -> None:
             low, us, high = (float(p) for p in np.percentile(samples, [20, 50, 80]) * 1e6)
             facts |= {"us": us, "us_20": low, "us_80": high, "calls": calls, **known}
             if known:
-                facts["share_of_copy"] = known["floor_us"] / facts.get("kernel_us", us)
-            shown = ("kernel_us", "share_of_copy", "launches")
+                facts["share_of_copy"] = known["floor_us"] / us
+            shown = ("share_of_copy", "launches")
             rest = "".join(f", {n} {facts[n]:.4g}" for n in shown if n in facts)
             print(f"    {provider:13s} {us:9.2f} ({low:.2f} to {high:.2f}){rest}", flush=True)
             record.append(given.json, {**made, **facts})

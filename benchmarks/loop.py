@@ -1,23 +1,19 @@
-"""What the training loop costs over its bare step, how fast data come, and how long a run takes to
-begin.
+"""What the training loop adds to its bare step, how fast data come, how long a run takes to begin.
 
 The loop is `jaxgan.train` with the intervals that users get: its input, the losses that it fetches,
 prints and writes, its checkpoints, sample grids and TensorBoard files. The bare step is the same
 compiled program over the same feed, and waits as often. They run in turn, in one process, with the
-settings of `jaxgan train`. Timed is a whole number of intervals in steady state, from the end of an
-interval in which everything had been done and compiled once to the return of `train`. To get there
-soon, a round resumes at the last log step before such an interval.
+settings of `jaxgan train`. Timed is a whole number of intervals, from the end of one in which
+everything had been done and compiled once to the return of `train`. To get there soon, a round
+resumes at the last log step before such an interval.
 
 "Between steps" is the part of the loop's time in which the host held the devices up: from the end
 of an interval's last step to the next dispatch. It is measured inside the loop, so a machine whose
-speed changes from minute to minute does not blur it. "The loop adds" is the median of the rounds'
-ratios.
+speed changes from minute to minute does not blur it.
 
 Input: examples a second that reach a batch on the device, from its memory (resident) and streamed.
 Startup: the seconds of whole processes that import, and that make a first step with a cold and with
-a warm cache.
-
-Options of jaxgan train change what is trained.
+a warm cache. Options of jaxgan train change what is trained.
 """
 
 import contextlib
@@ -31,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks import record
 from jaxgan.config import Config
@@ -39,15 +35,9 @@ from jaxgan.errors import UserError
 
 PARTS = ("overhead", "resident", "streamed", "startup")
 _QUICK = {
-    "batch_size": 8,
-    "data.image_size": 8,
-    "model.latent_size": 4,
-    "model.generator_width": 4,
-    "model.discriminator_width": 2,
-    "log.every": 2,
-    "log.sample_every": 4,
-    "log.checkpoint_every": 4,
-    "log.samples": 4,
+    **{"batch_size": 8, "data.image_size": 8, "model.latent_size": 4},
+    **{"model.generator_width": 4, "model.discriminator_width": 2},
+    **{"log.every": 2, "log.sample_every": 4, "log.checkpoint_every": 4, "log.samples": 4},
 }
 IMPORTS = "import jax, flax, optax, flax.linen"
 FIRST_STEP = """
@@ -61,38 +51,26 @@ Workload(config, source=random_source(features_of(config), 256, 0)).run(1)
 """
 
 
-class Spent(NamedTuple):
-    """Seconds by the clock, of processors, which other work disturbs less, and between steps."""
-
-    wall: float
-    processor: float
-    between: float = 0.0
-
-
 class Timer:
-    """Times a run of `train` from a step on, by hooks of the run."""
+    """Times a run of `train` from a step on, by hooks of the run.
+
+    Attributes:
+      hook: for the run.
+      start: of the time, by the clock.
+      between: seconds between steps since then.
+    """
 
     def __init__(self, every: int, first_step: int) -> None:
         from jaxgan.run.hooks import Hook
 
-        self._first_step, self._due = first_step, False
-        self._idle_since: float | None = None
-        self._start(0.0)
         self.hook = Hook(every, self._do, self._before, self._after)
-
-    def spent(self) -> Spent:
-        """Since that step."""
-        processor = time.process_time() - self._processor
-        return Spent(time.perf_counter() - self._wall, processor, self._between)
-
-    def _start(self, between: float) -> None:
-        self._wall, self._processor = time.perf_counter(), time.process_time()
-        self._between = between
+        self.start, self.between = time.perf_counter(), 0.0
+        self._first_step, self._due, self._idle_since = first_step, False, self.start
 
     def _before(self, sent: Any) -> float:
-        if self._idle_since is not None:
-            self._between += time.perf_counter() - self._idle_since
-        self._idle_since, self._due = None, sent.step + sent.count == sent.until
+        if self._due:
+            self.between += time.perf_counter() - self._idle_since
+        self._due = sent.step + sent.count == sent.until
         return 0.0
 
     def _after(self, state: Any) -> float:
@@ -105,12 +83,14 @@ class Timer:
 
     def _do(self, moment: Any) -> None:
         if moment.step == self._first_step:
-            self._start(0.0)
-            self._idle_since = self._wall
+            self.start = self._idle_since = time.perf_counter()
+            self.between = 0.0
 
 
-def loop_seconds(config: Config, source: Any, steps: int, folder: pathlib.Path) -> Spent:
-    """Of the last `steps` steps of `train`."""
+def loop_seconds(
+    config: Config, source: Any, steps: int, folder: pathlib.Path
+) -> tuple[float, float]:
+    """Of the last `steps` steps of `train`: all, and those between steps."""
     from jaxgan import train
 
     run = config.run
@@ -124,7 +104,7 @@ def loop_seconds(config: Config, source: Any, steps: int, folder: pathlib.Path) 
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         train(game, source, folder, run, more_hooks=(timer.hook,))
-    return timer.spent()
+    return time.perf_counter() - timer.start, timer.between
 
 
 def _leave_run_at(step: int, config: Config, source: Any, folder: pathlib.Path) -> None:
@@ -146,15 +126,15 @@ def _leave_run_at(step: int, config: Config, source: Any, folder: pathlib.Path) 
         saver.wait()
 
 
-def bare_seconds(config: Config, source: Any, steps: int) -> Spent:
+def bare_seconds(config: Config, source: Any, steps: int) -> float:
     """Of `steps` bare steps, after an interval in which the step was compiled."""
     from benchmarks.workload import Workload
 
     workload, every = Workload(config, source=source), config.run.log.every
     workload.run(every)
-    wall, processor = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
     workload.run(steps, wait_every=every)
-    return Spent(time.perf_counter() - wall, time.process_time() - processor)
+    return time.perf_counter() - start
 
 
 def overhead(config: Config, source: Any, steps: int, rounds: int) -> dict[str, Any]:
@@ -162,40 +142,24 @@ def overhead(config: Config, source: Any, steps: int, rounds: int) -> dict[str, 
     loop, bare = [], []
     for i in range(rounds):
         for which in ("loop", "bare") if i % 2 == 0 else ("bare", "loop"):
-            # Each begins anew: which memory a state and a program happened to get lasts as long as
-            # they do.
+            # Each begins anew: which memory a program happened to get lasts as long as it does.
             if which == "bare":
                 bare.append(bare_seconds(config, source, steps))
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 loop.append(loop_seconds(config, source, steps, pathlib.Path(folder)))
     log = config.run.log
+    intervals = ("every", "sample_every", "checkpoint_every", "tensorboard")
     return {
         "steps": steps,
-        "every": log.every,
-        "sample_every": log.sample_every,
-        "checkpoint_every": log.checkpoint_every,
-        "tensorboard": log.tensorboard,
+        **{name: getattr(log, name) for name in intervals},
         "ms_per_step": {
-            name: [1e3 * spent.wall / steps for spent in found]
-            for name, found in (("loop", loop), ("bare", bare))
+            "loop": [1e3 * whole / steps for whole, _ in loop],
+            "bare": [1e3 * whole / steps for whole in bare],
         },
-        "samples": [100 * (a.wall / b.wall - 1) for a, b in zip(loop, bare)],
-        "samples_processor_time": [
-            100 * (a.processor / b.processor - 1) for a, b in zip(loop, bare)
-        ],
-        "samples_between_steps": [100 * spent.between / spent.wall for spent in loop],
+        "samples": [100 * (whole / alone - 1) for (whole, _), alone in zip(loop, bare)],
+        "samples_between_steps": [100 * between / whole for whole, between in loop],
     }
-
-
-def show_overhead(found: dict[str, Any]) -> None:
-    for name, label in (("bare", "bare step"), ("loop", "training loop")):
-        print(f"{label:30s} {record.shown(found['ms_per_step'][name], 3)} ms")
-    print(f"{'the loop adds':30s} {record.shown(found['samples'], 2)} percent")
-    in_processor = record.shown(found["samples_processor_time"], 2)
-    print(f"{'  in processor time':30s} {in_processor} percent")
-    between = record.shown(found["samples_between_steps"], 2)
-    print(f"{'between steps':30s} {between} percent of the loop's time")
 
 
 def input_rate(config: Config, source: Any, batches: int) -> float:
@@ -211,22 +175,21 @@ def input_rate(config: Config, source: Any, batches: int) -> float:
     reading = run.data.resident_limit_mb, run.data.read_threads
     feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
     resident = jax.device_put(feed.resident, device)
-    per_call = dispatch.steps_per_call(run.steps_per_call, device.platform)
+    per_call = dispatch.steps_per_call(run.steps_per_call, device.platform, [run.log.every])
 
     @jax.jit
     def gather(resident: Any, item: Any) -> Any:
         fetch = functools.partial(feed.fetch, resident)
         return fetch(item) if per_call == 1 else jax.lax.map(fetch, item)
 
-    calls, start, made = -(-batches // per_call), 0.0, None
+    calls, start = -(-batches // per_call), 0.0
     for call in range(calls + 2):
         if call == 2:  # two are not counted
             start = time.perf_counter()
         item = dispatch.item_of(feed, call * per_call, per_call)
         made = gather(resident, jax.device_put(item, device))
-        if call == 1 or call % 10 == 9:
+        if call in (1, calls + 1) or call % 10 == 9:
             jax.block_until_ready(made)
-    jax.block_until_ready(made)
     return calls * per_call * run.batch_size / (time.perf_counter() - start)
 
 
@@ -252,78 +215,67 @@ def startup(preset: str, rounds: int) -> dict[str, list[float]]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = record.parser("benchmarks.loop", __doc__)
-    parser.add_argument(
-        "preset", nargs="?", default="mnist", metavar="PRESET", help=record.presets_help("mnist")
-    )
-    parser.add_argument(
-        "--steps", type=int, help="in a round, whole intervals (default: 500, on a GPU 5000)"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
-    help = f"of {', '.join(PARTS)}, with commas between (default: all)"
-    parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS", help=help)
-    help = "resident data, at the preset's image size (default: shapes)"
-    parser.add_argument("--data", default="shapes", metavar="NAME", help=help)
-    parser.add_argument("--streamed", default="digits", metavar="NAME", help="(default: digits)")
+    add = parser.add_argument
+    add("preset", nargs="?", default="mnist", help=record.presets_help("mnist"))
+    add("--steps", type=int, help="in a round, whole intervals (default: 500, on a GPU 5000)")
+    add("--rounds", type=int, default=3, help="(default: 3)")
+    add("--only", default=",".join(PARTS), metavar="PARTS", help="with commas (default: all)")
+    add("--data", default="shapes", metavar="NAME", help="resident data (default: shapes)")
+    add("--streamed", default="digits", metavar="NAME", help="streamed data (default: digits)")
     given, changes = record.parsed(parser, argv)
-    if wrong := [part for part in given.only.split(",") if part not in PARTS]:
-        parser.error(f"unknown part {wrong[0]!r}; use {', '.join(PARTS)}")
+    parts = record.chosen(parser, "part", given.only, PARTS)
     import jax
 
     from benchmarks.workload import dtype_of, features_of, game_of
     from jaxgan import data
     from jaxgan.run import runtime
 
-    quick = _QUICK if given.quick else {}
-    more: dict[str, Any] = {"devices": 1, **quick}
-    channels = features_of(record.config_of(parser, given.preset, changes))["image"].shape[2]
-    more |= {"data.name": given.data, "data.channels": channels}
-    config = record.config_of(parser, given.preset, changes, **more)
-    log = config.run.log
+    more = {"devices": 1, "data.name": given.data, **(_QUICK if given.quick else {})}
+    features = features_of(record.config_of(parser, given.preset, changes))
+    more["data.channels"] = features["image"].shape[2]
+    log = record.config_of(parser, given.preset, changes, **more).run.log
     whole = math.lcm(log.every, log.sample_every, log.checkpoint_every)
-    if given.quick:
-        given.steps, given.rounds = 2 * whole, 1
     steps = given.steps or (500 if jax.default_backend() == "cpu" else 5000)
+    if given.quick:
+        steps, given.rounds = 2 * whole, 1
     if steps % whole:
         near = max(1, steps // whole) * whole
         parser.error(f"--steps {steps} is not a whole number of {whole} steps; use {near}")
     config = record.config_of(parser, given.preset, changes, **more, steps=whole + steps)
     more |= {"data.name": given.streamed, "data.resident_limit_mb": 0}
     streamed = record.config_of(parser, given.preset, changes, **more)
+    dtype = dtype_of(game_of(config, features_of(config)))
     runtime.keep_compiled_programs()
     runtime.keep_freed_memory()
     about = record.machine(given.quick)
     record.show_machine(about)
-    dtype = dtype_of(game_of(config, features_of(config)))
-
-    def keep(what: str, config: Config, found: dict[str, Any]) -> None:
-        made = record.subject("loop", given.preset, config, dtype)
-        made |= {"data": config.run.data.name, "what": what, **found, **about}
-        record.append(given.json, made)
-
-    for part in given.only.split(","):
-        of_part = streamed if part == "streamed" else config
+    print(f"{given.preset}, batch {config.run.batch_size}, {given.rounds} rounds of {steps} steps")
+    for part in parts:
+        of_part, found = streamed if part == "streamed" else config, {}
+        name = of_part.run.data.name
         try:
             source = data.open_source(of_part.run.data)
         except UserError as error:
             parser.error(str(error))
         if part == "overhead":
-            rounds = f"{given.rounds} rounds of {steps} steps"
-            print(f"{given.preset} on {given.data}, batch {config.run.batch_size}: {rounds}")
             found = overhead(config, source, steps, given.rounds)
-            show_overhead(found)
-            keep(part, config, found)
+            times, between = found["ms_per_step"], found["samples_between_steps"]
+            print(f"bare step                  {record.shown(times['bare'], 3)} ms")
+            print(f"training loop              {record.shown(times['loop'], 3)} ms")
+            print(f"the loop adds              {record.shown(found['samples'], 2)} percent")
+            print(f"between steps              {record.shown(between, 2)} percent of the loop")
         elif part == "startup":
-            times = startup(given.preset, given.rounds)
-            for name, seconds in times.items():
-                print(f"{'startup, ' + name:30s} {record.shown(seconds, 2)} s")
-            keep(part, config, {"seconds": times})
+            found = {"seconds": startup(given.preset, given.rounds)}
+            for process, seconds in found["seconds"].items():
+                print(f"{f'startup, {process}':26s} {record.shown(seconds, 2)} s")
         else:
             batches = 20 if given.quick else 2000 if part == "resident" else 200
             rates = [input_rate(of_part, source, batches) for _ in range(given.rounds)]
-            label = f"input, {part} ({of_part.run.data.name})"
-            print(f"{label:30s} {record.shown(rates, 0)} examples/s")
+            print(f"{f'{part} ({name})':26s} {record.shown(rates, 0)} examples/s")
             found = {"samples": rates, "images_per_s": statistics.median(rates)}
-            keep(f"input_{part}", of_part, found)
+        made = record.subject("loop", given.preset, of_part, dtype)
+        what = f"input_{part}" if part in ("resident", "streamed") else part
+        record.append(given.json, {**made, "data": name, "what": what, **found, **about})
 
 
 if __name__ == "__main__":

@@ -76,6 +76,14 @@ def config_of(
         parser.error(str(error))
 
 
+def chosen(parser: argparse.ArgumentParser, name: str, text: str, known: Any) -> list[str]:
+    """The words between commas; ends the command where one is not known."""
+    words = text.split(",")
+    if wrong := [word for word in words if word not in known]:
+        parser.error(f"unknown {name} {wrong[0]!r}; use {', '.join(known)}")
+    return words
+
+
 def presets_help(default: str) -> str:
     return f"presets or recipes of jaxgan, such as {', '.join(PRESETS)} (default: {default})"
 

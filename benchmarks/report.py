@@ -11,7 +11,6 @@ import pathlib
 import re
 import statistics
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.record import shown
@@ -22,11 +21,8 @@ Record = dict[str, Any]
 
 
 def load(folder: pathlib.Path) -> list[Record]:
-    """The records of all files of JSON lines, and the budgets as one; without those that tried a
-    command.
-
-    Raises:
-      ValueError: for a line that is no record.
+    """The records of all files of JSON lines but those that only tried a command, and the budgets
+    as one; raises `ValueError` for a line that is no record.
     """
     records = []
     for path in sorted(folder.glob("*.jsonl")):
@@ -42,33 +38,26 @@ def load(folder: pathlib.Path) -> list[Record]:
 
 
 def train_step(records: list[Record]) -> str:
-    def row(r: Record, beside: dict[str, Record]) -> list[str]:
-        cells = [f"`{r['preset']}`, {r['batch_size']}, {r['dtype']}", _samples(r)]
-        for peer in PEERS:
-            other = beside.get(peer)
-            ratio = f"; **{shown(other['ratios'], 2)} x**" if other else ""
-            cells.append(f"{_samples(other)}{ratio}" if other else "")
-        share = f"{100 * r['utilisation']:.0f} %" if r["utilisation"] else ""
-        numbers = [f"{r['s_per_kimg']:.3f}", f"{r['compile_s']:.1f}"]
-        return [*cells, *numbers, f"{r['peak_bytes'] / 2**20:.0f}", share]
-
-    def cell(r: Record) -> Any:
-        return _device(r), r["preset"], r["batch_size"], r["dtype"]
-
+    rows, used = [], []
+    for key, last in grouped(records, "provider", "preset", "batch_size", "dtype"):
+        if (ours := last.get("jaxgan")) is None:
+            continue
+        beside = ["" for _ in PEERS]
+        for i, peer in enumerate(PEERS):
+            if other := last.get(peer):
+                beside[i] = f"{samples(other)}; **{shown(other['ratios'], 2)} x**"
+        share = f"{100 * ours['utilisation']:.0f} %" if ours["utilisation"] else ""
+        numbers = [f"{ours['s_per_kimg']:.3f}", f"{ours['compile_s']:.1f}"]
+        numbers += [f"{ours['peak_bytes'] / 2**20:.0f}", share]
+        rows.append([key[0], f"`{key[1]}`, {key[2]}, {key[3]}", samples(ours), *beside, *numbers])
+        used += last.values()
     head = [
         "device",
         "preset, batch, dtype",
         "jaxgan, steps/s",
         *[f"{p}; jaxgan is" for p in PEERS],
     ]
-    head += ["s/kimg", "compile s", "peak MiB", "of peak FLOP/s"]
-    rows, used = [], []
-    for key in _unique(map(cell, records)):
-        last = {r["provider"]: r for r in records if cell(r) == key}
-        if "jaxgan" in last:
-            rows.append([key[0], *row(last["jaxgan"], last)])
-            used += last.values()
-    return _table(head, rows) + _measured_at(used)
+    return table([*head, "s/kimg", "compile s", "peak MiB", "of peak FLOP/s"], rows, used)
 
 
 def compiled(records: list[Record]) -> str:
@@ -76,91 +65,80 @@ def compiled(records: list[Record]) -> str:
     head += ["zero-dilated", "transposes", "copies", "scratch MiB", "MB moved", "roofline, us"]
     rows = []
     for name, c in records[-1]["budgets"].items():
-        calls = "/".join(map(str, c["cudnn_calls"].values()))
-        counts = [c["kernels"], c["kernels_per_dispatch"], calls, c["triton_calls"]]
+        counts = [c["kernels"], c["kernels_per_dispatch"]]
+        counts += ["/".join(map(str, c["cudnn_calls"].values())), c["triton_calls"]]
         counts += [c["zero_dilated"], c["transposes"], c["copies"]]
         sizes = [f"{c['scratch_bytes'] / 2**20:.1f}", f"{c['bytes'] / 1e6:.0f}"]
         rows.append([f"`{name}`", *map(str, counts), *sizes, f"{c['roofline_us']:.0f}"])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def loop(records: list[Record]) -> str:
-    def cell(r: Record) -> Any:
-        return _device(r), r["preset"]
-
-    head = ["device, preset", "bare step, ms", "in the loop, ms", "the loop adds, %"]
-    head += ["between steps, % of the loop's time", "resident input, images/s", "streamed"]
     rows, used = [], []
-    records = [r for r in records if r["what"] != "startup"]
-    for key in _unique(map(cell, records)):
-        last = {r["what"]: r for r in records if cell(r) == key}
-        used += last.values()
+    for key, last in grouped([r for r in records if r["what"] != "startup"], "what", "preset"):
         cost = last["overhead"]
         times = [shown(cost["ms_per_step"][kind], 2) for kind in ("bare", "loop")]
         adds = [shown(cost[name], 2) for name in ("samples", "samples_between_steps")]
-        kinds = [last[f"input_{kind}"] for kind in ("resident", "streamed")]
-        inputs = [shown(r["samples"], 0) for r in kinds]
+        inputs = [shown(last[f"input_{k}"]["samples"], 0) for k in ("resident", "streamed")]
         rows.append([f"{key[0]}, `{key[1]}`", *times, *adds, *inputs])
-    return _table(head, rows) + _measured_at(used)
+        used += last.values()
+    head = ["device, preset", "bare step, ms", "in the loop, ms", "the loop adds, %"]
+    head += ["between steps, % of the loop's time", "resident input, images/s", "streamed"]
+    return table(head, rows, used)
 
 
 def startup(records: list[Record]) -> str:
-    head = ["device, preset", "`import jaxgan` adds, s", "first step, cold cache, s", "warm, s"]
-    rows = []
-    records = [r for r in records if r.get("what", "startup") == "startup"]
-    for r in {(_device(r), r["preset"]): r for r in records}.values():
-        times = r["seconds"]
+    rows, used = [], []
+    found = [{"what": "startup", **r} for r in records]
+    for key, last in grouped([r for r in found if r["what"] == "startup"], "what", "preset"):
+        times = last["startup"]["seconds"]
         added = [ours - base for base, ours in zip(times["base"], times["jaxgan"])]
         cells = [shown(added, 2), shown(times["cold"], 1), shown(times["warm"], 1)]
-        rows.append([f"{_device(r)}, `{r['preset']}`", *cells])
-    return _table(head, rows) + _measured_at(records)
+        rows.append([f"{key[0]}, `{key[1]}`", *cells])
+        used += last.values()
+    head = ["device, preset", "`import jaxgan` adds, s", "first step, cold cache, s", "warm, s"]
+    return table(head, rows, used)
 
 
 def scaling(records: list[Record]) -> str:
-    head = ["what", "device, preset", "measured"]
-    last = {(r["part"], r.get("devices", 2)): r for r in records}
-    rows = []
-    for (part, count), r in sorted(last.items(), key=str):
-        where = f"{_device(r)}, `{r['preset']}`"
-        if part == "weak" and not r["fake_devices"]:
-            rows.append([f"{count} devices", where, f"{_samples(r)} steps/s"])
-        elif part == "collectives":
+    rows, used = [], []
+    for key, last in grouped([{"devices": 2, **r} for r in records], "part", "preset", "devices"):
+        where = f"{key[0]}, `{key[1]}`"
+        if (r := last.get("weak")) and not r["fake_devices"]:
+            rows.append([f"{key[2]} devices", where, f"{samples(r)} steps/s"])
+        if r := last.get("collectives"):
             extra = r["bytes"] - r["parameter_bytes"]
             what = f"{r['count']} collectives, {r['bytes']} bytes, {extra} more than the parameters"
-            rows.append([f"a step over {count} devices", where, what])
-        elif part == "processes":
+            rows.append([f"a step over {key[2]} devices", where, what])
+            used.append(r)
+        if r := last.get("processes"):
             what = f"losses apart by {r['largest_difference']:.1e} of their size"
             rows.append(["two processes against one", where, what])
-    return _table(head, rows) + _measured_at(list(last.values()))
+    return table(["what", "device, preset", "measured"], rows, used)
 
 
 def kernels(records: list[Record]) -> str:
     providers = ("plain", "xla", "triton", "torch-eager", "torch-compile")
-    records = [r for r in records if r.get("driver") and r["mode"] == "both"]
-
-    def cell(r: Record) -> Any:
-        return _device(r), r["op"], "x".join(map(str, r["shape"])), r["dtype"]
-
+    on_gpu = [{**r, "sizes": str(r["shape"])} for r in records if r.get("driver")]
     rows = []
-    for key in _unique(map(cell, records)):
-        last = {r["provider"]: r for r in records if cell(r) == key}
+    for key, last in grouped(on_gpu, "provider", "op", "sizes", "dtype", "mode"):
         floor = next((f"{r['floor_us']:.1f}" for r in last.values() if "floor_us" in r), "")
         times = [f"{last[p]['us']:.1f}" if p in last else "" for p in providers]
         rows.append([key[0], " ".join(key[1:]), floor, *times])
-    return _table(["device", "operation", "floor, us", *providers], rows) if rows else ""
+    return table(["device", "operation", "floor, us", *providers], rows, on_gpu)
 
 
 def quality(records: list[Record]) -> str:
-    rows = []
-    for preset in _unique(r["preset"] for r in records):
-        last = {r["seed"]: r for r in records if r["preset"] == preset}
+    rows, used = [], []
+    for key, last in grouped(records, "seed", "preset"):
         distances = [r["frechet_distance"] for r in last.values()]
         rarest = f"{100 * min(r['rarest_class'] for r in last.values()):.1f} %"
-        rows.append([f"`{preset}`", str(len(last)), shown(distances, 1), rarest])
+        rows.append([f"`{key[1]}`", str(len(last)), shown(distances, 1), rarest])
+        used += last.values()
     real = f"{records[-1]['real_frechet_distance']:.1f}"
     rows.append(["training images instead of samples", "", real, ""])
     head = ["preset", "seeds", "Frechet distance", "rarest digit, least of the seeds"]
-    return _table(head, rows) + _measured_at(records)
+    return table(head, rows, used)
 
 
 TABLES = {t.__name__: t for t in (train_step, compiled, loop, startup, scaling, kernels, quality)}
@@ -168,48 +146,43 @@ SOURCES = {"startup": ("startup", "loop")}  # of a table; else the benchmark of 
 
 
 def filled(text: str, records: list[Record]) -> str:
-    """The text with what stands between its markers made anew.
-
-    Raises:
-      ValueError: for a marker of an unknown table, or one that is never closed.
+    """The text with what stands between its markers made anew; raises `ValueError` for a marker of
+    an unknown table, or one that is never closed.
     """
 
     def made(found: re.Match[str]) -> str:
         name = found[1]
         if name not in TABLES or not found[3] or "<!-- table:" in found[2]:
-            raise ValueError(
-                f"<!-- table: {name} --> is unknown or not closed; use {', '.join(TABLES)}"
-            )
+            known = ", ".join(TABLES)
+            raise ValueError(f"<!-- table: {name} --> is unknown or not closed; use {known}")
         mine = [r for r in records if r["benchmark"] in SOURCES.get(name, (name,))]
         return f"<!-- table: {name} -->\n{TABLES[name](mine).strip()}\n<!-- end -->"
 
     return re.sub(r"<!-- table: (\w+) -->(.*?)(<!-- end -->|\Z)", made, text, flags=re.S)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(
-        "| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)
-    )
+def grouped(
+    records: list[Record], within: str, *fields: str
+) -> list[tuple[tuple, dict[Any, Record]]]:
+    """((device, fields), the last record by `within`) of records that agree in these, in order."""
+    groups: dict[tuple, dict[Any, Record]] = {}
+    for r in records:
+        device = r["device"] + ("" if r.get("driver") else f", {r['cores']} cores")
+        groups.setdefault((device, *(r[f] for f in fields)), {})[r[within]] = r
+    return list(groups.items())
 
 
-def _measured_at(records: list[Record]) -> str:
-    """A paragraph below a table: which commits its records name."""
-    commits = _unique(r.get("commit") or "unknown" for r in records)
-    return f"\n\nMeasured at {', '.join(commits)}." if commits else ""
+def table(head: list[str], rows: list[list[str]], used: list[Record] | tuple = ()) -> str:
+    """A table in Markdown, and the commits at which its records were made."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    commits = ", ".join(dict.fromkeys(r.get("commit") or "unknown" for r in used))
+    return "\n".join(lines) + (f"\n\nMeasured at {commits}." if commits else "")
 
 
-def _device(record: Record) -> str:
-    return record["device"] + ("" if record.get("driver") else f", {record['cores']} cores")
-
-
-def _samples(record: Record) -> str:
+def samples(record: Record) -> str:
     """Median and range, of about three figures."""
     middle = statistics.median(record["samples"])
     return shown(record["samples"], 2 if middle < 10 else 1 if middle < 1000 else 0)
-
-
-def _unique(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
 
 
 def main(argv: list[str] | None = None, readme: pathlib.Path = HERE / "README.md") -> None:

@@ -41,8 +41,9 @@ def blur_halve(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def blur_double(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     # The transposed convolution of symmetric taps is the zero-filled convolution, a pixel cut from
     # each side.
-    options = dict(stride=2, padding=1, groups=x.shape[1])
-    return bias_leaky_relu(F.conv_transpose2d(x, _filters(x, 2), **options), b)
+    groups = x.shape[1]
+    y = F.conv_transpose2d(x, _filters(x, 2), stride=2, padding=1, groups=groups)
+    return bias_leaky_relu(y, b)
 
 
 def operands(

@@ -102,7 +102,9 @@ class Workload:
         self._program = parallel.make_program(self.game, self.feed.fetch, devices)
         state = jax.jit(first.new_state(self.game, source.features, run))()
         self._state, self._resident = parallel.replicate((state, self.feed.resident), devices)
-        self.steps_per_call = dispatch.steps_per_call(run.steps_per_call, devices[0].platform)
+        self.steps_per_call = dispatch.steps_per_call(
+            run.steps_per_call, devices[0].platform, [run.log.every]
+        )
 
     def run(self, steps: int, wait_every: int | None = None) -> int:
         """Trains `steps` steps, or as many more as fill the last dispatch, and waits for them.

@@ -47,7 +47,7 @@ class RunOptions:
         choices=IMPLEMENTATIONS,
     )
     steps_per_call: int | None = option(
-        None, "training steps in one dispatch; none means 25 on a GPU and 1 on a CPU", low=1
+        None, "training steps in one dispatch; none means 1 on a CPU and up to 25 on a GPU", low=1
     )
     data: DataOptions = DataOptions()
     log: LogOptions = LogOptions()

@@ -1,4 +1,5 @@
-"""What several tests share: small networks of points, games of them, and how runs are made and compared."""
+"""What several tests share: small networks of points, games of them, and how runs are made and
+compared."""
 
 import zlib
 from collections.abc import Callable
@@ -99,8 +100,8 @@ def toy(
     made: str = "point",
     **options,
 ) -> Game:
-    """A small game of points, by gradient descent: Adam divides by the root of second moments, which turns
-    rounding of gradients that are zero into full steps."""
+    """A small game of points, by gradient descent: Adam divides by the root of second moments,
+    which turns rounding of gradients that are zero into full steps."""
     tx = optax.sgd(0.1) if tx is None else tx
     generator = Player(generator or Layers((8, 2)), tx, 0.9)
     discriminator = Player(discriminator or Layers((8, 1)), tx)

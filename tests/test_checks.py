@@ -20,7 +20,8 @@ ON_A_DEVICE = COUNT // 4
 
 
 def refused(game, batch=None):
-    """The line with which a step is refused on one device and, with as many examples, on each of four."""
+    """The line with which a step is refused on one device and, with as many examples, on each of
+    four."""
     batch = batch or points(count=COUNT)
     state = uncritical_state(game)
     with pytest.raises(UserError) as alone:
@@ -227,7 +228,8 @@ def test_moves_that_do_not_fit_the_players():
     ):
         check_refused(
             game._replace(moves=moves),
-            "move 'discriminator' names player 'critic'; this game has 'generator', 'discriminator'",
+            "move 'discriminator' names player 'critic'; this game has 'generator', "
+            "'discriminator'",
         )
 
 

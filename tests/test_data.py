@@ -131,7 +131,10 @@ def test_a_stream_reads_ahead_no_more_than_it_may():
 @pytest.mark.parametrize("limit", [2048, 0])
 def test_a_share_of_the_batches_is_that_part_of_each(limit):
     """Of several processes each reads its own."""
-    make = lambda share: data.make_feed(counted(), 8, 0, share, resident_limit_mb=limit)
+
+    def make(share):
+        return data.make_feed(counted(), 8, 0, share, resident_limit_mb=limit)
+
     whole, first, second = (make(s) for s in (slice(None), slice(0, 4), slice(4, 8)))
     for step in (0, 225):
         parts = [batch_of(feed, step)["label"] for feed in (first, second)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgan.run import hooks
+from jaxgan.run import dispatch, hooks
 from jaxgan.run.hooks import Clock, Hook, Moment
 
 
@@ -81,3 +81,18 @@ def test_a_callback_that_says_something_true_stops_the_run():
 def test_a_hook_need_only_do_what_it_does():
     hook = Hook(3)
     assert hook.do(None) is hook.before(None) is hook.after(None) is None and hook.end() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "platform", "intervals", "count"),
+    [
+        (None, "cpu", [50, 500], 1),
+        (None, "gpu", [50, 500, 500], 25),
+        (None, "gpu", [10, 500], 10),  # a dispatch of 25 would fit into no interval
+        (None, "gpu", [30, 500], 10),
+        (None, "gpu", [7], 7),
+        (5, "cpu", [7], 5),
+    ],
+)
+def test_a_dispatch_holds_what_fills_the_intervals(asked, platform, intervals, count):
+    assert dispatch.steps_per_call(asked, platform, intervals) == count

@@ -28,8 +28,8 @@ from jaxgan.step import make_step
 
 RECORDED = json.loads((pathlib.Path(__file__).parent / "data" / "step_reference.json").read_text())
 COUNT = 16
-# Float32 sums in another order; Adam makes full steps of gradients that are nothing but rounding. Measured with
-# other compiler options: 4e-7 of the metrics, 1e-3 of what a tensor moved.
+# Float32 sums in another order; Adam makes full steps of gradients that are nothing but rounding.
+# Measured with other compiler options: 4e-7 of the metrics, 1e-3 of what a tensor moved.
 METRICS, MOVED = 1e-5, 5e-3
 
 

@@ -347,7 +347,9 @@ def test_small_examples_are_read_many_at_once():
 
 
 def test_the_version_of_a_sequence_changes_with_its_examples_and_their_number():
-    make = lambda value, count: as_source([{"x": value}] * count).version
+    def make(value, count):
+        return as_source([{"x": value}] * count).version
+
     assert make(1.0, 5) == make(1.0, 5) and len({make(1.0, 5), make(2.0, 5), make(1.0, 6)}) == 3
 
 

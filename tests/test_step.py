@@ -119,7 +119,8 @@ def cycle_gan():
 
 
 def bi_gan():
-    """A discriminator of pairs of a point and its latents, which an encoder tells of real points."""
+    """A discriminator of pairs of a point and its latents, which an encoder tells of real
+    points."""
     tx, objective = optax.sgd(0.1), nonsaturating()
 
     def generate(apply, latents, batch):

@@ -40,7 +40,10 @@ def write_idx(folder: pathlib.Path, seed: int, counts=(300, 100)) -> dict[str, n
     """Four files as MNIST's, of random images; gives the images of both splits."""
     rng, kept = np.random.default_rng(seed), {}
     folder.mkdir(parents=True)
-    header = lambda magic, *dims: np.array([magic, *dims], ">i4").tobytes()
+
+    def header(magic, *dims):
+        return np.array([magic, *dims], ">i4").tobytes()
+
     for (split, names), count in zip(FILES.items(), counts):
         images = rng.integers(0, 256, (count, 28, 28), np.uint8)
         labels = rng.integers(0, 10, count, np.uint8)
@@ -111,10 +114,13 @@ def test_the_digits_are_those_of_scikit_learn():
     assert source.count == 1797 and leaves["image"].shape == (1797, 8, 8, 1)
     assert source.features["label"].classes == 10
     digits = load_digits()
+
     # TFDS shuffles when it prepares, so compare the two as sets of (image, label).
-    as_set = lambda images, labels: {
-        (tuple(np.round(i).astype(int).ravel()), int(label)) for i, label in zip(images, labels)
-    }
+    def as_set(images, labels):
+        return {
+            (tuple(np.round(i).astype(int).ravel()), int(label)) for i, label in zip(images, labels)
+        }
+
     found = as_set(leaves["image"][..., 0] * (16 / 255), leaves["label"])
     assert found == as_set(digits.images, digits.target)
 
@@ -139,7 +145,9 @@ def test_the_version_names_the_data_set_and_the_split():
 
 
 def test_mnist_and_fashion_mnist_are_prepared_from_files_and_never_mixed_up(tmp_path, official):
-    as_set = lambda images: {image.tobytes() for image in images}
+    def as_set(images):
+        return {image.tobytes() for image in images}
+
     for name, folder in [("mnist", "mnist"), ("fashion_mnist", "fashion")]:
         source, leaves = everything(options_for(tmp_path, name, folder))
         assert source.count == 300
@@ -184,9 +192,12 @@ def test_two_runs_that_prepare_the_same_do_not_disturb_each_other(tmp_path):
         "import sys; from jaxgan.data import DataOptions, open_source\n"
         "print(open_source(DataOptions(dir=sys.argv[1])).count)"
     )
-    run = lambda _: subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
-    )
+
+    def run(_):
+        return subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
+        )
+
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for done in pool.map(run, range(2)):
             assert done.stdout.strip() == "1797", done.stderr
@@ -428,9 +439,10 @@ def test_any_feature_of_numbers_can_be_asked_for(tmp_path):
             for i in range(2)
         ],
     )
-    options = lambda features="": DataOptions(
-        name="people", dir=str(tmp_path), features=features, image_size=8
-    )
+
+    def options(features=""):
+        return DataOptions(name="people", dir=str(tmp_path), features=features, image_size=8)
+
     assert list(data.open_source(options()).features) == ["image"]  # a label of text is left out
     source, leaves = everything(options("depth, attributes/age,attributes/tall,box"))
     assert list(source.features) == ["depth", "attributes/age", "attributes/tall", "box"]

@@ -317,6 +317,28 @@ def test_networks_may_compute_in_bfloat16(tmp_path):
     assert found.state.players["generator"].params["centre"].dtype == jnp.float32
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"game": "dcgan"},
+            "game='dcgan' is no jaxgan.Game; give one, or a function that makes it",
+        ),
+        ({"run": {"steps": 3}}, "run is dict and not RunOptions; give options by name"),
+        ({"callback": 3}, "callback=3 is no function; give one of"),
+        ({"more_hooks": (Hook(0),)}, "a hook has every=0; use 1 or more"),
+        ({"workdir": None}, "workdir=None is NoneType; give a path as text"),
+        ({"workdir": "gs://bucket/run"}, "is an address"),
+    ],
+)
+def test_arguments_that_are_of_no_use_are_named_at_once(tmp_path, changes, text):
+    arguments = {"game": centre_game(), "workdir": tmp_path / "run", **changes}
+    with pytest.raises(UserError) as error:
+        jaxgan.train(arguments.pop("game"), points(), **arguments)
+    assert text in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
 # What a resumed run may be.
 def test_the_lines_of_a_killed_run_are_made_again_once(tmp_path):
     train_points(tmp_path, steps=10)

@@ -47,6 +47,7 @@ def test_no_error_takes_a_workdir_with_a_result_in_it(tmp_path, error, result):
         (tmp_path / "run" / result).write_text("a result")
         raise error("in mid-run")
     assert (tmp_path / "run" / result).read_text() == "a result"
+    assert (tmp_path / "run" / ".lock").exists()  # the one that the next run takes
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):

@@ -1,4 +1,5 @@
-"""Packs, minibatch deviation and spectral norm: their formulas, and that they train as they should."""
+"""Packs, minibatch deviation and spectral norm: their formulas, and that they train as they
+should."""
 
 import flax.linen as nn
 import jax

@@ -1,6 +1,7 @@
 """Many steps in one dispatch: a host that waits for Python between short steps would let a GPU
 wait, too."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 Fetch = Callable[[Any, Any], Any]
+_MOST = 25  # steps in a dispatch that nobody asked for
 
 
 def one_step(step: Callable, fetch: Fetch) -> Callable:
@@ -47,10 +49,22 @@ def many_steps(step: Callable, fetch: Fetch) -> Callable:
     return run
 
 
-def steps_per_call(asked: int | None, platform: str) -> int:
-    """Steps in one dispatch. XLA:CPU runs a step inside a loop several times slower, so there it is
-    one."""
-    return asked or (1 if platform == "cpu" else 25)
+def steps_per_call(asked: int | None, platform: str, intervals: list[int]) -> int:
+    """Steps in one dispatch; what is asked for, or the most up to 25 that fill every interval.
+
+    XLA:CPU runs a step inside a loop several times slower, so there it is one.
+
+    Args:
+      asked: by the user, if anything.
+      platform: of the devices.
+      intervals: of the hooks, in steps.
+    """
+    if asked:
+        return asked
+    if platform == "cpu":
+        return 1
+    common = math.gcd(*intervals)
+    return max(count for count in range(1, _MOST + 1) if common % count == 0)
 
 
 def item_of(feed: Any, step: int, count: int) -> Any:

@@ -18,6 +18,22 @@ from jaxgan.step import make_step
 Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
 
 
+def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None:
+    """Raises `UserError` for arguments of `train` that are of no use, which would show late."""
+    if not isinstance(game, Game) and not callable(game):
+        raise UserError(f"game={game!r} is no jaxgan.Game; give one, or a function that makes it")
+    if not isinstance(run, RunOptions):
+        raise UserError(
+            f"run is {type(run).__name__} and not RunOptions; give options by name, such as "
+            "steps=1000"
+        )
+    if callback is not None and not callable(callback):
+        raise UserError(f"callback={callback!r} is no function; give one of (step, metrics)")
+    for hook in more_hooks:
+        if hook.every < 1:
+            raise UserError(f"a hook has every={hook.every}; use 1 or more")
+
+
 def game_of(
     game: Game | Callable[[Features], Game], features: Features, dtype: str | None = None
 ) -> Game:

@@ -15,9 +15,10 @@ from jaxgan.data import DataOptions
 from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
 from jaxgan.paths import user_path
-from jaxgan.run import dispatch, finite, hooks, messages, parallel, processes, profile, signals
+from jaxgan.run import dispatch, finite, first, hooks, messages, parallel, routine, signals
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
+from jaxgan.run.processes import agreed_stops, together
 from jaxgan.run.workdir import about_run
 
 
@@ -71,6 +72,7 @@ def train(
       RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be
         written.
     """
+    first.check_arguments(game, run, callback, more_hooks)
     workdir, named = user_path(workdir, "workdir"), isinstance(source, DataOptions)
     run = dataclasses.replace(run, data=source) if named else run
     run = options.replace(run, {**options.to_dict(run), **options.dotted(changes)})
@@ -82,38 +84,25 @@ def train(
         game, feed, log, saver = here.game, here.feed, here.log, here.saver
         state, step = here.state, int(here.state.step)
         signalled = held.enter_context(signals.stop_signals())
-        stopped = processes.agreed_stops(signalled)
-        for line in (
-            *here.damaged,
-            messages.beginning(workdir, step, run, here.source, here.devices),
-        ):
+        stopped = agreed_stops(signalled)
+        begins = messages.beginning(workdir, step, run, here.source, here.devices)
+        for line in (*here.damaged, begins):
             log.say(line)
         if step == run.steps:
             return state
 
         program = parallel.make_program(game, feed.fetch, here.devices)
         state, resident = parallel.replicate((state, feed.resident), here.devices)
-        per_call = dispatch.steps_per_call(run.steps_per_call, here.devices[0].platform)
-        clock, every = hooks.Clock(run.batch_size), run.log
-
-        def save(moment: Moment) -> None:
-            finite.check_state(moment.state, moment.step, saver.latest())
-            saver.save(moment.state, feed.position())
-
-        traced = [profile.hook(workdir / "profile", every.every, game)] if profiled else []
-        told = [hooks.calling_back(callback, every.every, signalled)] if callback else []
-        all_hooks = [
-            *(traced if processes.is_first() else []),
-            hooks.logging(log, every.every, clock),
-            Hook(every.checkpoint_every, save),
-            hooks.sampling_every(log, every.sample_every, here.sampler),
-            *told,
-            *more_hooks,
-        ]
+        clock, save = hooks.Clock(run.batch_size), routine.saving(here)
+        own = routine.hooks_of(here, run, workdir, clock, callback, signalled, profiled)
+        all_hooks = [*own, *more_hooks]
+        intervals = [hook.every for hook in all_hooks]
+        platform = here.devices[0].platform
+        per_call = dispatch.steps_per_call(run.steps_per_call, platform, intervals)
         # Metrics still on the devices: the host waits for them when a hook is due.
         pending: list[Any] = []
         while step < run.steps and not stopped:
-            until = min(run.steps, *(step - step % hook.every + hook.every for hook in all_hooks))
+            until = min(run.steps, *(step - step % n + n for n in intervals))
             count = per_call if until - step >= per_call else 1
             try:
                 item = dispatch.item_of(feed, step, count)
@@ -136,14 +125,14 @@ def train(
             if step < until:
                 continue
             last, pending = finite.checked_metrics(pending, step, saver.latest()), []
-            with processes.together(signalled, stopped):
+            with together(signalled, stopped):
                 moment = Moment(step, parallel.local(state), last)
                 for hook in all_hooks:
                     if step % hook.every == 0 or step == run.steps:
                         clock.skip(hook.do(moment) or 0.0)
 
         finite.checked_metrics(pending, step, saver.latest())
-        with processes.together():
+        with together():
             if saver.latest() != step:
                 save(Moment(step, parallel.local(state), {}))
             saver.wait()

@@ -1,4 +1,5 @@
-"""For processes that tests start: without an NVIDIA driver the CUDA plugin, which the tests compile with, only complains."""
+"""For processes that tests start: without an NVIDIA driver the CUDA plugin, which the tests compile
+with, only complains."""
 
 import ctypes
 import sys

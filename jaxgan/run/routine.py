@@ -1,0 +1,42 @@
+"""What every run does between its steps: its hooks, in order."""
+
+import pathlib
+from typing import Any
+
+from jaxgan.config import RunOptions
+from jaxgan.run import finite, hooks, processes, profile
+from jaxgan.run.beginning import Begun
+from jaxgan.run.hooks import Clock, Hook, Moment
+
+
+def saving(here: Begun) -> Any:
+    """moment -> None: writes a checkpoint, of a state that is finite."""
+
+    def save(moment: Moment) -> None:
+        finite.check_state(moment.state, moment.step, here.saver.latest())
+        here.saver.save(moment.state, here.feed.position())
+
+    return save
+
+
+def hooks_of(
+    here: Begun,
+    run: RunOptions,
+    workdir: pathlib.Path,
+    clock: Clock,
+    callback: Any,
+    signalled: list[str],
+    profiled: bool,
+) -> list[Hook]:
+    """The hooks of a run: what is traced, logged, saved, sampled and called back."""
+    every = run.log
+    found = [
+        hooks.logging(here.log, every.every, clock),
+        Hook(every.checkpoint_every, saving(here)),
+        hooks.sampling_every(here.log, every.sample_every, here.sampler),
+    ]
+    if profiled and processes.is_first():
+        found.insert(0, profile.hook(workdir / "profile", every.every, here.game))
+    if callback:
+        found.append(hooks.calling_back(callback, every.every, signalled))
+    return found
