@@ -22,7 +22,10 @@ def write(folder, name, *records):
 
 def test_the_last_record_of_a_thing_counts_and_trials_do_not(tmp_path):
     seen = {"preset": "mnist", "rarest_class": 0.05, "real_frechet_distance": 1.0}
-    first, last = ({**seen, "seed": 0, "frechet_distance": d, "commit": "c", "device": "x", "cores": 2} for d in (9.0, 3.0))
+    first, last = (
+        {**seen, "seed": 0, "frechet_distance": d, "commit": "c", "device": "x", "cores": 2}
+        for d in (9.0, 3.0)
+    )
     tried = {**seen, "seed": 1, "frechet_distance": 99.0, "quick": True, "device": "x"}
     failed = {"benchmark": "quality", "error": "ValueError"}
     write(tmp_path, "quality", first, last, tried, failed)
