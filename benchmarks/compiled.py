@@ -129,7 +129,7 @@ def exceeded(name: str, found: dict[str, Any], budget: dict[str, Any]) -> list[s
         factor, more = SLACK.get(field, (1.0, 0))
         if field not in NOT_COMPARED and found[field] > limit * factor + more:
             lines.append(
-                f"{name}: {field} is {found[field]}, the budget {limit}; mend the step, or run "
+                f"{name}: {field} is {found[field]}, the baseline {limit}; mend the step, or run "
                 "with --update and say why"
             )
     return lines
@@ -177,14 +177,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("presets", nargs="*", metavar="PRESET", help="such as mnist")
     parser.add_argument(
-        "--kinds", default="plain,xla,triton", help="of operations (default: plain,xla,triton)"
+        "--kernels", default="plain,xla,triton", help="of operations (default: plain,xla,triton)"
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="(default: the preset's)")
     parser.add_argument("--explain", action="store_true", help="list the kernels of each step")
     parser.add_argument("--check", action="store_true", help=f"compare with {BUDGETS.name}")
     parser.add_argument("--update", action="store_true", help=f"write {BUDGETS.name}")
     given, changes = record.parsed(parser, argv)
-    kinds = ["xla"] if given.quick else given.kinds.split(",")
+    kinds = ["xla"] if given.quick else given.kernels.split(",")
     if given.quick:
         changes = {"batch_size": "8", **changes}
     if wrong := [kind for kind in kinds if kind not in IMPLEMENTATIONS]:

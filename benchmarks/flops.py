@@ -19,11 +19,8 @@ from jax.extend import core
 
 
 class Peak(NamedTuple):
-    """What a device can do at best: dense FLOP/s by kind of arithmetic, and bytes a second of its
-    memory.
-    """
+    """What a device can do at best: dense FLOP/s, and bytes a second of its memory."""
 
-    float32: float
     tf32: float
     bfloat16: float
     bandwidth: float
@@ -32,11 +29,11 @@ class Peak(NamedTuple):
 # NVIDIA's data sheets: H100 (2023, SXM5 and PCIe columns), H200 (2024, SXM), A100 (2021). They give
 # tensor-core rates with sparsity for Hopper; dense is half of that.
 PEAKS = {
-    "NVIDIA H100 80GB HBM3": Peak(67e12, 494.7e12, 989.4e12, 3.35e12),
-    "NVIDIA H100 PCIe": Peak(51e12, 378e12, 756e12, 2.0e12),
-    "NVIDIA H200": Peak(67e12, 494.7e12, 989.4e12, 4.8e12),
-    "NVIDIA A100-SXM4-80GB": Peak(19.5e12, 156e12, 312e12, 2.039e12),
-    "NVIDIA A100-SXM4-40GB": Peak(19.5e12, 156e12, 312e12, 1.555e12),
+    "NVIDIA H100 80GB HBM3": Peak(494.7e12, 989.4e12, 3.35e12),
+    "NVIDIA H100 PCIe": Peak(378e12, 756e12, 2.0e12),
+    "NVIDIA H200": Peak(494.7e12, 989.4e12, 4.8e12),
+    "NVIDIA A100-SXM4-80GB": Peak(156e12, 312e12, 2.039e12),
+    "NVIDIA A100-SXM4-40GB": Peak(156e12, 312e12, 1.555e12),
 }
 
 
@@ -59,20 +56,15 @@ def model_flops(function: Callable[..., Any], *arguments: Any) -> int:
     return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-class _Node(NamedTuple):
-    """An equation: its FLOPs, and the numbers of the values that it reads and writes."""
-
-    flops: int
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
-    kept: bool
-
-
 class _Values:
-    """Numbers of values, equal where the same equation makes them of the same values."""
+    """Numbers of values, equal where the same equation makes them of the same values.
+
+    Attributes:
+      made: (FLOPs, the values that an equation reads, those that it writes), in order.
+    """
 
     def __init__(self) -> None:
-        self.nodes: list[_Node] = []
+        self.made: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
         self._known: dict[Any, tuple[int, ...]] = {}
         self._next = 0
 
@@ -82,10 +74,9 @@ class _Values:
 
     def of_equation(self, equation: Any, reads: tuple[int, ...]) -> tuple[int, ...]:
         key = equation.primitive.name, str(sorted(equation.params.items(), key=str)), reads
-        if key not in self._known or equation.effects:
+        if key not in self._known:
             self._known[key] = self.fresh(len(equation.outvars))
-            flops, kept = _of_equation(equation), bool(equation.effects)
-            self.nodes.append(_Node(flops, reads, self._known[key], kept))
+            self.made.append((_of_equation(equation), reads, self._known[key]))
         return self._known[key]
 
     def literal(self, value: Any) -> int:
@@ -101,10 +92,10 @@ def _flops(jaxpr: Any) -> int:
     inputs = values.fresh(len(jaxpr.constvars) + len(jaxpr.invars))
     needed = set(_walk(jaxpr, inputs, values))
     total = 0
-    for node in reversed(values.nodes):
-        if node.kept or needed.intersection(node.writes):
-            needed.update(node.reads)
-            total += node.flops
+    for flops, reads, writes in reversed(values.made):
+        if needed.intersection(writes):
+            needed.update(reads)
+            total += flops
     return total
 
 

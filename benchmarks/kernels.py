@@ -7,14 +7,14 @@ of operands that together exceed the GPU's cache, inside one compiled function, 
 cache nor Python is measured. Providers: plain is the JAX that one writes first, xla the tuned
 references, triton the kernels; torch-eager and torch-compile.
 
-The operation `step` is a whole training step of the preset mnist by each implementation.
+Whole steps by each implementation are timed by `benchmarks.train_step mnist --kernels triton`.
 """
 
 import importlib.util
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,11 +24,11 @@ import numpy as np
 from benchmarks import record
 from benchmarks.kernel_ops import MODES, OPS, Op, Shape
 from benchmarks.launches import launches
-from jaxgan.config import configured
 
 PROVIDERS = ("plain", "xla", "triton", "torch-eager", "torch-compile")
 DTYPES = ("bfloat16", "float32", "float16")
 CACHE_BYTES = 120 << 20  # more than twice the second-level cache of an H100
+_SHOWN = ("share_of_copy", "launches")
 Run = Callable[[], Any]
 
 
@@ -104,28 +104,18 @@ def torch_cell(name: str, shape: Shape, dtype: str, mode: str, count: int, compi
     return run
 
 
-def measured_cell(
-    cell: dict[str, Any], provider: str, calls: int, changes: dict[str, Any]
-) -> tuple[Run, int, dict[str, Any]]:
-    """(a round, how many calls it has, facts about it) of a cell by a provider."""
+def measured_cell(cell: dict[str, Any], provider: str, calls: int) -> tuple[Run, dict[str, Any]]:
+    """(a round of `calls` calls, facts about it) of a cell by a provider."""
     name, shape, dtype, mode = (cell[key] for key in ("op", "shape", "dtype", "mode"))
-    if name == "step":
-        from benchmarks.workload import Workload
-
-        workload = Workload(configured("mnist", {**changes, "kernels": provider}))
-        steps = workload.steps_per_call
-        return lambda: workload.run(steps), steps, {}
     if provider.startswith("torch"):
-        compiled = provider == "torch-compile"
-        return torch_cell(name, shape, dtype, mode, calls, compiled), calls, {}
+        return torch_cell(name, shape, dtype, mode, calls, provider == "torch-compile"), {}
     op = OPS[name]
 
     def function(*operands: Any) -> Any:
         return op.call(provider, *operands)
 
     sets = [jax_operands(op, shape, dtype, seed) for seed in range(calls)]
-    run, facts = jax_cell(function, mode, sets)
-    return run, calls, facts
+    return jax_cell(function, mode, sets)
 
 
 def copy_bandwidth(size: int, repeats: int) -> float:
@@ -148,23 +138,9 @@ def reasons_against(on_gpu: bool) -> dict[str, str]:
     return reasons
 
 
-def cells(ops: list[str], dtypes: list[str], modes: list[str], quick: bool) -> Iterator[Any]:
-    """What is measured, each as op, shape, dtype and mode."""
-    for op in ops:
-        if op == "step":
-            batch = 8 if quick else 128
-            yield dict(op=op, shape=[batch, 28, 28, 1], dtype="float32", mode="both")
-            continue
-        for shape in [(2, 8, 8, 4)] if quick else OPS[op].shapes:
-            for dtype in dtypes:
-                for mode in modes:
-                    yield dict(op=op, shape=shape, dtype=dtype, mode=mode)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = record.parser("benchmarks.kernels", __doc__)
-    ops = (*OPS, "step")
-    parser.add_argument("--ops", default=",".join(ops), help="with commas between (default: all)")
+    parser.add_argument("--ops", default=",".join(OPS), help="with commas between (default: all)")
     parser.add_argument(
         "--modes", default=",".join(MODES), help="forward, both (default: both of these)"
     )
@@ -179,11 +155,9 @@ def main(argv: list[str] | None = None) -> None:
     for provider in providers:
         if provider in reasons:
             parser.error(f"{provider} cannot run here: {reasons[provider]}")
-    asked = (
-        record.chosen(parser, "operation", given.ops, ops),
-        record.chosen(parser, "dtype", given.dtypes, DTYPES),
-        record.chosen(parser, "mode", given.modes, MODES),
-    )
+    ops = record.chosen(parser, "operation", given.ops, OPS)
+    dtypes = record.chosen(parser, "dtype", given.dtypes, DTYPES)
+    modes = record.chosen(parser, "mode", given.modes, MODES)
     about = record.machine(given.quick)
     record.show_machine(about)
     for provider, reason in reasons.items():
@@ -193,23 +167,24 @@ def main(argv: list[str] | None = None) -> None:
     repeats = 2 if given.quick else given.repeats
     bandwidth = copy_bandwidth(1 << (16 if given.quick else 27 if on_gpu else 24), repeats)
     print(f"copy: {bandwidth / 1e9:.1f} GB/s; us a call: median (20 to 80 %)")
-    changes = {"batch_size": 8} if given.quick else {}
-    for cell in cells(*asked, given.quick):
-        least, calls, known = 0.0, 1, {}
-        if cell["op"] != "step":
-            least = OPS[cell["op"]].least_bytes(cell["shape"], cell["dtype"], cell["mode"])
-            calls = 2 if given.quick else min(64, max(4, math.ceil(CACHE_BYTES / least)))
-            known = {"minimal_bytes": least, "copy_bytes_per_s": bandwidth}
-            known["floor_us"] = least / bandwidth * 1e6
-        sizes = "x".join(map(str, cell["shape"]))
-        floor = f", floor {known['floor_us']:.2f} us" if known else ""
-        print(f"{cell['op']} {sizes} {cell['dtype']} {cell['mode']}{floor}", flush=True)
+    cells: list[dict[str, Any]] = [
+        dict(op=op, shape=shape, dtype=dtype, mode=mode)
+        for op in ops
+        for shape in ([(2, 8, 8, 4)] if given.quick else OPS[op].shapes)
+        for dtype in dtypes
+        for mode in modes
+    ]
+    for cell in cells:
+        least = OPS[cell["op"]].least_bytes(cell["shape"], cell["dtype"], cell["mode"])
+        calls = 2 if given.quick else min(64, max(4, math.ceil(CACHE_BYTES / least)))
+        floor, sizes = least / bandwidth * 1e6, "x".join(map(str, cell["shape"]))
+        known = {"minimal_bytes": least, "copy_bytes_per_s": bandwidth, "floor_us": floor}
+        what = f"{cell['op']} {sizes} {cell['dtype']} {cell['mode']}"
+        print(f"{what}, floor {floor:.2f} us", flush=True)
         for provider in providers:
-            if cell["op"] == "step" and provider.startswith("torch"):
-                continue  # see benchmarks.train_step
             made = {"benchmark": "kernels", **cell, "provider": provider, **about}
             try:
-                run, calls, facts = measured_cell(cell, provider, calls, changes)
+                run, facts = measured_cell(cell, provider, calls)
                 samples = seconds_per_call(run, calls, repeats)
             except Exception as error:  # one provider's must not take the others' figures with it
                 print(f"    {provider:13s} failed: {' '.join(repr(error).split())[:200]}")
@@ -217,10 +192,8 @@ def main(argv: list[str] | None = None) -> None:
                 continue
             low, us, high = (float(p) for p in np.percentile(samples, [20, 50, 80]) * 1e6)
             facts |= {"us": us, "us_20": low, "us_80": high, "calls": calls, **known}
-            if known:
-                facts["share_of_copy"] = known["floor_us"] / us
-            shown = ("share_of_copy", "launches")
-            rest = "".join(f", {n} {facts[n]:.4g}" for n in shown if n in facts)
+            facts["share_of_copy"] = floor / us
+            rest = "".join(f", {n} {facts[n]:.3g}" for n in _SHOWN if n in facts)
             print(f"    {provider:13s} {us:9.2f} ({low:.2f} to {high:.2f}){rest}", flush=True)
             record.append(given.json, {**made, **facts})
 

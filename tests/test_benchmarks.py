@@ -60,7 +60,7 @@ def test_a_machine_that_does_other_work_is_told(capsys):
         (loop, ["mnist", "--steps", "1250"], "not a whole number of 500 steps; use 1000"),
         (kernels, ["--providers", "triton"], "triton cannot run here: Triton kernels need a CUDA"),
         (kernels, ["--ops", "relu"], "unknown operation 'relu'; use bias_leaky_relu"),
-        (compiled, ["mnist", "--kinds", "fast"], "unknown kind 'fast'; use auto"),
+        (compiled, ["mnist", "--kernels", "fast"], "unknown kind 'fast'; use auto"),
         (compiled, ["mnist", "--check", "--batch-size", "8"], "are of the presets as they are"),
         (scaling, ["--devices", "2,4"], "--devices 2,4 are not 1 and further numbers"),
     ],
