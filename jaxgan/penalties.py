@@ -212,7 +212,7 @@ def _on_slopes(
     subset: int,
     independent: bool,
 ) -> Penalty:
-    """The mean of `form` of the squared slopes at `where`."""
+    """`form` of the squared slopes [B] at `where`, a scalar."""
     if method not in slopes.METHODS:
         raise UserError(f"{name} has no method {method!r}; use {', '.join(slopes.METHODS)}")
 
@@ -232,21 +232,22 @@ def _on_slopes(
         def logits(made: Batch) -> Any:
             return critique.logits(given | made)
 
-        return jnp.mean(form(slopes.METHODS[method](logits, at_examples, keys, name)))
+        return form(slopes.METHODS[method](logits, at_examples, keys, name))
 
     return Penalty(name, weight, value, every)
 
 
 def _half(squared: Array) -> Array:
-    return squared / 2.0
+    # Halved after the mean: XLA makes one sum of two that follow each other.
+    return jnp.mean(squared) / 2.0
 
 
 def _as_it_is(squared: Array) -> Array:
-    return squared
+    return jnp.mean(squared)
 
 
 def _from_one(squared: Array) -> Array:
-    return (slopes.length(squared) - 1.0) ** 2
+    return jnp.mean((slopes.length(squared) - 1.0) ** 2)
 
 
 def companions(*parts: Any) -> dict[str, Player]:
