@@ -414,10 +414,10 @@ def test_outputs_and_state_are_float32_whatever_is_computed_in():
 
         @nn.compact
         def __call__(self, x):
-            seen.append(x.dtype)
             y = nn.Dense(self.out, dtype=x.dtype)(x)
             mean = self.variable("kept", "mean", jnp.zeros, (), jnp.float32)
             if not self.is_initializing():
+                seen.append(x.dtype)
                 mean.value = jnp.mean(y.astype(jnp.float32))
             return y
 

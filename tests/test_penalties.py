@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import Judge, Maker, a_play, assert_one_device_equals_four, batches, trained
+from helpers import Judge, Maker, a_play, assert_one_device_equals_four, batches, on_four_devices
 from jax.flatten_util import ravel_pytree
 
 from jaxgan import latents, objectives, slopes
@@ -536,4 +536,5 @@ def test_a_packed_discriminator_on_four_devices():
     game = a_game(discriminator=Judge(pack=2), penalties=(r1(0.1, subset=2), gradient_penalty(0.1)))
     assert_one_device_equals_four(game, batches(count=16))
     with pytest.raises(UserError, match="subset=2, which does not divide the 2 examples in packs"):
-        trained(game, batches(count=8), devices=4)
+        state = init(game, jax.random.key(0), batches(count=8)[0])
+        on_four_devices(game)(state, batches(count=8)[0])

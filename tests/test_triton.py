@@ -271,6 +271,8 @@ def test_whole_steps_for_an_h100_keep_their_budget(tmp_path, capsys):
     for r in records:
         assert (r["triton_calls"] > 0) == (r["implementation"] == "triton")
         assert r["cudnn_calls"]["backward_input"] and r["cudnn_calls"]["backward_filter"]
+        if r["implementation"] == "plain":  # JAX's own convolutions, of dilated maps
+            continue
         assert r["zero_dilated"] == 0
         model = needed[r["preset"]]
         # cuDNN's calls do the model's work and no more: products that became sums are not counted,
