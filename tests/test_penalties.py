@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import Judge, Maker, a_play, assert_one_device_equals_four, batches, on_four_devices
+from helpers import (
+    Judge,
+    Maker,
+    a_play,
+    assert_one_device_equals_four,
+    batches,
+    on_four_devices,
+    trained,
+)
 from jax.flatten_util import ravel_pytree
 
 from jaxgan import latents, objectives, slopes
