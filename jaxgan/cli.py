@@ -115,7 +115,9 @@ def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentPars
         help="go on with a run although the recipe's file has changed",
     )
     add(
-        "--dry-run", action="store_true", help="check all but the data, print the options, and exit"
+        "--dry-run",
+        action="store_true",
+        help="check the options, print them, and exit; looks at neither data nor workdir",
     )
     add("--profile", action="store_true", help="trace a few steps and print the time of each phase")
     several = parser.add_argument_group("several processes")
@@ -242,6 +244,7 @@ def _sample(given: argparse.Namespace) -> int:
         )
 
     import jax
+    import numpy as np
 
     from jaxgan import images, sampling
     from jaxgan.run import runtime
@@ -259,6 +262,9 @@ def _sample(given: argparse.Namespace) -> int:
         examples = sampler.interpolate(run.state, key, count // columns, columns, conditions)
     else:
         examples = sampler.sample(run.state, key, count, conditions)
+    if out.suffix.lower() == ".npz":  # what the examples were made from, too
+        row = np.arange(count) // (columns or 1)
+        examples = sampling.tiled(conditions, row) | examples
     replaced = images.save(out, examples, columns)
     doing = "replaced" if replaced else "wrote"
     print(f"{doing} {out}: {count} examples from step {int(run.state.step)} of {workdir}")

@@ -69,7 +69,7 @@ class Config(NamedTuple):
 
 # A run is continued with these changed; a change of any other option makes it another run.
 _MAY_CHANGE = (
-    *("steps", "devices", "kernels", "steps_per_call"),
+    *("steps", "devices", "kernels", "steps_per_call", "recipe_folder"),
     *("data.dir", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
 )
 
@@ -111,6 +111,7 @@ def described(config: Config) -> dict[str, Any]:
     about: dict[str, Any] = {"recipe": config.recipe.title}
     if config.recipe.sha256:
         about["recipe_sha256"] = config.recipe.sha256
+        about["recipe_folder"] = config.recipe.folder
     return {**about, **to_dict(config.run), **to_dict(config.options)}
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.errors import UserError
 from jaxgan.kernels import fused
 from jaxgan.objectives import Objective
 
@@ -15,6 +16,10 @@ Objectives = Objective | dict[str, Objective]  # of all heads, or by head
 
 def over_heads(objectives: Objectives, player: str, real: Any, fake: Any) -> Array:
     """The sum over heads of what "discriminator" or "generator" minimises."""
+    if not isinstance(objectives, dict | Objective):
+        raise UserError(
+            f"objective={objectives!r} is no Objective; use one such as hinge(), called"
+        )
     if isinstance(objectives, dict):
         losses = [over_heads(o, player, real[head], fake[head]) for head, o in objectives.items()]
     else:

@@ -25,16 +25,22 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 
 def scatter(points: np.ndarray, side: int = 480) -> np.ndarray:
-    """float [N,2] -> a picture uint8 [side,side,1] of the square that holds them, a dot for each
-    point."""
+    """float [N,2] -> a picture uint8 [side,side,1] of the plane about 0, with its axes.
+
+    It reaches to the next of 1, 2, 5, 10, 20, ... beyond all but the outermost hundredth of the
+    points, so that pictures of a run can be compared.
+    """
     points = points.astype(np.float64)  # in which no float32 overflows
-    centre = (points.max(0) + points.min(0)) / 2
-    reach = max(float(np.abs(points - centre).max()), 1e-6) * 1.1
-    at = np.floor(((points - centre) / reach * [1, -1] + 1) / 2 * (side - 1)).astype(int)
+    far = max(float(np.quantile(np.abs(points).max(1), 0.99)), 1e-9)
+    scale = 10.0 ** np.floor(np.log10(far))
+    reach = next(scale * factor for factor in (1.0, 2.0, 5.0, 10.0, 20.0) if scale * factor > far)
     page = np.full((side, side), 255.0)
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        columns, rows = np.clip(at + np.array([dx, dy]), 0, side - 1).T
-        np.multiply.at(page, (rows, columns), 0.6)
+    page[side // 2] = page[:, side // 2] = 225.0
+    at = np.clip((points / reach * [1, -1] + 1) / 2 * (side - 1), -9, side + 9).astype(int)
+    for dx, dy in np.ndindex(3, 3):
+        columns, rows = (at + np.array([dx - 1, dy - 1])).T
+        inside = (columns >= 0) & (columns < side) & (rows >= 0) & (rows < side)
+        np.multiply.at(page, (rows[inside], columns[inside]), 0.45 if dx == dy == 1 else 0.7)
     return page.astype(np.uint8)[..., None]
 
 

@@ -56,7 +56,7 @@ class Sampler:
         }
         if not any("batch_stats" in held for held in chosen.values()):
             return chosen
-        return self._with_statistics(chosen, _tiled(conditions or {}, np.arange(_STATISTICS_BATCH)))
+        return self._with_statistics(chosen, tiled(conditions or {}, np.arange(_STATISTICS_BATCH)))
 
     def sample(
         self, state: GANState, key: Array, count: int, conditions: Batch | None = None
@@ -75,7 +75,7 @@ class Sampler:
         for first in range(0, count, chunk):
             index = np.arange(first, first + chunk)
             latents = self._latents(key, jnp.asarray(index))
-            parts.append(self._made(variables, latents, _tiled(conditions or {}, index)))
+            parts.append(self._made(variables, latents, tiled(conditions or {}, index)))
         parts = jax.device_get(parts)
         return {name: np.concatenate([p[name] for p in parts])[:count] for name in parts[0]}
 
@@ -83,7 +83,7 @@ class Sampler:
         """The examples of given latents, leaves [N, ...], all at once."""
         count = len(jax.tree.leaves(latents)[0])
         made = self._made(
-            self.variables(state, conditions), latents, _tiled(conditions or {}, np.arange(count))
+            self.variables(state, conditions), latents, tiled(conditions or {}, np.arange(count))
         )
         return jax.device_get(made)
 
@@ -94,9 +94,7 @@ class Sampler:
         row; all examples of a row have one condition."""
         ends = self._latents(key, jnp.arange(2 * rows))
         walks = jax.tree.map(lambda leaf: great_circles(leaf[::2], leaf[1::2], columns), ends)
-        per_row = (
-            None if not conditions else _tiled(conditions, np.repeat(np.arange(rows), columns))
-        )
+        per_row = None if not conditions else tiled(conditions, np.repeat(np.arange(rows), columns))
         return self.generate(state, walks, per_row)
 
 
@@ -167,10 +165,22 @@ def _applier(game: Game, variables: Any, **options: Any) -> Any:
     return applier(modules, variables, game.dtype, **options)
 
 
+def _given(conditions: Batch) -> Batch:
+    """The conditions; a feature that is missing is told by its name."""
+
+    class Given(dict):
+        def __missing__(self, name: str) -> Any:
+            raise UserError(
+                f"this game makes examples from feature {name!r}; give conditions={{{name!r}: ...}}"
+            )
+
+    return Given(scaled(conditions))
+
+
 def _made(
     game: Game, pixels: tuple[str, ...], variables: Any, latents: Any, conditions: Batch
 ) -> dict[str, Array]:
-    made, _ = game.generate(_applier(game, variables, train=False), latents, scaled(conditions))
+    made, _ = game.generate(_applier(game, variables, train=False), latents, _given(conditions))
     return {name: as_pixels(x) if name in pixels else x for name, x in made.items()}
 
 
@@ -183,7 +193,7 @@ def _with_statistics(game: Game, variables: Any, conditions: Batch) -> Any:
     latents = latents_at(game, jax.random.key(0), jnp.arange(_STATISTICS_BATCH))
     # A momentum of 0 keeps the batch's own statistics.
     apply = _applier(game, variables, train=True, key=jax.random.key(0), momentum=0.0)
-    _, states = game.generate(apply, latents, scaled(conditions))
+    _, states = game.generate(apply, latents, _given(conditions))
     statistics = {name: state for name, state in states.items() if "batch_stats" in state}
     return variables | {
         name: {**variables[name], "batch_stats": state["batch_stats"]}
@@ -191,5 +201,6 @@ def _with_statistics(game: Game, variables: Any, conditions: Batch) -> Any:
     }
 
 
-def _tiled(conditions: Batch, index: np.ndarray) -> Batch:
+def tiled(conditions: Batch, index: np.ndarray) -> Batch:
+    """The conditions of examples of these numbers, from the first again after the last."""
     return {name: np.asarray(leaf)[index % len(leaf)] for name, leaf in conditions.items()}

@@ -13,7 +13,7 @@ from jaxgan.errors import UserError
 from jaxgan.game import Batch, Game, Player
 from jaxgan.heads import Objectives
 from jaxgan.judging import critic
-from jaxgan.penalties import companions
+from jaxgan.penalties import GeneratorPenalty, Penalty, companions
 
 
 def gan(
@@ -40,6 +40,7 @@ def gan(
       dtype: what the networks compute in.
       options: further arguments of `adversarial`.
     """
+    _check_parts(generator, discriminator, latent, given, options)
     generate = maker(made, *given)
     critic_, actor = adversarial(objective, latent, generate, critic(made, *given), **options)
     moves = critic_._replace(times=critic_steps), actor
@@ -53,6 +54,28 @@ def gan(
         raise UserError(f"a penalty or augmentation keeps state as player {taken[0]!r}; rename it")
     players |= extras
     return Game(players, moves, latent, generate, dtype)
+
+
+def _check_parts(
+    generator: Any, discriminator: Any, latent: Any, given: Any, options: dict[str, Any]
+) -> None:
+    """Refuses what is easily given in place of a part of a game."""
+    for name, player in (("generator", generator), ("discriminator", discriminator)):
+        if not isinstance(player, Player):
+            kind = type(player).__name__
+            raise UserError(f"{name} is {kind}; give Player(module, optimizer)")
+    if not callable(latent):
+        raise UserError(
+            f"latent={latent!r} is no function of a key; use latents.normal({latent!r})"
+        )
+    if isinstance(given, str):
+        raise UserError(f"given={given!r} is text; give a tuple of features: ({given!r},)")
+    for name, kind in (("penalties", Penalty), ("generator_penalties", GeneratorPenalty)):
+        parts = options.get(name, ())
+        if isinstance(parts, kind) or not all(isinstance(part, kind) for part in parts):
+            raise UserError(
+                f"{name} holds what is no {kind.__name__}; give a tuple of called ones, (r1(0.1),)"
+            )
 
 
 @functools.cache

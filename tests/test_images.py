@@ -32,12 +32,20 @@ def test_points_are_drawn_where_they_are():
     points = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
     page = images.scatter(points, side=101)[..., 0]
     assert page.shape == (101, 101) and page.dtype == np.uint8
-    rows, columns = np.nonzero(page < 255)
-    # The square reaches a tenth beyond the points; a dot is 2 x 2.
-    for row, column in ((95, 4), (95, 95), (4, 4)):
-        near = (np.abs(rows - row) <= 2) & (np.abs(columns - column) <= 2)
-        assert near.sum() == 4
-    assert len(rows) == 12
+    rows, columns = np.nonzero(page < 225)  # darker than the axes
+    # The picture reaches to 2, the next round number beyond the points; a dot is 3 x 3.
+    for row, column in ((50, 50), (50, 75), (25, 50)):
+        near = (np.abs(rows - row) <= 1) & (np.abs(columns - column) <= 1)
+        assert near.sum() == 9
+    assert len(rows) == 27
+
+
+def test_pictures_of_points_in_one_run_have_one_scale():
+    points = np.random.default_rng(0).normal(size=(500, 2))
+    first, second = (images.scatter(points * factor) for factor in (1.0, 1.1))
+    # A point at the edge of the data moves by a tenth of its distance, and the axes stay.
+    assert np.mean(first[240] == second[240]) > 0.9
+    assert np.any(first != second)
 
 
 @pytest.mark.parametrize("points", [[[3e38, 3e38], [-3e38, 0]], [[1, 1]], [[1, 1], [1, 1]]])

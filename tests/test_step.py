@@ -22,13 +22,16 @@ from helpers import (
 )
 from jax.sharding import AxisType, PartitionSpec
 
+from jaxgan import objectives, penalties
 from jaxgan.adversarial import adversarial
 from jaxgan.augment import instance_noise
+from jaxgan.errors import UserError
 from jaxgan.examples import drawn
 from jaxgan.game import Game, Move, Outcome, Player, init
 from jaxgan.models import MLPDiscriminator, MLPGenerator, Pack
 from jaxgan.objectives import least_squares, nonsaturating, relativistic
 from jaxgan.step import make_step
+from jaxgan.two_players import gan
 
 BATCHES = [points(i) for i in range(3)]
 
@@ -417,3 +420,33 @@ def test_the_generator_may_make_and_the_discriminator_see_several_features():
     game = Game(players, moves, normal, generate)
     batches = [points(i, mass=np.ones((8, 1), np.float32)) for i in range(3)]
     assert_one_device_equals_four(game, batches)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"generator": Layers((8, 2))}, r"generator is Layers; give Player\(module, optimizer\)"),
+        ({"latent": 16}, r"latent=16 is no function of a key; use latents\.normal\(16\)"),
+        ({"given": "label"}, r"given='label' is text; give a tuple"),
+        ({"penalties": penalties.r1(0.1)}, r"penalties holds what is no Penalty; give a tuple"),
+        ({"penalties": (penalties.r1,)}, r"penalties holds what is no Penalty; give a tuple"),
+        ({"generator_penalties": (penalties.r1(1.0),)}, "what is no GeneratorPenalty"),
+    ],
+)
+def test_what_is_no_part_of_a_game_is_named(changes, text):
+    tx = optax.sgd(0.1)
+    parts = {
+        "generator": Player(Layers((8, 2)), tx),
+        "discriminator": Player(Layers((8, 1)), tx),
+        "objective": objectives.hinge(),
+        "latent": normal,
+        "made": "point",
+    }
+    with pytest.raises(UserError, match=text):
+        gan(**{**parts, **changes})
+
+
+def test_an_objective_that_was_not_called_is_named():
+    game = toy(objective=objectives.hinge)
+    with pytest.raises(UserError, match=r"is no Objective; use one such as hinge\(\), called"):
+        init(game, jax.random.key(0), points())

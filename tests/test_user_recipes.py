@@ -194,6 +194,9 @@ def test_a_copy_that_lacks_what_lay_beside_the_file_is_one_line(here, capsys):
     (here / "mine.py").write_text(BESIDE)
     assert main(["train", "mine.py:centre", *FLAGS]) == 0
     del sys.modules["beside"]
+    assert main(["sample", "--workdir", "runs/centre", "--out", "a.npz"]) == 0
+    del sys.modules["beside"]
+    (here / "beside.py").unlink()
     capsys.readouterr()
     assert main(["sample", "--workdir", "runs/centre", "--out", "a.npz"]) == 2
     line = line_of(BESIDE, "import beside")

@@ -23,7 +23,9 @@ class DataOptions:
         "train", "the split to train on, in TFDS's syntax, such as train or train[:50%]"
     )
     features: str = option(
-        "", "features to read, with commas between; by default image and label where there are"
+        "",
+        "features to read, with commas between; by default all of a file, image and label of "
+        "data sets",
     )
     image_size: int | None = option(
         28,

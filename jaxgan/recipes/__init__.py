@@ -58,7 +58,7 @@ PRESETS = {
         {"data.name": "mnist", "steps": 4680, "batch_size": 128, **_falling(4680)},
     ),
     "seed-mnist": Preset(
-        "listing", "the founding algorithm and networks, step for step: 10 epochs of MNIST", {}
+        "listing", "the PyTorch listing that this library began from: 10 epochs of MNIST", {}
     ),
     "dcgan-64": Preset(
         "dcgan",

@@ -33,7 +33,9 @@ class ObjectiveOptions:
     r1_weight: float = option(
         0.0, "weight of R1, the discriminator's squared slope at real images; 0 for none", low=0.0
     )
-    r1_every: int = option(8, "R1 is taken on every n-th image of a batch", low=1, below=2**24)
+    r1_every: int = option(
+        8, "R1 is taken on every n-th image of each batch (of each step)", low=1, below=2**24
+    )
     instance_noise: float = option(
         0.0, "standard deviation of noise on all that is judged, at step 0", low=0.0
     )

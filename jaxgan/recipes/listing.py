@@ -1,4 +1,4 @@
-"""The founding listing: its algorithm and networks, step for step."""
+"""The listing that this library began from: its algorithm and networks."""
 
 import dataclasses
 from typing import Any
@@ -31,11 +31,10 @@ def listing(
     objective: ObjectiveOptions = ObjectiveOptions(),
     optimizer: OptimizerOptions = OptimizerOptions(beta1=0.9, ema_decay=0.0),
 ) -> Game:
-    """The founding algorithm and networks, step for step: Adam(2e-4), one update of each, no
-    average.
+    """The PyTorch listing that this library began from, step for step.
 
-    The networks are those of `jaxgan.models.listing`, whose docstring tells what of the listing was
-    mended.
+    Adam(2e-4), one update of each player, no average. The networks are those of
+    `jaxgan.models.listing`, whose docstring tells what of the listing was mended.
     """
     # Its discriminator halves three times, down to a map of patches.
     shape = common.image_shape("listing", example, 4, least=8)

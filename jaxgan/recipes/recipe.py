@@ -50,6 +50,14 @@ class Recipe(NamedTuple):
         return self.name if self.source is None else f"{pathlib.Path(file).name}:{function}"
 
     @property
+    def folder(self) -> str | None:
+        """Where a user's file lies, with what it may import."""
+        file = self.name.rpartition(":")[0]
+        return (
+            None if self.source is None else str(pathlib.Path(file).expanduser().resolve().parent)
+        )
+
+    @property
     def sha256(self) -> str | None:
         """Of the user's file."""
         return None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest()
@@ -109,8 +117,12 @@ def from_function(function: Callable, name: str, source: str | None = None) -> R
     return Recipe(name, make, kind(), getattr(function, "run_defaults", {}), about, source)
 
 
-def from_file(place: str) -> Recipe:
+def from_file(place: str, beside: str | None = None) -> Recipe:
     """The recipe `FILE.py:FUNCTION`.
+
+    Args:
+      place: of the file, and the name of the function.
+      beside: the folder from which the file may import; its own by default.
 
     Raises:
       UserError: a file that cannot be read or imported, with its own error's last line and line
@@ -131,7 +143,7 @@ def from_file(place: str) -> Recipe:
     module = types.ModuleType(module_name)
     module.__file__ = str(path)
     sys.modules[module_name] = module  # dataclasses and pickles look for a class's module there
-    beside = str(path.resolve().parent)
+    beside = beside or str(path.resolve().parent)
     sys.path.insert(0, beside)  # as for a script: what lies beside the file can be imported
     try:
         with blamed_on(place, source):

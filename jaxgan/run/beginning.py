@@ -82,6 +82,10 @@ def begun(
             workdirs.check(workdir, about, *asked)
         game = first.game_of(game, opened.features, run.dtype)
         first.check_step(game, opened.features, run, len(devices))
+        if "recipe" not in about:  # nothing else tells which game was given from Python
+            about["game"] = first.fingerprint(game, opened.features, run)
+            if writes:
+                workdirs.check(workdir, about, *asked)
         feed = _feed(opened, run, progress and writes)
         found = first.first_state(game, opened.features, run, workdir if writes else None)
     processes.check_same({"examples": opened.count, "data_version": opened.version})

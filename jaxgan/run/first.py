@@ -1,6 +1,8 @@
 """What a run begins with: its game, and a state that is new or read back."""
 
+import hashlib
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 from jaxgan.config import RunOptions
 from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState, init
+from jaxgan.kernels import using
 from jaxgan.run import checkpoint, finite
 from jaxgan.run.records import OWN_FIELDS
 from jaxgan.run.workdir import CHECKPOINTS
@@ -73,6 +76,18 @@ def check_step(game: Game, features: Features, run: RunOptions, devices: int) ->
     for name in OWN_FIELDS:
         if name in metrics:
             raise UserError(f"the game logs a metric {name!r}, which each record has; rename it")
+
+
+def fingerprint(game: Game, features: Features, run: RunOptions) -> str:
+    """Of a game's step: another game, or another rate or weight in it, has another one.
+
+    It is taken of JAX's own operations, so that it is the same for all kernels, and of the whole
+    batch, so that it is the same for any number of devices. Other versions of JAX may give another.
+    """
+    template, batch = template_of(game, features, run), batch_of(features, run.batch_size)
+    with using("plain"):
+        step = str(jax.make_jaxpr(make_step(game))(template, batch))
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", step).encode()).hexdigest()[:16]
 
 
 class First(NamedTuple):

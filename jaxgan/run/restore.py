@@ -91,7 +91,8 @@ def _recipe_of(workdir: pathlib.Path, about: dict[str, Any]) -> Callable[[dict[s
             f"workdir={workdir} was trained from Python; give its game: restore(workdir, game)"
         )
     if about.get("recipe_sha256"):
-        found = recipes.from_file(f"{workdir / workdirs.RECIPE}:{name.rpartition(':')[2]}")
+        place = f"{workdir / workdirs.RECIPE}:{name.rpartition(':')[2]}"
+        found = recipes.from_file(place, about.get("recipe_folder"))
     else:
         found = configs.begun(configs.recipes.find(name)).recipe
     options = _known(found.options, about)

@@ -111,6 +111,11 @@ def check(
                 f"workdir={workdir} was trained with another text of {about['recipe']}, kept there "
                 f"as {RECIPE}; choose another --workdir, or go on with --accept-changed-recipe"
             )
+        if changed and all(line.startswith("game ") for line in changed):
+            raise UserError(
+                f"workdir={workdir} was trained with another game, or by another version of JAX; "
+                "choose another workdir, or pass may_differ=('game',) to go on with this game"
+            )
         if changed:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
             raise UserError(
