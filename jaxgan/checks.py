@@ -15,17 +15,31 @@ from jaxgan.game import Game, Move, Outcome
 def check_game(game: Game) -> None:
     """Refuses moves and players that do not go together."""
     known = ", ".join(map(repr, game.players))
+    if isinstance(game.moves, Move) or not isinstance(game.moves, tuple | list):
+        raise UserError("the game's moves are no tuple; give (move, ...), also of one move")
     if not game.moves:
         raise UserError("the game has no moves; give it one or more")
     for move in _with_lookahead(game.moves):
-        if move.times < 1:
-            raise UserError(f"move {move.name!r} has times={move.times}; use 1 or more")
+        if not isinstance(move.times, int) or move.times < 1:
+            raise UserError(f"move {move.name!r} has times={move.times!r}; use 1, 2, ...")
+        if len(set(move.players)) < len(move.players):
+            raise UserError(
+                f"move {move.name!r} names a player twice: {move.players}; name it once"
+            )
         if not move.players:
             raise UserError(f"move {move.name!r} names no player to update; this game has {known}")
         for name in sorted(set(move.players) - set(game.players)):
             raise UserError(f"move {move.name!r} names player {name!r}; this game has {known}")
     moved = {name for move in game.moves for name in move.players}
     for name, player in game.players.items():
+        decay = player.ema_decay
+        if not (
+            decay is None or callable(decay) or (isinstance(decay, float | int) and 0 <= decay < 1)
+        ):
+            raise UserError(
+                f"player {name!r} has ema_decay={decay!r}; use a number in [0, 1), a schedule, "
+                "or None"
+            )
         if player.tx is not None and name not in moved:
             raise UserError(
                 f"no move trains player {name!r}, which has an optimizer; name it in a move's "

@@ -53,6 +53,13 @@ class RunOptions:
     log: LogOptions = LogOptions()
 
 
+# What `config.json` says beside the options.
+RESERVED = (
+    *("recipe", "recipe_sha256", "recipe_folder"),
+    *("examples", "data_version", "example", "game"),
+)
+
+
 class Config(NamedTuple):
     """A recipe and all options: what the command line names.
 
@@ -87,6 +94,10 @@ def begun(recipe: Recipe) -> Config:
     """A recipe with its own defaults."""
     run = replace(RunOptions(), recipe.defaults)
     of_run, own = ({option for option, _, _ in fields(o)} for o in (run, recipe.options))
+    if taken := sorted(own & set(RESERVED)):
+        raise UserError(
+            f"recipe {recipe.title} has an option {taken[0]!r}, which config.json uses; rename it"
+        )
     if both := sorted(of_run & own):
         raise UserError(
             f"recipe {recipe.name} has an option {both[0]!r}, as every run has; rename it"

@@ -76,6 +76,12 @@ def added(
     total, metrics, states = 0.0, {}, {}
     for penalty in penalties:
         metric = f"penalty_{penalty.name}"
+        if not isinstance(penalty.every, int) or penalty.every < 1:
+            raise UserError(
+                f"penalty {penalty.name!r} has every={penalty.every!r}; use a whole number of "
+                "steps, "
+                "1 or more"
+            )
         if metric in metrics:
             raise UserError(
                 f"two penalties are named {penalty.name!r}; give one another by _replace(name=...)"

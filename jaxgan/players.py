@@ -33,7 +33,7 @@ def averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:
     decay = decay(step) if callable(decay) else jnp.minimum(decay, warm)
 
     def moved(old: Array, new: Array) -> Array:
-        return decay * old + (1.0 - decay) * new
+        return (decay * old + (1.0 - decay) * new).astype(old.dtype)
 
     return player.replace(ema=jax.tree.map(moved, player.ema, player.params))
 

@@ -53,10 +53,12 @@ def alternating(round: Round, players: Players) -> tuple[Players, Metrics]:
     metrics: Metrics = {}
     for move in round.moves:
         with jax.named_scope(move.name):
+            of_move: Metrics = {}
             for part in range(move.times):
                 gradient = round.gradient(move, players, part)
                 players = round.update(players, gradient)
-                metrics |= gradient.outcome.metrics
+                of_move = gradient.outcome.metrics
+            metrics = _joined(metrics, of_move, move.name)
     return players, metrics
 
 
@@ -207,16 +209,25 @@ def _gradients(round: Round, players: Players) -> list[Gradient]:
         return [round.gradient(move, players) for move in round.moves]
 
 
+def _joined(metrics: Metrics, more: Metrics, move: str) -> Metrics:
+    """The metrics of a round with those of a further move."""
+    for name in sorted(metrics.keys() & more.keys()):
+        raise UserError(
+            f"move {move!r} logs {name!r}, as a move before it does; rename one of them"
+        )
+    return metrics | more
+
+
 def _finished(
     round: Round, players: Players, gradients: list[Gradient], changes: dict[str, Any] | None = None
 ) -> tuple[Players, Metrics]:
     """All players updated: by the gradients, or by `changes` in their place."""
     metrics: Metrics = {}
-    for gradient in gradients:
+    for move, gradient in zip(round.moves, gradients):
         if changes is not None:
             gradient = gradient._replace(grads={name: changes[name] for name in gradient.grads})
         players = round.update(players, gradient)
-        metrics |= gradient.outcome.metrics
+        metrics = _joined(metrics, gradient.outcome.metrics, move.name)
     return players, metrics
 
 

@@ -150,14 +150,21 @@ def conditions_of(game: Game, state: GANState, features: dict[str, Any]) -> tupl
         def items(self) -> Any:
             return [(name, self[name]) for name in self]
 
-    def make(state: GANState, batch: Batch, key: Array) -> None:
+    def make(view: Any, state: GANState, batch: Batch, key: Array) -> None:
         held = {name: {"params": p.params, **p.model_state} for name, p in state.players.items()}
         latents = latents_at(game, key, jnp.arange(2))
-        game.generate(_applier(game, held, train=False), latents, Noting(scaled(batch)))
+        game.generate(_applier(game, held, train=False), latents, view(scaled(batch)))
 
     batch = {n: jax.ShapeDtypeStruct((2, *f.shape), f.dtype) for n, f in features.items()}
-    jax.eval_shape(make, state, batch, jax.random.key(0))
-    return tuple(sorted(read & features.keys()))
+    key = jax.random.key(0)
+    jax.eval_shape(functools.partial(make, Noting), state, batch, key)
+    wanted = sorted(read & features.keys())
+    alone = {name: batch[name] for name in wanted}
+    try:
+        jax.eval_shape(functools.partial(make, dict), state, alone, key)
+    except KeyError:  # read through a copy of the batch, say
+        return tuple(sorted(features))
+    return tuple(wanted)
 
 
 def _applier(game: Game, variables: Any, **options: Any) -> Any:

@@ -95,7 +95,8 @@ _OF_SINGLE_EXAMPLES = nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm
 
 def _looks_across(module: nn.Module) -> bool:
     """Whether a module says, or has a field that tells, that it looks across the batch."""
-    told = _own(module, "across_batch")
+    owner = module.nnx_class if _is_bridge(module) else module
+    told = _own(owner, "across_batch")
     if isinstance(told, bool):
         return told
     if _normalises_in_nnx(module):
@@ -113,8 +114,10 @@ def _normalises_in_nnx(module: nn.Module) -> bool:
     return _is_bridge(module) and "batch_stats" in module.variables
 
 
-def _own(module: nn.Module, name: str) -> Any:
+def _own(module: Any, name: str) -> Any:
     """A field or class attribute, or None; without `__getattr__`, which would call the module."""
+    if isinstance(module, type):
+        return getattr(module, name, None)
     try:
         return object.__getattribute__(module, name)
     except AttributeError:

@@ -105,6 +105,8 @@ def _column(
     if is_image(key, array[0]):
         return image_column(_spaced(array), size, channels)
     classes = None
+    if np.issubdtype(dtype, np.floating) and not np.isfinite(_spaced(array).astype(dtype)).all():
+        raise Unusable("holds numbers that are not finite in float32; leave those examples out")
     if dtype == np.int32:
         check_fits(_spaced(array))
         if key == "label" and array.ndim == 1 and array.min() >= 0:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgan.data.source import Feature, Source
-from jaxgan.errors import UserError
+from jaxgan.errors import RunError, UserError
 
 _READ_AT_ONCE = 1024  # examples: one call for many is several times faster than one for each
 _BYTES_AT_ONCE = 2**25  # of large examples, fewer
@@ -126,6 +126,27 @@ def _bytes_of_one(features: Mapping[str, Feature]) -> int:
     return sum(int(np.prod(f.shape)) * np.dtype(f.dtype).itemsize for f in features.values())
 
 
+def checked_read(source: Source, indices: np.ndarray) -> Leaves:
+    """What a source reads, after comparing it with what the source says of itself.
+
+    Raises:
+      RunError: other features, shapes or dtypes.
+    """
+    leaves = source.read(indices)
+    found = {name: (np.shape(leaf), np.asarray(leaf).dtype) for name, leaf in leaves.items()}
+    told = {
+        name: ((len(indices), *feature.shape), np.dtype(feature.dtype))
+        for name, feature in source.features.items()
+    }
+    for name in sorted(found.keys() | told.keys()):
+        if found.get(name) != told.get(name):
+            raise RunError(
+                f"{source.name}: read gives {name!r} as {found.get(name)}, its features promise "
+                f"{told.get(name)} for {len(indices)} examples; make them equal"
+            )
+    return leaves
+
+
 def _loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
     """All examples, leaves [N, ...]."""
     from tqdm import tqdm
@@ -146,7 +167,7 @@ def _loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
     threads = max(read_threads, min(_cores(), _MOST_THREADS))
 
     def load(first: int, last: int) -> int:
-        for key, leaf in source.read(np.arange(first, last)).items():
+        for key, leaf in checked_read(source, np.arange(first, last)).items():
             leaves[key][first:last] = leaf
         return last - first
 

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import pathlib
 import sys
+import tokenize
 import traceback
 import types
 import typing
@@ -131,10 +132,11 @@ def from_file(place: str, beside: str | None = None) -> Recipe:
     path_text, _, function_name = place.rpartition(":")
     path = pathlib.Path(path_text).expanduser()
     try:
-        source = path.read_text()
+        with tokenize.open(path) as file:  # in the encoding that the file says, as Python reads it
+            source = file.read()
         if "\0" in source:
             raise ValueError("it holds a zero byte")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"recipe {place}: {path} cannot be read: {reason}; give FILE.py:FUNCTION"
@@ -144,12 +146,8 @@ def from_file(place: str, beside: str | None = None) -> Recipe:
     module.__file__ = str(path)
     sys.modules[module_name] = module  # dataclasses and pickles look for a class's module there
     beside = beside or str(path.resolve().parent)
-    sys.path.insert(0, beside)  # as for a script: what lies beside the file can be imported
-    try:
-        with blamed_on(place, source):
-            exec(compile(source, str(path), "exec"), module.__dict__)
-    finally:
-        sys.path.remove(beside)
+    with importing_from(beside), blamed_on(place, source):
+        exec(compile(source, str(path), "exec"), module.__dict__)
     function = getattr(module, function_name, None)
     if not callable(function):
         own = {
@@ -160,7 +158,23 @@ def from_file(place: str, beside: str | None = None) -> Recipe:
         raise UserError(
             f"{path}: " + unknown("function", function_name, own or {"a function of yours"})
         )
-    return from_function(function, place, source)
+    found = from_function(function, place, source)
+
+    def make(example: dict[str, Any], options: Any) -> Game:
+        with importing_from(beside):
+            return found.make(example, options)
+
+    return found._replace(make=make)
+
+
+@contextlib.contextmanager
+def importing_from(folder: str) -> Iterator[None]:
+    """As for a script: what lies in the folder of a file can be imported."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def with_defaults(found: Recipe, name: str, changes: dict[str, Any]) -> Recipe:

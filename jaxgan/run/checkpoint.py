@@ -62,6 +62,11 @@ class Restored(NamedTuple):
     damaged: list[str]
 
 
+def _is_step(name: str) -> bool:
+    """Whether a folder of this name is one of ours: neither `007` nor digits of other scripts."""
+    return name.isascii() and name.isdigit() and str(int(name)) == name
+
+
 def steps_in(folder: pathlib.Path) -> list[int]:
     """The steps of the complete checkpoints, oldest first; [] where there is no such folder.
 
@@ -69,7 +74,7 @@ def steps_in(folder: pathlib.Path) -> list[int]:
       RunError: where the folder cannot be read, which must not look like an empty one.
     """
     try:
-        names = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+        names = [path for path in folder.iterdir() if _is_step(path.name) and path.is_dir()]
     except FileNotFoundError:
         return []
     except OSError as error:

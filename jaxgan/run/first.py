@@ -72,10 +72,32 @@ def check_step(game: Game, features: Features, run: RunOptions, devices: int) ->
     whose metrics take the names of a record's own fields."""
     template = template_of(game, features, run)
     batch = batch_of(features, run.batch_size // devices)
-    _, metrics = jax.eval_shape(make_step(game), template, batch)
+    after, metrics = jax.eval_shape(make_step(game), template, batch)
+    _check_kept(template.players, after.players)
     for name in OWN_FIELDS:
         if name in metrics:
             raise UserError(f"the game logs a metric {name!r}, which each record has; rename it")
+
+
+def _check_kept(before: Any, after: Any) -> None:
+    """Refuses a state that a checkpoint cannot hold, or that another step could not take."""
+    kept = {p: leaf for p, leaf in jax.tree_util.tree_leaves_with_path(after)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(before):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise UserError(
+                f"the state of {name} is a typed key, which a checkpoint does not hold; keep "
+                "jax.random.key_data of it (optimizers: give a seed as jax.random.PRNGKey)"
+            )
+        if 0 in leaf.shape:
+            raise UserError(
+                f"the state of {name} has shape {leaf.shape}; give it a number, or none"
+            )
+        if (kept[path].shape, kept[path].dtype) != (leaf.shape, leaf.dtype):
+            raise UserError(
+                f"a step turns the state of {name} from {leaf.dtype}{list(leaf.shape)} into "
+                f"{kept[path].dtype}{list(kept[path].shape)}; keep its shape and dtype"
+            )
 
 
 def fingerprint(game: Game, features: Features, run: RunOptions) -> str:

@@ -66,7 +66,7 @@ def restore(
     assert found is not None  # steps_in was not empty
     finite.check_restored(found.state, workdir)
     pixels = tuple(name for name, feature in example.items() if feature.dtype == np.uint8)
-    conditions = workdirs.read_conditions(workdir)
+    conditions = workdirs.read_conditions(workdir, example)
     return Restored(made, found.state, pixels, conditions, about, tuple(found.damaged))
 
 

@@ -1,9 +1,12 @@
 """What every run does between its steps: its hooks, in order."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from jaxgan.config import RunOptions
+from jaxgan.errors import RunError
 from jaxgan.run import finite, hooks, processes, profile
 from jaxgan.run.beginning import Begun
 from jaxgan.run.hooks import Clock, Hook, Moment
@@ -17,6 +20,21 @@ def saving(here: Begun) -> Any:
         here.saver.save(moment.state, here.feed.position())
 
     return save
+
+
+@contextlib.contextmanager
+def saving_first(here: Begun, moment: Moment) -> Iterator[None]:
+    """Saves the state where a hook of the user's raises, as a callback may: the steps are whole."""
+    try:
+        yield
+    except RunError:  # of our own: a checkpoint that cannot be written, a state that is not finite
+        raise
+    except Exception:
+        if here.saver.latest() != moment.step:
+            with contextlib.suppress(RunError):
+                saving(here)(moment)
+                here.saver.wait()
+        raise
 
 
 def hooks_of(

@@ -125,8 +125,8 @@ def train(
             if step < until:
                 continue
             last, pending = finite.checked_metrics(pending, step, saver.latest()), []
-            with together(signalled, stopped):
-                moment = Moment(step, parallel.local(state), last)
+            moment = Moment(step, parallel.local(state), last)
+            with together(signalled, stopped), routine.saving_first(here, moment):
                 for hook in all_hooks:
                     if step % hook.every == 0 or step == run.steps:
                         clock.skip(hook.do(moment) or 0.0)

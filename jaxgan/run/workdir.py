@@ -47,6 +47,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
         # Not through a link: others may write in the folder, too.
         descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
+        _take_back(made)
         raise UserError(
             f"workdir={str(workdir)!a} cannot be written: {error.strerror}; choose another "
             "--workdir"
@@ -166,27 +167,60 @@ def write(
     # trained with.
     if not known or known.get("steps") != about["steps"] or differences(known, about):
         files.write_json(workdir / CONFIG, about)
-    if recipe is not None:
+    if recipe is not None and _differs(workdir / RECIPE, recipe):
+        _set_aside(workdir / RECIPE)
         with files.written_whole(workdir / RECIPE) as file:
             file.write(recipe.encode())
     if conditions:
+        if not known:
+            _set_aside(workdir / CONDITIONS)
         with files.written_whole(workdir / CONDITIONS) as file:
             np.savez(file, **conditions)
 
 
-def read_conditions(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+def _differs(path: pathlib.Path, text: str) -> bool:
+    try:
+        return path.read_bytes() != text.encode()
+    except OSError:
+        return True
+
+
+def _set_aside(path: pathlib.Path) -> None:
+    """Keeps a file that the run is about to write in the place of."""
+    if os.path.lexists(path):
+        os.replace(path, path.with_name(path.name + ".old"))
+
+
+def read_conditions(workdir: pathlib.Path, features: dict[str, Any]) -> dict[str, np.ndarray]:
     """What samples are conditioned on, leaves [N, ...]; {} where the game needs nothing.
 
+    Args:
+      workdir: of a run.
+      features: of an example.
+
     Raises:
-      RunError: where the file cannot be read.
+      RunError: where the file cannot be read, or holds what no example has.
     """
     path = workdir / CONDITIONS
     if not path.exists():
         return {}
     try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
         with np.load(path, allow_pickle=False) as content:
-            return dict(content)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            conditions = {name: content[name] for name in names}
+        for name, leaf in conditions.items():
+            feature = features[name]
+            if (
+                leaf.shape != (len(leaf), *feature.shape)
+                or not len(leaf)
+                or leaf.dtype != feature.dtype
+            ):
+                raise ValueError(f"{name} is {leaf.dtype} of shape {leaf.shape}")
+            if feature.classes and not (leaf.min() >= 0 and leaf.max() < feature.classes):
+                raise ValueError(f"{name} has {leaf.max()}, there are {feature.classes} classes")
+        return conditions
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path} cannot be read: {reason}; restore it from a copy") from None
 
