@@ -8,6 +8,7 @@ import optax
 from jax import Array, lax
 
 from jaxgan.game import Player, PlayerState
+from jaxgan.kernels.arrays import wide
 from jaxgan.rules import Gradient
 
 
@@ -33,7 +34,7 @@ def averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:
     decay = decay(step) if callable(decay) else jnp.minimum(decay, warm)
 
     def moved(old: Array, new: Array) -> Array:
-        return (decay * old + (1.0 - decay) * new).astype(old.dtype)
+        return (decay * wide(old) + (1.0 - decay) * wide(new)).astype(old.dtype)
 
     return player.replace(ema=jax.tree.map(moved, player.ema, player.params))
 

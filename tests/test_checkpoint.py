@@ -197,3 +197,10 @@ def test_a_state_on_four_devices_saves_and_restores_as_one_on_one(tmp_path, stat
     found = checkpoint.restore(tmp_path, state)
     assert found is not None
     assert_equal_trees(found.state, state)
+
+
+@pytest.mark.parametrize("name", ["007", "\u00b2", "1e3", "10.5"])
+def test_a_folder_of_another_name_is_no_checkpoint(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / "20").mkdir()
+    assert checkpoint.steps_in(tmp_path) == [20]

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import AXIS, Layers, points, shared, toy
+from helpers import AXIS, Layers, normal, points, shared, toy
 
 from jaxgan.checks import near_multiples
 from jaxgan.errors import UserError
@@ -217,7 +217,7 @@ def test_moves_that_do_not_fit_the_players():
     first, second = game.moves
     check_refused(game._replace(moves=()), "has no moves; give it one or more")
     check_refused(
-        game._replace(moves=(first._replace(times=0), second)), "has times=0; use 1 or more"
+        game._replace(moves=(first._replace(times=0), second)), "has times=0; use 1, 2, ..."
     )
     check_refused(game._replace(moves=(first._replace(players=()), second)), "names no player")
     nobody = first._replace(players=("critic",))
@@ -271,3 +271,46 @@ def test_a_frozen_player_stays_as_it_is():
 def test_near_multiples_are_the_next_below_and_above():
     assert near_multiples(10, 4) == "8 or 12"
     assert near_multiples(3, 4) == "4"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda game: game._replace(moves=game.moves[0]), r"are no tuple; give \(move, \.\.\.\)"),
+        (
+            lambda game: game._replace(moves=(game.moves[0]._replace(times=2.0), game.moves[1])),
+            r"has times=2\.0; use 1, 2, \.\.\.",
+        ),
+        (
+            lambda game: game._replace(
+                moves=(game.moves[0]._replace(players=("discriminator",) * 2), game.moves[1])
+            ),
+            "names a player twice",
+        ),
+        (
+            lambda game: game._replace(
+                players={
+                    **game.players,
+                    "generator": game.players["generator"]._replace(ema_decay=-1.0),
+                }
+            ),
+            r"player 'generator' has ema_decay=-1\.0; use a number in \[0, 1\)",
+        ),
+    ],
+    ids=["moves", "times", "twice", "ema"],
+)
+def test_a_game_of_odd_parts_is_named(change, text):
+    with pytest.raises(UserError, match=text):
+        make_step(change(toy()))
+
+
+def test_two_moves_do_not_log_one_name():
+    def loss(play):
+        made, _ = play.apply("generator", drawn(normal, play.keys, "latent"))
+        return jnp.mean(made**2), Outcome({"loss_discriminator": jnp.mean(made)})
+
+    game = toy()
+    game = game._replace(moves=(game.moves[0], game.moves[1]._replace(loss=loss)))
+    state = init(game, jax.random.key(0), points())
+    with pytest.raises(UserError, match="move 'generator' logs 'loss_discriminator', as a move"):
+        jax.eval_shape(make_step(game), state, points())

@@ -118,7 +118,7 @@ def test_a_stream_reads_ahead_no_more_than_it_may():
 
     def read(indices):
         asked.append(len(indices))
-        return {"image": np.zeros((len(indices), 1), np.uint8)}
+        return {"image": np.broadcast_to(np.uint8(0), (len(indices), 2**22))}  # of no memory
 
     large = Feature((2**22,), np.dtype(np.uint8))
     source = Source("large", 1000, read, {"image": large}, "1")
@@ -207,3 +207,30 @@ def test_data_needs_neither_tensorflow_nor_torch_nor_a_config():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("limit", [2048, 0], ids=["resident", "streamed"])
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (lambda i: {"image": np.zeros((len(i), 4, 4, 1), np.uint8)}, "'label' as None"),
+        (
+            lambda i: {
+                "image": np.zeros((1, 4, 4, 1), np.uint8),
+                "label": np.zeros(len(i), np.int32),
+            },
+            r"'image' as \(\(1, 4, 4, 1\)",
+        ),
+        (
+            lambda i: {
+                "image": np.zeros((len(i), 4, 4, 1), np.uint8),
+                "label": np.zeros(len(i), np.float32),
+            },
+            "'label' as .*float32.*promise .*int32",
+        ),
+    ],
+    ids=["missing", "shape", "dtype"],
+)
+def test_a_source_that_does_not_keep_its_word_is_named(read, text, limit):
+    with pytest.raises(RunError, match=f"numbers: read gives {text}"):
+        data.make_feed(counted(count=100, read=read), 8, 0, resident_limit_mb=limit).item(0)

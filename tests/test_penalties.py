@@ -546,3 +546,10 @@ def test_a_packed_discriminator_on_four_devices():
     with pytest.raises(UserError, match="subset=2, which does not divide the 2 examples in packs"):
         state = init(game, jax.random.key(0), batches(count=8)[0])
         on_four_devices(game)(state, batches(count=8)[0])
+
+
+@pytest.mark.parametrize("every", [0, -1, 2.5, "2"])
+def test_an_odd_interval_is_named(every):
+    game = a_game(penalties=(r1(0.1)._replace(every=every),))
+    with pytest.raises(UserError, match=f"penalty 'r1' has every={every!r}; use a whole number"):
+        init(game, jax.random.key(0), batches()[0])

@@ -390,3 +390,14 @@ def test_a_conditional_dcgan_is_given_the_labels():
         assert any(table.shape[0] == 10 for table in tables if table.ndim), player
     with pytest.raises(UserError, match=r"needs a feature 'label' .* an example has image; use"):
         made.recipe.make(images(), made.options)
+
+
+@pytest.mark.parametrize("name", ["examples", "recipe", "game", "data_version"])
+def test_an_option_named_as_the_config_names_something_else_is_refused(name):
+    def mine(**_): ...
+
+    mine.__signature__ = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=1, annotation=int)]
+    )
+    with pytest.raises(UserError, match=f"option {name!r}, which config.json uses; rename it"):
+        begun(mine)

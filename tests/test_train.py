@@ -6,9 +6,11 @@ import pathlib
 import threading
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import assert_equal_trees
 from runs import (
@@ -579,7 +581,7 @@ def test_an_error_of_a_callback_comes_out_as_it_is_and_the_run_can_go_on(tmp_pat
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         train_points(tmp_path / "run", callback=fail)
-    assert steps_in(tmp_path / "run") == [10]
+    assert steps_in(tmp_path / "run") == [10, 15]  # no step is lost for it
     with workdirs.held(tmp_path / "run"):  # it was let go
         pass
     assert_equal_trees(whole, train_points(tmp_path / "run"))
@@ -604,3 +606,59 @@ def test_another_game_from_python_is_another_run(tmp_path):
     assert holding(tmp_path) == before
     after = train_points(tmp_path, game=centre_game(rate=0.5), steps=20, may_differ=("game",))
     assert int(after.step) == 20
+
+
+def test_a_callback_that_raises_costs_no_step(tmp_path):
+    def broken(step, metrics):
+        raise ZeroDivisionError(step)
+
+    with pytest.raises(ZeroDivisionError):
+        train_points(tmp_path, steps=20, log={"checkpoint_every": 1000}, callback=broken)
+    assert steps_in(tmp_path) == [5]
+
+
+class Kept(nn.Module):
+    """Adds a state to the centre."""
+
+    shape: tuple[int, ...]
+    dtype: Any = jnp.float32
+    turns_to: Any = None
+
+    @nn.compact
+    def __call__(self, noise):
+        kept = self.variable("kept", "it", jnp.zeros, self.shape, self.dtype)
+        if self.turns_to and not self.is_initializing():
+            kept.value = kept.value.astype(self.turns_to)
+        return Centre()(noise, train=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (Kept((0,)), r"generator\.model_state\.kept\.it has shape \(0,\)"),
+        (Kept((2,), jnp.bfloat16, jnp.float32), "state of another structure|from bfloat16"),
+    ],
+    ids=["empty", "dtype"],
+)
+def test_a_state_that_cannot_be_kept_is_refused_before_the_first_step(tmp_path, module, text):
+    game = centre_game()
+    game = game._replace(players={"generator": Player(module, optax.adam(0.1), 0.9)})
+    with pytest.raises(UserError, match=text):
+        train_points(tmp_path / "run", game)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_average_keeps_the_dtype_of_its_parameters(tmp_path):
+    class Half(nn.Module):
+        @nn.compact
+        def __call__(self, noise):
+            centre = self.param("centre", nn.initializers.ones, (1, 2), jnp.bfloat16)
+            return centre.astype(jnp.float32) + noise
+
+    game = centre_game()
+    game = game._replace(players={"generator": Player(Half(), optax.sgd(0.1), 0.9)})
+    whole = train_points(tmp_path / "whole", game, steps=12)
+    train_points(tmp_path / "halves", game, steps=6)
+    halves = train_points(tmp_path / "halves", game, steps=12)
+    assert whole.players["generator"].ema["centre"].dtype == jnp.bfloat16
+    assert_equal_trees(whole, halves)

@@ -222,3 +222,26 @@ def test_a_recipes_game_can_be_made_in_python_too(here):
 
     found = find("mine.py:centre")
     assert found.make({}, found.options).players.keys() == centre_game().players.keys()
+
+
+def test_a_file_is_read_in_its_own_encoding(here):
+    (here / "mine.py").write_bytes(b"\xef\xbb\xbf" + RECIPE.encode())
+    assert main(["train", "mine.py:centre", *FLAGS]) == 0
+
+
+def test_a_recipe_may_import_when_it_is_called(here):
+    (here / "beside_late.py").write_text("RATE = 0.5\n")
+    text = RECIPE.replace(
+        "    def fit(", "    import beside_late\n\n    rate = beside_late.RATE\n\n    def fit(", 1
+    )
+    assert text != RECIPE
+    (here / "mine.py").write_text(text)
+    assert main(["train", "mine.py:centre", *FLAGS]) == 0
+
+
+def test_a_recipe_file_that_was_there_is_kept(here):
+    (here / "recipe.py").write_text("# another recipe\n")
+    (here / "mine.py").write_text(RECIPE)
+    assert main(["train", "mine.py:centre", *FLAGS, "--workdir", "."]) == 0
+    assert (here / "recipe.py").read_text() == RECIPE
+    assert (here / "recipe.py.old").read_text() == "# another recipe\n"

@@ -7,6 +7,7 @@ import pytest
 from runs import holding, train_points
 
 from jaxgan.config import RunOptions
+from jaxgan.data import Feature
 from jaxgan.errors import RunError, UserError
 from jaxgan.options import to_dict
 from jaxgan.run import workdir as workdirs
@@ -134,11 +135,46 @@ def test_a_damaged_config_is_named(tmp_path, content):
 
 
 def test_what_samples_are_made_from_is_read_back_or_named(tmp_path):
-    assert workdirs.read_conditions(tmp_path) == {}
+    assert workdirs.read_conditions(tmp_path, FEATURES) == {}
     conditions = {"label": np.arange(4, dtype=np.int32)}
     workdirs.write(tmp_path, ABOUT, conditions, "a recipe")
-    np.testing.assert_array_equal(workdirs.read_conditions(tmp_path)["label"], conditions["label"])
+    found = workdirs.read_conditions(tmp_path, FEATURES)["label"]
+    np.testing.assert_array_equal(found, conditions["label"])
     assert (tmp_path / "recipe.py").read_text() == "a recipe"
     (tmp_path / "conditions.npz").write_bytes(b"PK damaged")
     with pytest.raises(RunError, match=r"conditions\.npz cannot be read: .*; restore it"):
-        workdirs.read_conditions(tmp_path)
+        workdirs.read_conditions(tmp_path, FEATURES)
+
+
+FEATURES = {"label": Feature((), np.dtype(np.int32), 10)}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"label": np.array([3, 99], np.int32)}, "label has 99, there are 10 classes"),
+        ({"label": np.zeros((2, 1), np.int32)}, r"label is int32 of shape \(2, 1\)"),
+        ({"label": np.zeros(0, np.int32)}, r"label is int32 of shape \(0,\)"),
+        ({"other": np.zeros(2, np.int32)}, "other"),
+        (b"", "zip"),
+        (b"no archive", "zip"),
+    ],
+)
+def test_conditions_that_no_example_has_are_named(tmp_path, content, text):
+    path = tmp_path / "conditions.npz"
+    path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, **content)
+    with pytest.raises(RunError, match=f"conditions.npz cannot be read: .*{text}.*; restore it"):
+        workdirs.read_conditions(tmp_path, FEATURES)
+
+
+def test_conditions_are_read_as_they_were_written(tmp_path):
+    labels = np.arange(4, dtype=np.int32)
+    np.savez(tmp_path / "conditions.npz", label=labels)
+    np.testing.assert_array_equal(workdirs.read_conditions(tmp_path, FEATURES)["label"], labels)
+
+
+def test_a_refused_lock_leaves_nothing(tmp_path):
+    (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="cannot be written"), workdirs.held(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

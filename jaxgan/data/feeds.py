@@ -106,7 +106,7 @@ def make_feed(
         return Feed(resident, indices, _gather, lambda: None, lambda position: None, *numbers)
 
     def read(step: int) -> Leaves:
-        return source.read(indices(step).astype(np.int64))
+        return checked_read(source, indices(step).astype(np.int64))
 
     at_once = max(1, _BYTES_AHEAD // (each * max(len(indices(0)), 1)))
     ahead = _ReadAhead(read, read_threads, min(_AHEAD * read_threads, max(at_once, read_threads)))

@@ -39,9 +39,8 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     """
     checkpoints, lock_file = workdir / CHECKPOINTS, workdir / ".lock"
     had_results = workdir.is_dir() and has_results(workdir)
-    made = [
-        path for path in (checkpoints, lock_file, workdir, *workdir.parents) if not path.exists()
-    ]
+    wanted = checkpoints, lock_file, workdir, *workdir.parents
+    made = [path for path in wanted if not os.path.lexists(path)]
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
         # Not through a link: others may write in the folder, too.
@@ -104,7 +103,8 @@ def check(
     done = checkpoint.steps_in(workdir / CHECKPOINTS)
     if (workdir / CONFIG).exists():
         # An option that the run did not know of had its default's meaning.
-        before = {**to_dict(RunOptions()), **defaults, **read_config(workdir)}
+        silent = {"game": about.get("game")}  # which only runs from Python tell
+        before = {**silent, **to_dict(RunOptions()), **defaults, **read_config(workdir)}
         compared = {name: value for name, value in about.items() if name not in ignored}
         changed = differences({name: before.get(name) for name in compared}, compared)
         if changed and all(line.startswith("recipe_sha256 ") for line in changed):
