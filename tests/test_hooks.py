@@ -60,7 +60,7 @@ def test_a_process_that_does_not_write_makes_no_samples():
     log = Log()
     hooks.sampling_every(log, 5, None).do(Moment(5, None, {}))
     assert log.grids == []
-    sampler = hooks.Sampler(lambda state: {"image": state}, {})
+    sampler = hooks.Samples(lambda state: {"image": state}, {})
     hooks.sampling_every(log, 5, sampler).do(Moment(5, "a state", {}))
     assert log.grids == [(5, {"image": "a state"})]
 

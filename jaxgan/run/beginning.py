@@ -39,7 +39,7 @@ class Begun(NamedTuple):
     damaged: tuple[str, ...]
     log: Records | Silence
     saver: Checkpoints
-    sampler: hooks.Sampler | None
+    sampler: hooks.Samples | None
 
 
 def begun(

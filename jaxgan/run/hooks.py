@@ -110,7 +110,7 @@ def logging(log: Records | Silence, every: int, clock: Clock) -> Hook:
     return Hook(every, do)
 
 
-class Sampler(NamedTuple):
+class Samples(NamedTuple):
     """sample: state -> examples, the same latents each time; conditions: what they are made
     from."""
 
@@ -118,7 +118,7 @@ class Sampler(NamedTuple):
     conditions: dict[str, Any]
 
 
-def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Sampler:
+def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Samples:
     """Makes the samples of a run: latents of its seed, conditions of the first examples of its
     data."""
     names = sampling.conditions_of(game, state, source.features)
@@ -132,10 +132,10 @@ def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Sam
     def sample(state: GANState) -> dict[str, Any]:
         return maker.sample(state, jax.random.key(run.seed), run.log.samples, conditions)
 
-    return Sampler(sample, conditions)
+    return Samples(sample, conditions)
 
 
-def sampling_every(log: Records | Silence, every: int, sample: Sampler | None) -> Hook:
+def sampling_every(log: Records | Silence, every: int, sample: Samples | None) -> Hook:
     """A grid of samples; nothing in a process that does not write."""
 
     def do(moment: Moment) -> None:
