@@ -313,15 +313,13 @@ def _recipe_in(argv: list[str]) -> str:
 
 
 _SWITCHES = {
-    *(
-        "-h",
-        "--help",
-        "--resume",
-        "--accept-changed-recipe",
-        "--dry-run",
-        "--profile",
-        "--distributed",
-    ),
+    "-h",
+    "--help",
+    "--resume",
+    "--accept-changed-recipe",
+    "--dry-run",
+    "--profile",
+    "--distributed",
 }
 
 

@@ -81,13 +81,15 @@ def begun(
         if writes:
             workdirs.check(workdir, about, *asked)
         game = first.game_of(game, opened.features, run.dtype)
-        first.check_step(game, opened.features, run, len(devices))
+        template = first.template_of(game, opened.features, run)
+        first.check_step(game, template, opened.features, run, len(devices))
         if "recipe" not in about:  # nothing else tells which game was given from Python
-            about["game"] = first.fingerprint(game, opened.features, run)
+            about["game"] = first.fingerprint(game, template, opened.features, run)
             if writes:
                 workdirs.check(workdir, about, *asked)
         feed = _feed(opened, run, progress and writes)
-        found = first.first_state(game, opened.features, run, workdir if writes else None)
+        kept_in = workdir if writes else None
+        found = first.first_state(game, template, opened.features, run, kept_in)
     processes.check_same({"examples": opened.count, "data_version": opened.version})
     state = processes.from_first(found.state)
     position = processes.from_first_json(found.position)

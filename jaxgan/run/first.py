@@ -67,10 +67,11 @@ def template_of(game: Game, features: Features, run: RunOptions) -> GANState:
     return jax.eval_shape(new_state(game, features, run))
 
 
-def check_step(game: Game, features: Features, run: RunOptions, devices: int) -> None:
+def check_step(
+    game: Game, template: GANState, features: Features, run: RunOptions, devices: int
+) -> None:
     """Raises `UserError` for a game whose step cannot be traced on a device's share of a batch, or
     whose metrics take the names of a record's own fields."""
-    template = template_of(game, features, run)
     batch = batch_of(features, run.batch_size // devices)
     after, metrics = jax.eval_shape(make_step(game), template, batch)
     _check_kept(template.players, after.players)
@@ -87,7 +88,7 @@ def _check_kept(before: Any, after: Any) -> None:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise UserError(
                 f"the state of {name} is a typed key, which a checkpoint does not hold; keep "
-                "jax.random.key_data of it (optimizers: give a seed as jax.random.PRNGKey)"
+                "jax.random.key_data of it"
             )
         if 0 in leaf.shape:
             raise UserError(
@@ -100,13 +101,13 @@ def _check_kept(before: Any, after: Any) -> None:
             )
 
 
-def fingerprint(game: Game, features: Features, run: RunOptions) -> str:
+def fingerprint(game: Game, template: GANState, features: Features, run: RunOptions) -> str:
     """Of a game's step: another game, or another rate or weight in it, has another one.
 
     It is taken of JAX's own operations, so that it is the same for all kernels, and of the whole
     batch, so that it is the same for any number of devices. Other versions of JAX may give another.
     """
-    template, batch = template_of(game, features, run), batch_of(features, run.batch_size)
+    batch = batch_of(features, run.batch_size)
     with using("plain"):
         step = str(jax.make_jaxpr(make_step(game))(template, batch))
     return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", step).encode()).hexdigest()[:16]
@@ -122,7 +123,11 @@ class First(NamedTuple):
 
 
 def first_state(
-    game: Game, features: Features, run: RunOptions, workdir: pathlib.Path | None
+    game: Game,
+    template: GANState,
+    features: Features,
+    run: RunOptions,
+    workdir: pathlib.Path | None,
 ) -> First:
     """The newest whole state of the workdir, or a new one.
 
@@ -131,7 +136,6 @@ def first_state(
       RunError: checkpoints that cannot be read, or hold numbers that are not finite.
     """
     if workdir:
-        template = template_of(game, features, run)
         found = checkpoint.restore(workdir / CHECKPOINTS, template)
         if found:
             finite.check_restored(found.state, workdir)
