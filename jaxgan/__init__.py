@@ -1,45 +1,34 @@
 """Generative adversarial networks in JAX and Flax.
 
-Read `jaxgan.game` for the types, `jaxgan.step` for the training step and `jaxgan.adversarial` for
-the moves of the usual GAN; `train` runs a game with checkpoints, resume and records.
+Read `jaxgan.game` for the types, `jaxgan.step` for the training step and `jaxgan.gan_moves` for the
+moves of the usual GAN; `train` runs a game with checkpoints, resume and records.
 """
 
-from jaxgan.adversarial import adversarial
-from jaxgan.errors import RunError, UserError
-from jaxgan.examples import drawn
-from jaxgan.game import Game, GANState, Move, Outcome, Play, Player, PlayerState, init
-from jaxgan.judging import critic
-from jaxgan.objectives import Objective
-from jaxgan.recipes.recipe import recipe
-from jaxgan.run.parallel import data_parallel
-from jaxgan.run.restore import restore
-from jaxgan.run.train import train
-from jaxgan.sampling import Sampler
-from jaxgan.step import make_step
-from jaxgan.two_players import gan, maker
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "GANState",
-    "Game",
-    "Move",
-    "Objective",
-    "Outcome",
-    "Play",
-    "Player",
-    "PlayerState",
-    "RunError",
-    "Sampler",
-    "UserError",
-    "adversarial",
-    "critic",
-    "data_parallel",
-    "drawn",
-    "gan",
-    "init",
-    "make_step",
-    "maker",
-    "recipe",
-    "restore",
-    "train",
-]
+if TYPE_CHECKING:
+    from jaxgan.api import *  # noqa: F403
+
 __version__ = "0.2.0.dev0"
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `jaxgan.api`, and modules, when a name is first asked for.
+
+    The import of JAX takes a second, before which the command line handles signals.
+    """
+    if not name.startswith("_") or name == "__all__":
+        api = importlib.import_module("jaxgan.api")
+        if hasattr(api, name):
+            return getattr(api, name)
+        try:
+            return importlib.import_module(f"jaxgan.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"jaxgan.{name}":
+                raise
+    raise AttributeError(f"module 'jaxgan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *importlib.import_module("jaxgan.api").__all__})

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxgan.adversarial import adversarial
 from jaxgan.calling import Apply
 from jaxgan.game import Batch, Move
+from jaxgan.gan_moves import adversarial
 from jaxgan.judging import Judge
 from jaxgan.objectives import Objective
 

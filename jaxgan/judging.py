@@ -49,7 +49,7 @@ def judged(
     discriminator looks across the batch, since what it sees of the two must not mix.
 
     Args:
-      play, judge, objective: as in `jaxgan.adversarial`.
+      play, judge, objective: as in `jaxgan.gan_moves`.
       real, fake: as the discriminator is shown them.
       made: the features that the generator makes.
 

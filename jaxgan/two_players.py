@@ -6,11 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxgan.adversarial import adversarial
 from jaxgan.augment import NO_AUGMENT
 from jaxgan.calling import Apply
 from jaxgan.errors import UserError
 from jaxgan.game import Batch, Game, Player
+from jaxgan.gan_moves import adversarial
 from jaxgan.heads import Objectives
 from jaxgan.judging import critic
 from jaxgan.penalties import GeneratorPenalty, Penalty, companions

@@ -8,9 +8,9 @@ import pytest
 from helpers import Judge, Maker, assert_one_device_equals_four, batches, sgd_game, trained
 
 from jaxgan import latents, objectives
-from jaxgan.adversarial import adversarial
 from jaxgan.examples import drawn
 from jaxgan.game import init
+from jaxgan.gan_moves import adversarial
 from jaxgan.heads import over_heads, scores
 from jaxgan.judging import critic
 from jaxgan.two_players import maker

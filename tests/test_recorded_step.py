@@ -14,8 +14,8 @@ import pytest
 from reference import assert_as_recorded, squares, stream
 
 from jaxgan import penalties
-from jaxgan.adversarial import adversarial
 from jaxgan.game import Game, Player, init
+from jaxgan.gan_moves import adversarial
 from jaxgan.judging import critic
 from jaxgan.models import (
     DCGANDiscriminator,

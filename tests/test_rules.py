@@ -12,9 +12,9 @@ from helpers import Judge, Maker, assert_one_device_equals_four, batches, sgd_ga
 from jax.flatten_util import ravel_pytree
 
 from jaxgan import latents, objectives, rules
-from jaxgan.adversarial import adversarial
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Move, Outcome, Player, init
+from jaxgan.gan_moves import adversarial
 from jaxgan.judging import critic
 from jaxgan.penalties import r1, r2
 from jaxgan.step import make_step

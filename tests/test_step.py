@@ -23,11 +23,11 @@ from helpers import (
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxgan import objectives, penalties
-from jaxgan.adversarial import adversarial
 from jaxgan.augment import instance_noise
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
 from jaxgan.game import Game, Move, Outcome, Player, init
+from jaxgan.gan_moves import adversarial
 from jaxgan.models import MLPDiscriminator, MLPGenerator, Pack
 from jaxgan.objectives import least_squares, nonsaturating, relativistic
 from jaxgan.step import make_step
