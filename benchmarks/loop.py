@@ -44,8 +44,8 @@ FIRST_STEP = """
 import sys
 from benchmarks.workload import Workload, features_of, random_source
 from jaxgan.config import configured
-from jaxgan.run import runtime
-runtime.keep_compiled_programs()
+from jaxgan.run import compiled
+compiled.keep_compiled_programs()
 config = configured(sys.argv[1], {})
 Workload(config, source=random_source(features_of(config), 256, 0)).run(1)
 """
@@ -228,7 +228,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from benchmarks.workload import dtype_of, features_of, game_of
     from jaxgan import data
-    from jaxgan.run import runtime
+    from jaxgan.run import compiled, runtime
 
     more = {"devices": 1, "data.name": given.data, **(_QUICK if given.quick else {})}
     features = features_of(record.config_of(parser, given.preset, changes))
@@ -245,7 +245,7 @@ def main(argv: list[str] | None = None) -> None:
     more |= {"data.name": given.streamed, "data.resident_limit_mb": 0}
     streamed = record.config_of(parser, given.preset, changes, **more)
     dtype = dtype_of(game_of(config, features_of(config)))
-    runtime.keep_compiled_programs()
+    compiled.keep_compiled_programs()
     runtime.keep_freed_memory()
     about = record.machine(given.quick)
     record.show_machine(about)

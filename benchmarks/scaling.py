@@ -113,9 +113,9 @@ def main(argv: list[str] | None = None) -> None:
 
     from benchmarks.launches import collectives
     from benchmarks.workload import Workload, dtype_of
-    from jaxgan.run import runtime
+    from jaxgan.run import compiled, runtime
 
-    runtime.keep_compiled_programs()
+    compiled.keep_compiled_programs()
     runtime.keep_freed_memory()
     about = record.machine(given.quick)
     record.show_machine(about)

@@ -3,18 +3,18 @@ recipe."""
 
 import argparse
 import importlib.metadata
-import os
 import sys
 from typing import Any, NoReturn
 
 from jaxgan import config as configs
-from jaxgan import recipes
+from jaxgan import recipes, terminal
 from jaxgan.config import Config
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
 from jaxgan.options import fields, to_dict
-from jaxgan.paths import user_path
+from jaxgan.paths import shown, user_path
 from jaxgan.recipes.recipe import blamed_on
+from jaxgan.run import memory
 
 DEFAULT = "digits"
 _OPTION = "option "  # before the name of an option, so that it is no name of the command's own
@@ -24,6 +24,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        terminal.show(message)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit status. What the user got wrong is one line on standard
@@ -32,19 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     # A batch_size written with an underscore, as in Python and config.json, is --batch-size.
     argv = [_dashed(word) for word in argv]
     try:
-        return _run(argv)
+        with memory.told():
+            return _run(argv)
     except (UserError, RunError) as error:
-        print("jaxgan:", " ".join(str(error).split("\n")), file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `jaxgan recipes | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("jaxgan: interrupted", file=sys.stderr)
-        return 130
+        terminal.complain(error)
     except OSError as error:
-        print(f"jaxgan: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        where = f"{shown(error.filename)}: " if error.filename else ""
+        terminal.complain(f"{where}{error.strerror or error}; mend that and run again")
+    return 2
 
 
 def _run(argv: list[str]) -> int:
@@ -164,12 +162,13 @@ def _train(given: argparse.Namespace, config: Config) -> int:
     if given.dry_run:
         return _show(config, workdir)
 
-    from jaxgan.run import processes, runtime
+    from jaxgan.run import compiled, processes, runtime
     from jaxgan.run.train import train
 
-    runtime.keep_compiled_programs()
+    compiled.keep_compiled_programs()
     runtime.keep_freed_memory()
     with processes.joined(here), blamed_on(recipe.name, recipe.source):
+        _find_devices()
         train(
             lambda example: recipe.make(example, config.options),
             run.data,
@@ -181,9 +180,17 @@ def _train(given: argparse.Namespace, config: Config) -> int:
             defaults=to_dict(recipe.options),
             must_resume=given.resume,
             profiled=given.profile,
-            progress=sys.stderr.isatty(),
+            progress=terminal.is_shown(),
         )
     return 0
+
+
+def _find_devices() -> None:
+    """Raises `UserError` where JAX finds no device; says what it could not use."""
+    from jaxgan.run import runtime
+
+    for line in runtime.check_devices():
+        terminal.complain(line)
 
 
 def _place(given: argparse.Namespace) -> Any:
@@ -204,11 +211,12 @@ def _show(config: Config, workdir: Any) -> int:
 
     from jaxgan.run import runtime
 
+    _find_devices()
     configs.check_run(config.run, jax.local_device_count())
     runtime.check_kernels(config.run.kernels, jax.default_backend())
-    print(f"workdir = {workdir}")
+    terminal.say(f"workdir = {workdir}")
     for name, value in configs.described(config).items():
-        print(f"{name} = {_text(value)}")
+        terminal.say(f"{name} = {_text(value)}")
     return 0
 
 
@@ -247,13 +255,14 @@ def _sample(given: argparse.Namespace) -> int:
     import numpy as np
 
     from jaxgan import images, sampling
-    from jaxgan.run import runtime
+    from jaxgan.run import compiled
     from jaxgan.run.restore import restore, with_label
 
-    runtime.keep_compiled_programs()
+    compiled.keep_compiled_programs()
+    _find_devices()
     run = restore(workdir)
     for line in run.passed_over:
-        print("jaxgan:", line, file=sys.stderr)
+        terminal.complain(line)
     conditions = run.conditions
     if given.label is not None:
         conditions = with_label(run, _whole("label", given.label, 0, 2**31))
@@ -267,7 +276,7 @@ def _sample(given: argparse.Namespace) -> int:
         examples = sampling.tiled(conditions, row) | examples
     replaced = images.save(out, examples, columns)
     doing = "replaced" if replaced else "wrote"
-    print(f"{doing} {out}: {count} examples from step {int(run.state.step)} of {workdir}")
+    terminal.say(f"{doing} {out}: {count} examples from step {int(run.state.step)} of {workdir}")
     return 0
 
 
@@ -275,11 +284,11 @@ def _list(what: str) -> int:
     width = max(len(name) for name in (*recipes.PRESETS, *recipes.RECIPES))
     if what == "recipes":
         for name, function in recipes.RECIPES.items():
-            print(f"{name:{width}s}  {recipes.about(function)}")
-        print("\npresets:")
+            terminal.say(f"{name:{width}s}  {recipes.about(function)}")
+        terminal.show("\npresets:\n")
     for name, preset in recipes.PRESETS.items():
         run = configs.begun(recipes.find(name)).run
-        print(
+        terminal.say(
             f"{name:{width}s}  {preset.recipe}: {preset.about} ({run.steps} steps of "
             f"{run.batch_size})"
         )

@@ -1,14 +1,91 @@
-"""Files that are written whole or not at all."""
+"""The one door to files of our own: written whole or not at all, and read plainly.
+
+Others may write in the same folder. What lies under one of our names is opened only where it is a
+plain file: a link would lead elsewhere, a pipe would be waited for.
+"""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import pathlib
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from jaxgan.errors import RunError
+
+_LARGEST = 2**26  # bytes that are read where nobody says more
+
+
+def opened(path: pathlib.Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a plain file, as `os.open` gives it; files that it makes can be read by all.
+
+    Raises:
+      OSError: also for what is a link, a folder, a pipe or a device.
+    """
+    safe = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, safe, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise OSError(error.errno, "it is a link", str(path)) from None
+        if error.errno in (errno.EISDIR, errno.ENXIO):
+            raise OSError(error.errno, "it is no plain file", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    return descriptor
+
+
+def opened_to_read(path: pathlib.Path) -> Any:
+    """A plain file, open for its bytes; raises as `opened`."""
+    return os.fdopen(opened(path), "rb")
+
+
+def read(path: pathlib.Path, most: int = _LARGEST) -> bytes:
+    """The bytes of a plain file.
+
+    Raises:
+      OSError: as `opened`, and for more than `most` bytes.
+    """
+    with opened_to_read(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+    return content
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """What a file of JSON says.
+
+    Raises:
+      OSError: as `read`.
+      ValueError: for what is no JSON.
+    """
+    try:
+        return json.loads(read(path))
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Makes a folder of ours, and those above it, where it is not there.
+
+    Raises:
+      OSError: also where something else has its name, a link to a folder, too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link", str(path)) from None
+        if not path.is_dir():
+            raise OSError(errno.ENOTDIR, "it is no folder", str(path)) from None
 
 
 @contextlib.contextmanager
@@ -28,6 +105,8 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
         with tempfile.NamedTemporaryFile(**options) as file:
             try:
                 yield file
+                file.flush()
+                to_disk(file.fileno())
                 file.close()
                 os.chmod(file.name, 0o666 & ~_umask())
                 os.replace(file.name, path)
@@ -36,9 +115,9 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
                     os.unlink(file.name)
                 raise
     except OSError as error:
-        reason = error.strerror or error
         raise RunError(
-            f"{path} cannot be written: {reason}; make room or choose another place"
+            f"{path} cannot be written: {error.strerror or error}; make room or choose another "
+            "place"
         ) from None
 
 
@@ -46,6 +125,60 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes JSON; raises as `written_whole`."""
     with written_whole(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def set_aside(path: pathlib.Path, as_name: str | None = None) -> str:
+    """Gives what has this path another name in the same folder, which nothing has yet; returns it.
+
+    Args:
+      path: whatever lies there; nothing need.
+      as_name: to be called, and with a number from 2 on where that is taken; by default `.old` is
+        added.
+    """
+    name = first = as_name or f"{path.name}.old"
+    number = 1
+    while os.path.lexists(path.with_name(name)):
+        number += 1
+        name = f"{first}_{number}"
+    if os.path.lexists(path):
+        os.rename(path, path.with_name(name))
+    return name
+
+
+def to_disk(descriptor: int) -> None:
+    """Waits until a file or folder is on the disk: a power cut must not lose what a rename
+    announces."""
+    with contextlib.suppress(OSError):  # some file systems cannot
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, wait: bool = False) -> Iterator[str]:
+    """Holds a file as a lock.
+
+    Gives why there is no lock, such as "Function not implemented" on a file system that has none;
+    empty where there is one.
+
+    Args:
+      path: of the lock, which is made where it is not there, and stays.
+      wait: for another process that holds it.
+
+    Raises:
+      BlockingIOError: where another process holds it.
+      OSError: where the file cannot be opened, see `opened`.
+    """
+    descriptor = opened(path, os.O_RDWR | os.O_CREAT)
+    try:
+        missing = ""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            missing = error.strerror or str(error)
+        yield missing
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -31,7 +31,7 @@ def user_path(text: Any, name: str = "path") -> pathlib.Path:
         text.encode()
     except UnicodeEncodeError:
         raise UserError(f"{name}={shown(text)} is not UTF-8; rename it") from None
-    if _ADDRESS.match(text):
+    if is_address(text):
         scheme = text.partition(":")[0]
         raise UserError(
             f"{name}={shown(text)} is an address ({scheme}:), and only folders and files of this "
@@ -44,6 +44,11 @@ def user_path(text: Any, name: str = "path") -> pathlib.Path:
             f"{name}={shown(text)} begins with a home folder that is not known here; give the path "
             "from the root, or set HOME"
         ) from None
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the address of a store, such as gs://bucket, and no path."""
+    return bool(_ADDRESS.match(text))
 
 
 def shown(path: Any) -> str:

@@ -41,9 +41,9 @@ import jax
 import optax
 from runs import ROOT as ROOT
 
-from jaxgan.run import runtime
+from jaxgan.run import compiled
 
-runtime.keep_compiled_programs()
+compiled.keep_compiled_programs()
 # [B] + [B, 1], and integers among floats, are mistakes that broadcasting hides.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

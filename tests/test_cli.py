@@ -151,8 +151,11 @@ MISTAKES = [
     (["train", "--devices", "3", "--batch-size", "64"], "64 is not divisible by 3 devices"),
     (["train", "--devices", "5"], "devices=5 but this machine has 4"),
     (["train", "--resume"], "holds no checkpoint to resume from; leave out --resume"),
-    (["train", "--workdir", "/proc/run"], "workdir='/proc/run' cannot be written"),
-    (["train", "--workdir", "a\nb", "--resume"], "workdir=a b holds no checkpoint to resume from"),
+    (["train", "--workdir", "/proc/run"], "workdir=/proc/run cannot be written"),
+    (
+        ["train", "--workdir", "a\nb", "--resume"],
+        r"workdir=a\nb holds no checkpoint to",
+    ),
     (["train", "--workdir", ""], "workdir is empty; give a path"),
     (["train", "--workdir", "gs://bucket/run"], "is an address (gs:), and only folders"),
     (["train", "--kernels", "tritn"], "kernels: unknown value 'tritn'; did you mean triton"),

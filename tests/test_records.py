@@ -87,7 +87,7 @@ def test_a_tensorboard_that_cannot_be_made_is_told_and_left(tmp_path, capsys):
     log = opened(tmp_path, events=True)
     log.metrics({"step": 1, **RECORD})
     log.close()
-    assert "tensorboard cannot be written: File exists; training goes on" in capsys.readouterr().out
+    assert "tensorboard cannot be written: it is no folder; training" in capsys.readouterr().out
 
 
 def test_lines_that_cannot_be_written_come_whole_and_in_order_when_there_is_room(tmp_path):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pathlib
 import threading
 from typing import Any
 
@@ -14,7 +13,6 @@ import optax
 import pytest
 from helpers import assert_equal_trees
 from runs import (
-    RUN,
     SMALL,
     Centre,
     centre_game,
@@ -27,10 +25,9 @@ from runs import (
 
 import jaxgan
 from jaxgan import Game, Move, Outcome, Player, config, init
-from jaxgan.data import DataOptions, Feature, Source, batch_indices
-from jaxgan.errors import RunError, UserError
+from jaxgan.data import DataOptions, Feature, Source
+from jaxgan.errors import UserError
 from jaxgan.run import checkpoint, train
-from jaxgan.run import workdir as workdirs
 from jaxgan.run.hooks import Hook
 from jaxgan.run.records import read_metrics
 
@@ -448,143 +445,6 @@ def test_a_metric_may_not_take_the_name_of_a_records_own_field(tmp_path, name):
     with pytest.raises(UserError, match=f"metric '{name}'"):
         train_points(tmp_path / "run", game._replace(moves=(game.moves[0]._replace(loss=fit),)))
     assert not list(tmp_path.iterdir())
-
-
-# What may fail on the way.
-def failing(fails_at, error):
-    """A source of which one batch cannot be read while `broken` holds anything."""
-    broken = [True]
-    bad = batch_indices(0, fails_at, RUN["batch_size"], 100)
-
-    def read(indices):
-        if broken and np.array_equal(indices, bad):
-            raise error("the disk is gone")
-        return {"point": points()[indices]}
-
-    return source(read=read), broken
-
-
-def test_data_that_cannot_be_read_before_the_start_leave_nothing_behind(tmp_path):
-    def read(indices):
-        raise RunError("the disk is gone")
-
-    with pytest.raises(RunError, match="the disk is gone"):
-        train_points(tmp_path / "runs" / "run", data=source(read=read))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("error", [RunError, ValueError])
-def test_data_that_cannot_be_read_any_more_cost_no_step(tmp_path, error):
-    """Whatever the reader raises, the last whole step is saved; resumed, the run is the same."""
-    streamed: Any = {"data.resident_limit_mb": 0}
-    whole = train_points(tmp_path / "whole", data=source(), **streamed)
-    data, broken = failing(13, error)
-    saved, kept = "", ""
-    if error is RunError:
-        saved, kept = "; step 13 is saved", "; the checkpoint of step 13 is kept"
-    with pytest.raises(error, match=f"the disk is gone{saved}"):
-        train_points(tmp_path / "run", data=data, **streamed)
-    assert steps_in(tmp_path / "run") == [10, 13]
-    with pytest.raises(error, match=f"the disk is gone{kept}"):
-        train_points(tmp_path / "run", data=data, must_resume=True, **streamed)
-    broken.clear()
-    assert_equal_trees(
-        whole, train_points(tmp_path / "run", data=data, must_resume=True, **streamed)
-    )
-    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "run")
-
-
-def test_checkpoints_that_cannot_be_read_do_not_count_as_none(tmp_path, monkeypatch):
-    train_points(tmp_path, steps=10)
-    before = holding(tmp_path)
-    listing = pathlib.Path.iterdir
-
-    def denied(path):
-        if path.name == "checkpoints":
-            raise PermissionError(13, "Permission denied")
-        return listing(path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pathlib.Path, "iterdir", denied)
-        with pytest.raises(RunError, match="checkpoints cannot be read: Permission denied"):
-            train_points(tmp_path)
-    assert holding(tmp_path) == before
-
-
-def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(tmp_path, capsys):
-    whole = train_points(tmp_path / "whole")
-    train_points(tmp_path / "damaged")
-    files = (tmp_path / "damaged" / "checkpoints" / "20").rglob("*")
-    largest = max(files, key=lambda p: p.stat().st_size * p.is_file())
-    largest.write_bytes(largest.read_bytes()[:-1])
-    capsys.readouterr()
-    again = train_points(tmp_path / "damaged")
-    said = capsys.readouterr().out
-    assert "checkpoint 20 is damaged" in said and "resuming" in said and "at step 10 of 20" in said
-    assert_equal_trees(whole, again)
-
-
-def test_samples_that_cannot_be_written_cost_no_step(tmp_path, monkeypatch, capsys):
-    def fail(*_):
-        raise RunError("no room for a grid")
-
-    monkeypatch.setattr("jaxgan.images.save", fail)
-    train_points(tmp_path, **{"log.sample_every": 5})
-    assert steps_in(tmp_path) == [10, 20]
-    said = capsys.readouterr().out
-    assert said.count("no room for a grid; training goes on") == 1
-    assert "step 20 of 20: samples could not be written" in said
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
-    train_points(tmp_path, steps=10)
-    with pytest.raises(RunError) as error:
-        train_points(tmp_path, centre_game(rate=1e30), may_differ=("game",))
-    text = str(error.value)
-    assert text.startswith("loss became ")
-    assert "within steps 11 to 15; the checkpoint of step 10 is kept; look for such numbers" in text
-    assert steps_in(tmp_path) == [10]
-
-
-@pytest.mark.filterwarnings("ignore:overflow")  # NumPy's, of a rate beyond float32
-def test_a_state_that_is_not_finite_is_not_saved_though_the_losses_were(tmp_path):
-    """The first step's loss is that of the weights before it."""
-    each: Any = {"steps": 1, "log.checkpoint_every": 1, "log.every": 1}
-    text = r"not finite in step 1: players\.generator\..*; no checkpoint was made yet"
-    with pytest.raises(RunError, match=text):
-        train_points(tmp_path, centre_game(rate=1e39), **each)
-    assert steps_in(tmp_path) == []
-
-
-def test_a_checkpoint_that_is_not_finite_is_neither_restored_nor_continued(tmp_path):
-    """Older versions saved such states."""
-    state = train_points(tmp_path, steps=10)
-    generator = state.players["generator"]
-    bad = generator.replace(ema=jax.tree.map(lambda x: x * np.nan, generator.ema))
-    saver = checkpoint.open_checkpoints(tmp_path / "checkpoints", 3)
-    saver.save(state.replace(step=jnp.int32(15), players={"generator": bad}), None)
-    saver.wait()
-    saver.close()
-    text = r"the checkpoint of step 15 in .* is not finite: players\.generator\.ema\.centre"
-    for act in (lambda: jaxgan.restore(tmp_path, centre_game()), lambda: train_points(tmp_path)):
-        with pytest.raises(RunError, match=text):
-            act()
-    assert steps_in(tmp_path) == [10, 15]
-
-
-def test_an_error_of_a_callback_comes_out_as_it_is_and_the_run_can_go_on(tmp_path):
-    whole = train_points(tmp_path / "whole")
-
-    def fail(step, metrics):
-        if step == 15:
-            raise ZeroDivisionError("mine")
-
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        train_points(tmp_path / "run", callback=fail)
-    assert steps_in(tmp_path / "run") == [10, 15]  # no step is lost for it
-    with workdirs.held(tmp_path / "run"):  # it was let go
-        pass
-    assert_equal_trees(whole, train_points(tmp_path / "run"))
 
 
 def test_the_first_state_is_that_of_init(tmp_path):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgan import terminal
+from jaxgan.data.rows import one_line
 from jaxgan.data.source import Feature, Source
 from jaxgan.errors import RunError, UserError
 
@@ -127,12 +129,23 @@ def _bytes_of_one(features: Mapping[str, Feature]) -> int:
 
 
 def checked_read(source: Source, indices: np.ndarray) -> Leaves:
-    """What a source reads, after comparing it with what the source says of itself.
+    """What a source reads, after comparing it with what the source says of itself: the one door to
+    a reader, before the first step and after it.
 
     Raises:
-      RunError: other features, shapes or dtypes.
+      RunError: examples that cannot be read; other features, shapes or dtypes.
     """
-    leaves = source.read(indices)
+    try:
+        leaves = source.read(indices)
+    except (RunError, MemoryError):
+        raise
+    except Exception as error:  # a reader of the user's may raise anything
+        some = ", ".join(str(index) for index in indices[:3].tolist())
+        raise RunError(
+            f"{source.name}: examples {some}{', ..' * (len(indices) > 3)} cannot be read: "
+            f"{type(error).__name__}: {one_line(error)}; a disk or a mount may have failed, or the "
+            "data have changed: mend that and go on"
+        ) from error
     found = {name: (np.shape(leaf), np.asarray(leaf).dtype) for name, leaf in leaves.items()}
     told = {
         name: ((len(indices), *feature.shape), np.dtype(feature.dtype))
@@ -149,13 +162,11 @@ def checked_read(source: Source, indices: np.ndarray) -> Leaves:
 
 def _loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
     """All examples, leaves [N, ...]."""
-    from tqdm import tqdm
-
     leaves = {
         key: np.empty((source.count, *feature.shape), feature.dtype)
         for key, feature in source.features.items()
     }
-    bar = tqdm(
+    bar = terminal.bar(
         total=source.count,
         desc=f"Loading {source.name}",
         unit=" examples",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgan import terminal
 from jaxgan.data import pixels
 from jaxgan.data.names import chosen
 from jaxgan.data.source import Feature, Source
@@ -157,13 +158,11 @@ def _labels(paths: list[str]) -> list[str] | None:
 
 
 def _looked_at(folder: pathlib.Path, paths: list[str], whole: bool, progress: bool) -> list[_Found]:
-    from tqdm import tqdm
-
     look = functools.partial(_look, folder, whole)
     doing = "Decoding" if whole else "Looking at"
     with ThreadPoolExecutor(_THREADS) as pool:
-        bar = tqdm(
-            pool.map(look, paths),
+        bar = terminal.bar(
+            iterable=pool.map(look, paths),
             total=len(paths),
             desc=f"{doing} {shown(folder.name)}",
             unit=" images",

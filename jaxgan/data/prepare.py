@@ -1,7 +1,6 @@
 """Finds and prepares a data set of TFDS, with no TensorFlow in this process and no long wait."""
 
 import contextlib
-import fcntl
 import importlib.util
 import io
 import json
@@ -18,6 +17,7 @@ from jaxgan.data.options import DataOptions
 from jaxgan.data.originals import check_manual_files, check_network
 from jaxgan.data.rows import one_line
 from jaxgan.errors import UserError
+from jaxgan.files import locked
 from jaxgan.names import unknown
 from jaxgan.paths import shown, user_path
 
@@ -163,19 +163,15 @@ def _only_one(path: pathlib.Path) -> Iterator[None]:
     Links are not followed, so that nobody else's file is opened. A file system without locks has
     none; TFDS prepares beside and renames, so that two processes then do the work twice, no worse.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise UserError(
-            f"{shown(path)} cannot be opened as a lock: {error.strerror}; mend that, or choose "
-            "another --data.dir"
-        ) from None
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as holding:
+        try:
+            holding.enter_context(locked(path, wait=True))
+        except OSError as error:
+            raise UserError(
+                f"{shown(path)} cannot be opened as a lock: {error.strerror}; mend that, or choose "
+                "another --data.dir"
+            ) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _prepare(

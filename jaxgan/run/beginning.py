@@ -12,7 +12,7 @@ from jaxgan.config import RunOptions, check_run
 from jaxgan.data import Feed, Source
 from jaxgan.game import Game, GANState
 from jaxgan.kernels import using
-from jaxgan.run import checkpoint, first, hooks, parallel, processes, records, runtime
+from jaxgan.run import checkpoint, first, hooks, parallel, processes, records, runtime, signals
 from jaxgan.run import workdir as workdirs
 from jaxgan.run.checkpoint import Checkpoints
 from jaxgan.run.records import Records, Silence
@@ -27,7 +27,7 @@ class Begun(NamedTuple):
       feed: batches of them, at the run's position.
       devices: of all processes.
       state: new or read back; the same in all processes.
-      damaged: a line for each checkpoint that was passed over.
+      lines: for the user, such as one for each checkpoint that was passed over.
       log, saver, sampler: what writes; nothing in a process that does not.
     """
 
@@ -36,7 +36,7 @@ class Begun(NamedTuple):
     feed: Feed
     devices: list[Any]
     state: GANState
-    damaged: tuple[str, ...]
+    lines: tuple[str, ...]
     log: Records | Silence
     saver: Checkpoints
     sampler: hooks.Samples | None
@@ -64,15 +64,15 @@ def begun(
       about: what `config.json` says, but for the data.
       others: see `jaxgan.run.train.train`.
     """
-    writes = processes.is_first()
+    writes, lines = processes.is_first(), []
     asked = run.steps, must_resume, may_differ, defaults
     processes.check_same(about)
-    with processes.together():
+    with processes.together(), signals.at_once():
         check_run(run, jax.device_count(), jax.process_count())
         devices = parallel.chosen_devices(run.devices)
         runtime.check_kernels(run.kernels, devices[0].platform)
         if writes:
-            held.enter_context(workdirs.held(workdir))
+            lines += held.enter_context(workdirs.held(workdir))
             workdirs.check(workdir, about, *asked)
             records.check(workdir, run.log, profiled)
         held.enter_context(using(None if run.kernels == "auto" else run.kernels))
@@ -94,7 +94,10 @@ def begun(
     state = processes.from_first(found.state)
     position = processes.from_first_json(found.position)
     log, saver, sampler = records.SILENCE, checkpoint.NOWHERE, None
-    with processes.together():  # nothing is refused any more: the workdir is this run's
+    with (
+        processes.together(),
+        signals.at_once(),
+    ):  # nothing is refused any more: the workdir is this run's
         if writes:
             sampler = hooks.sampler(game, found.state, opened, run)
             workdirs.write(workdir, about, sampler.conditions, recipe)
@@ -105,7 +108,7 @@ def begun(
             held.enter_context(checkpoint.closing(saver))
         if position is not None:
             feed.seek(position)
-    return Begun(game, opened, feed, devices, state, found.damaged, log, saver, sampler)
+    return Begun(game, opened, feed, devices, state, (*lines, *found.damaged), log, saver, sampler)
 
 
 def _opened(source: Any, progress: bool) -> Source:

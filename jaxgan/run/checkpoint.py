@@ -20,6 +20,7 @@ import flax.serialization
 import jax
 import numpy as np
 
+from jaxgan import files
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import GANState
 from jaxgan.run.arrays import read_arrays, write_arrays
@@ -64,7 +65,7 @@ class Restored(NamedTuple):
 
 def _is_step(name: str) -> bool:
     """Whether a folder of this name is one of ours: neither `007` nor digits of other scripts."""
-    return name.isascii() and name.isdigit() and str(int(name)) == name
+    return len(name) < 12 and name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
@@ -74,7 +75,8 @@ def steps_in(folder: pathlib.Path) -> list[int]:
       RunError: where the folder cannot be read, which must not look like an empty one.
     """
     try:
-        names = [path for path in folder.iterdir() if _is_step(path.name) and path.is_dir()]
+        with os.scandir(folder) as entries:
+            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -82,7 +84,7 @@ def steps_in(folder: pathlib.Path) -> list[int]:
             f"{folder} cannot be read: {error.strerror}; nothing in it was changed; make it "
             "readable and run again"
         ) from None
-    return sorted(int(path.name) for path in names)
+    return sorted(int(name) for name in folders if _is_step(name))
 
 
 def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
@@ -148,7 +150,8 @@ def _write(
             found = read_arrays(writing, jax.tree.map(np.empty_like, arrays))
             if not jax.tree.all(jax.tree.map(_same_bits, arrays, found)):
                 raise OSError("other numbers are read back than were written")
-        manifest = {**manifest, "files": _file_checksums(writing)}
+        checksums = {p.relative_to(writing).as_posix(): _checksum(p) for p in _files(writing)}
+        manifest = {**manifest, "files": checksums}
         (writing / _MANIFEST).write_text(json.dumps(manifest))
         for path in [*_files(writing), writing, folder]:
             _to_disk(path)
@@ -177,17 +180,20 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
       RunError: where there are checkpoints and all of them are damaged.
     """
     failed: list[tuple[int, str]] = []
-    for step in reversed(steps_in(folder)):
+    while waiting := set(steps_in(folder)) - {step for step, _ in failed}:
+        step = max(waiting)
         try:
             state, position = _read(folder / str(step), template)
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception as error:  # Orbax and TensorStore share no error type
-            failed.append((step, _cause(error)))
+            if step in steps_in(folder):  # and was not replaced by a newer one meanwhile
+                failed.append((step, _cause(error)))
             continue
         lines = []
         for bad, reason in failed:
-            name = _set_aside(folder, bad) if set_aside else str(bad)
+            damaged = folder / str(bad)
+            name = files.set_aside(damaged, f"damaged_{bad}") if set_aside else str(bad)
             lines.append(
                 f"checkpoint {bad} is damaged ({reason}); kept as {name}, going back to step {step}"
             )
@@ -200,21 +206,17 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
     return None
 
 
-def _set_aside(folder: pathlib.Path, step: int) -> str:
-    name, number = f"damaged_{step}", 1
-    while (folder / name).exists():
-        number += 1
-        name = f"damaged_{step}_{number}"
-    (folder / str(step)).rename(folder / name)
-    return name
-
-
 def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
-    manifest = json.loads((path / _MANIFEST).read_text())
-    found = _file_checksums(path)
+    manifest = files.read_json(path / _MANIFEST)
     for name, checksum in manifest["files"].items():
-        if found.get(name) != checksum:
-            raise RunError(f"{name} is {'changed or cut short' if name in found else 'missing'}")
+        if ".." in pathlib.PurePath(name).parts or pathlib.PurePath(name).is_absolute():
+            raise RunError(f"{name!r} is no file of a checkpoint")
+        try:
+            found = _checksum(path / name)
+        except FileNotFoundError:
+            raise RunError(f"{name} is missing") from None
+        if found != checksum:
+            raise RunError(f"{name} is changed or cut short")
     needed, given = str(jax.random.key_impl(jax.random.key(0))), manifest.get("key")
     if given and given != needed:
         raise UserError(
@@ -284,9 +286,12 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
-    files = [path for path in _files(folder) if path.name != _MANIFEST]
-    return {path.relative_to(folder).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
+def _checksum(path: pathlib.Path) -> int:
+    with files.opened_to_read(path) as file:
+        checksum = 0
+        while part := file.read(2**22):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def _to_disk(path: pathlib.Path) -> None:
@@ -294,8 +299,7 @@ def _to_disk(path: pathlib.Path) -> None:
     announces."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some file systems cannot
-            os.fsync(descriptor)
+        files.to_disk(descriptor)
     finally:
         os.close(descriptor)
 

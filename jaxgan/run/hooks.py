@@ -10,6 +10,7 @@ import numpy as np
 from jaxgan import sampling
 from jaxgan.config import RunOptions
 from jaxgan.data import Source
+from jaxgan.data.feeds import checked_read
 from jaxgan.game import Game, GANState
 from jaxgan.run.records import Records, Silence
 
@@ -124,7 +125,7 @@ def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Sam
     names = sampling.conditions_of(game, state, source.features)
     conditions = {}
     if names:
-        examples = source.read(np.arange(min(run.log.samples, source.count)))
+        examples = checked_read(source, np.arange(min(run.log.samples, source.count)))
         conditions = {name: examples[name] for name in names}
     pixels = tuple(n for n, f in source.features.items() if f.dtype == np.uint8)
     maker = sampling.Sampler(game, pixels)

@@ -29,7 +29,9 @@ def end(
 ) -> str:
     """How a run ended, and what to look at."""
     if stopped and step < run.steps:
-        kept = "saved; the same command resumes" if step else "before there was anything to save"
-        return f"stopped by {stopped[0]} at step {step} of {run.steps}, {kept}"
+        return (
+            f"stopped by {stopped[0]} at step {step} of {run.steps}, saved; the same command "
+            "resumes"
+        )
     where = f"in {workdir / 'samples'}" if pictures else "could not be written"
     return f"step {step} of {run.steps}: samples {where}"

@@ -8,32 +8,38 @@ import math
 import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from jaxgan import images
+from jaxgan import files, images, terminal
 from jaxgan.config import LogOptions
 from jaxgan.errors import RunError, UserError
 from jaxgan.files import written_whole
 from jaxgan.run import tensorboard
 
+_MOST_BYTES = 2**32  # of a metrics.jsonl; a line has some 300
 OWN_FIELDS = ("step", "examples_per_second")  # of a record, beside the game's metrics
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`, without a last line that a killed run cut short."""
-    if not path.exists():
+    try:
+        content = files.read(path, _MOST_BYTES)
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}; mend that, or move it away"
+        ) from None
     records = []
     # What follows the last newline is not a whole line.
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             record = json.loads(line)
             record["step"] + 0
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError(
                 f"{path} line {number} is not a record; mend that line or move the file away"
             ) from None
@@ -73,7 +79,8 @@ class LineFile:
     """
 
     def __init__(self, path: pathlib.Path):
-        self._file, self._kept, self.behind = path.open("ab", buffering=0), b"", 0
+        descriptor = files.opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._file, self._kept, self.behind = os.fdopen(descriptor, "ab", buffering=0), b"", 0
 
     def write(self, line: str) -> None:
         """Appends a line and those kept before it; raises `OSError` where that cannot be done
@@ -109,11 +116,11 @@ class Records:
         self, workdir: pathlib.Path, step: int, steps: int, steps_per_epoch: int, events: bool
     ):
         self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
-        self._terminal, self._bar, self._start = sys.stderr.isatty(), None, step
+        self._terminal, self._bar, self._start = terminal.is_shown(), None, step
         self.lost: set[str] = set()  # of `metrics.jsonl`, `samples` and `tensorboard`
         self._path, self._events = workdir / "metrics.jsonl", None
         with writable(self._path):
-            (workdir / "samples").mkdir(exist_ok=True)
+            files.make_folder(workdir / "samples")
             self.dropped = drop_lines_after(self._path, step)
             self._lines = LineFile(self._path)
         if events:
@@ -146,12 +153,12 @@ class Records:
     def advance(self, count: int) -> None:
         """`count` more steps are under way."""
         if self._terminal and self._bar is None:
-            from tqdm import tqdm
-
             # Also where the terminal knows no size.
             width = shutil.get_terminal_size((100, 24)).columns
             shape = "{percentage:3.0f}% |{bar:10}| {n_fmt}/{total_fmt} [{remaining} left]{postfix}"
-            self._bar = tqdm(total=self._steps, initial=self._start, bar_format=shape, ncols=width)
+            self._bar = terminal.bar(
+                total=self._steps, initial=self._start, bar_format=shape, ncols=width
+            )
         if self._bar is not None:
             self._bar.update(count)
 
@@ -165,7 +172,7 @@ class Records:
                 self._events.scalars(record["step"], values)
         line = format_line(record, self._steps, self._steps_per_epoch)
         if self._bar is None:
-            _print(line)
+            terminal.say(line)
         else:
             self._bar.set_postfix_str(line.partition("] ")[2])
 
@@ -192,9 +199,9 @@ class Records:
     def say(self, text: str) -> None:
         """One line for the user, above the bar where there is one."""
         if self._bar is None:
-            _print(text)
+            terminal.say(text)
         else:
-            self._bar.write(text, file=sys.stderr)
+            terminal.above(self._bar, text)
 
     def close_bar(self) -> None:
         """Leaves the bar as it stands; what is said next comes below it."""
@@ -232,15 +239,6 @@ class Silence:
 SILENCE = Silence()
 
 
-def _print(line: str) -> None:
-    """Prints a line; where nobody reads any more, or nothing can be written, training goes on in
-    silence."""
-    try:
-        print(line, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def drop_lines_after(path: pathlib.Path, step: int) -> int:
     """Takes the records after `step`, and half a line of a killed run, out of a `metrics.jsonl`.
 
@@ -252,13 +250,15 @@ def drop_lines_after(path: pathlib.Path, step: int) -> int:
     """
     found = read_metrics(path)
     kept = [record for record in found if record["step"] <= step]
+    before = files.read(path, _MOST_BYTES) if found or os.path.lexists(path) else b""
     if len(kept) < len(found) and step == 0:
-        with path.with_suffix(".jsonl.old").open("ab") as old:
-            old.write(path.read_bytes())
-    whole = "".join(json.dumps(record) + "\n" for record in kept)
-    if path.exists() and path.read_bytes() != whole.encode():
+        old = files.opened(path.with_suffix(".jsonl.old"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(old, "ab") as file:
+            file.write(before)
+    whole = "".join(json.dumps(record) + "\n" for record in kept).encode()
+    if before != whole:
         with written_whole(path) as file:
-            file.write(whole.encode())
+            file.write(whole)
     return len(found) - len(kept)
 
 
@@ -269,6 +269,6 @@ def writable(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"{error.filename or path} cannot be written: {error.strerror}; make room or choose "
+            f"{error.filename or path} cannot be written: {error.strerror}; mend that, or choose "
             "another --workdir"
         ) from None

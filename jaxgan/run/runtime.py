@@ -1,10 +1,12 @@
 """Settings of the process that make training faster; the command line and the benchmarks turn them
 on, importing does not."""
 
+import contextlib
 import ctypes
 import functools
+import logging
 import os
-import pathlib
+from collections.abc import Iterator
 
 import jax
 
@@ -14,25 +16,42 @@ from jaxgan.kernels import launch
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
-def cache_dir() -> pathlib.Path:
-    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, or ~/.cache/jaxgan/compiled."""
-    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    return pathlib.Path(
-        given or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/jaxgan/compiled"
-    ).expanduser()
+def check_devices() -> list[str]:
+    """Lets JAX look for devices; returns a line for each kind that it looked for in vain.
+
+    Raises:
+      UserError: where it finds none.
+    """
+    with _logged("jax._src.xla_bridge") as problems:
+        try:
+            jax.devices()
+        except Exception as error:  # AssertionError where JAX_PLATFORMS=cuda and CUDA is not there
+            asked = os.environ.get("JAX_PLATFORMS")
+            reason = str(error).partition(" (set ")[0] or "; ".join(problems)
+            where = f"JAX_PLATFORMS={asked}: " if asked else ""
+            fix = "unset it to train on what there is" if asked else "look at jaxgan doctor"
+            raise UserError(f"{where}JAX finds no device: {reason}; {fix}") from None
+    return [f"{problem}; training goes without it" for problem in problems]
 
 
-def keep_compiled_programs() -> None:
-    """Turns on JAX's persistent compilation cache, where its folder can be written, so that a
-    second run starts faster."""
+@contextlib.contextmanager
+def _logged(name: str) -> Iterator[list[str]]:
+    """What a logger says as warnings and errors, a line each, in place of its pages."""
+    lines: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        lines.append(" ".join(str(error or record.getMessage()).split()))
+        return False
+
+    logger = logging.getLogger(name)
+    logger.addFilter(note)
     try:
-        cache_dir().mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    if not os.access(cache_dir(), os.W_OK):
-        return
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        yield lines
+    finally:
+        logger.removeFilter(note)
 
 
 @functools.cache

@@ -1,40 +1,117 @@
-"""Signals that stop a run: it finishes the step under way, saves, and ends."""
+"""Signals that stop a run: between two steps it saves and ends, before them it ends at once.
+
+This module is imported before JAX, and imports nothing that takes time.
+"""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-STOPPING = (
-    "SIGTERM",
-    "SIGINT",
-    "SIGHUP",
-    "SIGUSR1",
-)  # SIGHUP: a lost terminal; SIGUSR1: SLURM's warning
+# SIGHUP: a terminal that was closed; SIGUSR1: SLURM's warning.
+STOPPING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+TOO_EARLY = "before there was anything to save"
+_AGAIN_SECONDS = 0.05
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came where it may end the program at once; its text is the signal's name.
+
+    Notebooks and libraries know Ctrl-C by its base class.
+    """
+
+
+class _Handled:
+    """What the process's handlers know: signals belong to the process."""
+
+    noted: list[str] | None = None  # None where no handlers are in place
+    at_once = False
+    saves = False
+
+
+_now = _Handled()
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[str]]:
-    """A list that stays empty until one of `STOPPING` comes, then holds its name. A second one acts
-    as it did before. In a thread that is not the main one, where Python handles no signals, the
-    list stays empty."""
-    stopped: list[str] = []
+def handled(to_the_end: bool = False) -> Iterator[list[str]]:
+    """A list that gets the name of each of `STOPPING` that comes while the block lasts.
+
+    The second signal of a name acts as it did before. Within another such block this one has the
+    other's handlers and list. In a thread that is not the main one, where Python handles no
+    signals, the list stays empty.
+
+    Args:
+      to_the_end: the process ends with the block, and nothing is left that could be stopped.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield stopped
+        yield []
+        return
+    if _now.noted is not None:
+        yield _now.noted
         return
     known = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in known}
+    # What is ignored stays so, such as SIGHUP under nohup. None is a handler of C's.
+    ours = [n for n, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    noted: list[str] = []
 
-    def stop(number: int, frame: Any) -> None:
-        stopped.append(signal.Signals(number).name)
+    def note(number: int, frame: Any) -> None:
+        noted.append(signal.Signals(number).name)
         signal.signal(number, before[signal.Signals(number)])
+        if _now.at_once:
+            raise Stopped(noted[-1])
 
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # such as SIGHUP under nohup
-            signal.signal(number, stop)
+    def raise_again(unraisable: Any) -> None:
+        """Where the handler ran within a callback of the garbage collector, of which JAX has some,
+        nothing else learns what it raised."""
+        if isinstance(unraisable.exc_value, Stopped) and noted:
+            number = signal.Signals[noted.pop()]
+            signal.signal(number, note)
+            timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+            timer.daemon = True
+            timer.start()
+        else:
+            unraisable_before(unraisable)
+
+    unraisable_before, sys.unraisablehook = sys.unraisablehook, raise_again
+    _now.noted = noted
+    for number in ours:
+        signal.signal(number, note)
     try:
-        yield stopped
+        yield noted
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN if to_the_end else before[number])
+        sys.unraisablehook = unraisable_before
+        _now.noted, _now.at_once, _now.saves = None, False, False
+
+
+@contextlib.contextmanager
+def at_once(whether: bool = True) -> Iterator[None]:
+    """While the block lasts, a signal that is handled raises `Stopped`; or it only is noted."""
+    before, _now.at_once = _now.at_once, whether
+    try:
+        if whether and _now.noted:  # it came where it was only noted
+            raise Stopped(_now.noted[0])
+        yield
+    finally:
+        _now.at_once = before and not _now.saves
+
+
+def only_noted() -> None:
+    """From now on signals are noted, and whoever trains saves before it ends."""
+    if threading.current_thread() is threading.main_thread():
+        _now.at_once, _now.saves = False, True
+
+
+def where_stopped() -> str:
+    """When a signal ended the program at once, for a message."""
+    return "at once; complete checkpoints are kept" if _now.saves else TOO_EARLY
+
+
+def status(name: str) -> int:
+    """The exit status of a program that a signal ended, as shells give it."""
+    return 128 + signal.Signals[name]

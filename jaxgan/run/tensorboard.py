@@ -5,6 +5,7 @@ cannot be written the thread dies, the queue fills, and the next `put` waits for
 is a write of the caller's, who gets the `OSError`.
 """
 
+import os
 import pathlib
 import socket
 import struct
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgan import files
 from jaxgan.errors import UserError
 
 
@@ -42,11 +44,12 @@ class EventFile:
 
         self._format: Any = event_pb2  # generated: its names are unknown to type checkers
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         seconds, rest = divmod(time.time_ns(), 10**9)  # a file for each part of a resumed run
         name = f"events.out.tfevents.{seconds}.{socket.gethostname()}.{rest:09d}"
         # Without a buffer there is nothing that could fail later, on closing.
-        self._file = (folder / name).open("xb", buffering=0)
+        descriptor = files.opened(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
         try:
             self._write(file_version="brain.Event:2")
             if purge_step is not None:

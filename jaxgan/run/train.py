@@ -15,7 +15,18 @@ from jaxgan.data import DataOptions
 from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
 from jaxgan.paths import user_path
-from jaxgan.run import dispatch, finite, first, hooks, messages, parallel, routine, signals
+from jaxgan.run import (
+    dispatch,
+    finite,
+    first,
+    hooks,
+    memory,
+    messages,
+    parallel,
+    routine,
+    runtime,
+    signals,
+)
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 from jaxgan.run.processes import agreed_stops, together
@@ -41,7 +52,8 @@ def train(
 ) -> GANState:
     """Trains a game to `run.steps`, from the workdir's newest checkpoint where there is one.
 
-    SIGTERM, SIGINT, SIGHUP and SIGUSR1 finish the step under way, save, and return. With several
+    SIGTERM, SIGINT, SIGHUP and SIGUSR1 finish the step under way, save, and return; before there is
+    a step to save they raise a `KeyboardInterrupt`. With several
     processes (`jaxgan.run.processes.joined`) each calls this alike; the first alone has a workdir,
     and a signal or an error in any of them stops all at the next step at which the host looks.
 
@@ -80,13 +92,17 @@ def train(
     known = about, defaults or {}, may_differ
     with contextlib.ExitStack() as held:
         asked, source = (must_resume, profiled, progress), run.data if named else source
-        here = begun(held, game, source, workdir, run, *known, recipe, *asked)
+        signalled = held.enter_context(signals.handled())
+        runtime.check_devices()
+        with memory.told(), signals.at_once(jax.process_count() == 1):
+            here = begun(held, game, source, workdir, run, *known, recipe, *asked)
+        signals.only_noted()
         game, feed, log, saver = here.game, here.feed, here.log, here.saver
         state, step = here.state, int(here.state.step)
-        signalled = held.enter_context(signals.stop_signals())
         stopped = agreed_stops(signalled)
+        held.enter_context(memory.told(lambda: finite.kept(saver.latest())))
         begins = messages.beginning(workdir, step, run, here.source, here.devices)
-        for line in (*here.damaged, begins):
+        for line in (*here.lines, begins):
             log.say(line)
         if step == run.steps:
             return state
@@ -106,12 +122,10 @@ def train(
             count = per_call if until - step >= per_call else 1
             try:
                 item = dispatch.item_of(feed, step, count)
-            except Exception as error:  # the reader failed, not a step: the state is whole
+            except RunError as error:  # the reader failed, not a step: the state is whole
                 whole = functools.partial(save, Moment(step, parallel.local(state), {}))
                 kept = finite.saved_after_reading_failed(step, saver, whole)
-                if not isinstance(error, RunError):
-                    raise
-                raise RunError(f"{error}; {kept}") from None
+                raise RunError(f"{error}; {kept}") from error.__cause__
             compiled, item = program.of(count), program.place(item, count)
             sent = Dispatch(step, count, until, compiled, (state, resident, item))
             clock.skip(sum(hook.before(sent) or 0.0 for hook in all_hooks))
@@ -131,6 +145,8 @@ def train(
                     if step % hook.every == 0 or step == run.steps:
                         clock.skip(hook.do(moment) or 0.0)
 
+        if stopped and step == 0:
+            raise signals.Stopped(stopped[0])
         finite.checked_metrics(pending, step, saver.latest())
         with together():
             if saver.latest() != step:

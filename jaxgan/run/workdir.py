@@ -5,8 +5,6 @@ the user `recipe.py`, and for a conditional game `conditions.npz`.
 """
 
 import contextlib
-import fcntl
-import json
 import os
 import pathlib
 import zipfile
@@ -19,17 +17,19 @@ from jaxgan import files
 from jaxgan.config import RunOptions, differences
 from jaxgan.errors import RunError, UserError
 from jaxgan.options import to_dict
+from jaxgan.paths import shown
 from jaxgan.run import checkpoint
 
-CONFIG, CHECKPOINTS = "config.json", "checkpoints"
+CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 RECIPE, CONDITIONS = "recipe.py", "conditions.npz"
+_MOST_BYTES = 2**30  # of conditions, unpacked
 _SHOWN = 5  # differences that a message names
 _RESULTS = (CONFIG, "metrics.jsonl", "samples")
 
 
 @contextlib.contextmanager
-def held(workdir: pathlib.Path) -> Iterator[None]:
-    """Makes the workdir and holds it against a second run.
+def held(workdir: pathlib.Path) -> Iterator[list[str]]:
+    """Makes the workdir and holds it against a second run; gives lines for the user.
 
     An error in the block takes back what was made here, unless there is a result in it that was not
     there before.
@@ -37,34 +37,45 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     Raises:
       UserError: a folder that cannot be written, or that another run holds.
     """
-    checkpoints, lock_file = workdir / CHECKPOINTS, workdir / ".lock"
+    checkpoints, lock = workdir / CHECKPOINTS, workdir / LOCK
     had_results = workdir.is_dir() and has_results(workdir)
-    wanted = checkpoints, lock_file, workdir, *workdir.parents
+    wanted = checkpoints, lock, workdir, *workdir.parents
     made = [path for path in wanted if not os.path.lexists(path)]
-    try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        # Not through a link: others may write in the folder, too.
-        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        _take_back(made)
-        raise UserError(
-            f"workdir={str(workdir)!a} cannot be written: {error.strerror}; choose another "
-            "--workdir"
-        ) from None
-    with os.fdopen(descriptor, "w") as lock:
+    with contextlib.ExitStack() as holding:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.make_folder(checkpoints)
+            no_lock = holding.enter_context(files.locked(lock))
         except BlockingIOError:
             raise UserError(
-                f"workdir={workdir} is in use by another run; wait for it or choose another "
+                f"workdir={shown(workdir)} is in use by another run; wait for it or choose another "
                 "--workdir"
             ) from None
+        except OSError as error:
+            _take_back(made)
+            raise UserError(_why_not_written(workdir, error)) from None
         try:
-            yield
+            yield [_without_lock(workdir, no_lock)] if no_lock else []
         except BaseException:
             if had_results or not has_results(workdir):
                 _take_back(made)
             raise
+
+
+def _why_not_written(workdir: pathlib.Path, error: OSError) -> str:
+    within = [n for n in (CHECKPOINTS, LOCK) if error.filename == str(workdir / n)]
+    where = f"{within[0]}: " if within else ""
+    fix = "move that away, or choose" if within else "choose"
+    return (
+        f"workdir={shown(workdir)} cannot be written: {where}{error.strerror}; {fix} another "
+        "--workdir"
+    )
+
+
+def _without_lock(workdir: pathlib.Path, reason: str) -> str:
+    return (
+        f"the file system of {shown(workdir)} has no locks ({reason}); take care that no second "
+        "run trains there"
+    )
 
 
 def _take_back(made: list[pathlib.Path]) -> None:
@@ -100,7 +111,7 @@ def check(
       defaults: of `about`, what it was in a run that does not say it; those of `RunOptions` are
         known.
     """
-    done = checkpoint.steps_in(workdir / CHECKPOINTS)
+    where, done = f"workdir={shown(workdir)}", checkpoint.steps_in(workdir / CHECKPOINTS)
     if (workdir / CONFIG).exists():
         # An option that the run did not know of had its default's meaning.
         silent = {"game": about.get("game")}  # which only runs from Python tell
@@ -109,28 +120,25 @@ def check(
         changed = differences({name: before.get(name) for name in compared}, compared)
         if changed and all(line.startswith("recipe_sha256 ") for line in changed):
             raise UserError(
-                f"workdir={workdir} was trained with another text of {about['recipe']}, kept there "
+                f"{where} was trained with another text of {about['recipe']}, kept there "
                 f"as {RECIPE}; choose another --workdir, or go on with --accept-changed-recipe"
             )
         if changed and all(line.startswith("game ") for line in changed):
             raise UserError(
-                f"workdir={workdir} was trained with another game, or by another version of JAX; "
+                f"{where} was trained with another game, or by another version of JAX; "
                 "choose another workdir, or pass may_differ=('game',) to go on with this game"
             )
         if changed:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
             raise UserError(
-                f"workdir={workdir} holds another run: {'; '.join(changed[:_SHOWN])}{more}; choose "
+                f"{where} holds another run: {'; '.join(changed[:_SHOWN])}{more}; choose "
                 "another --workdir or that config"
             )
     elif done or has_results(workdir):
-        raise UserError(
-            f"workdir={workdir} holds results but no {CONFIG}; choose another --workdir"
-        )
+        raise UserError(f"{where} holds results but no {CONFIG}; choose another --workdir")
     if must_resume and not done:
         raise UserError(
-            f"workdir={workdir} holds no checkpoint to resume from; leave out --resume to begin "
-            "anew"
+            f"{where} holds no checkpoint to resume from; leave out --resume to begin anew"
         )
     if done and done[-1] > steps:
         raise UserError(
@@ -168,27 +176,21 @@ def write(
     if not known or known.get("steps") != about["steps"] or differences(known, about):
         files.write_json(workdir / CONFIG, about)
     if recipe is not None and _differs(workdir / RECIPE, recipe):
-        _set_aside(workdir / RECIPE)
+        files.set_aside(workdir / RECIPE)
         with files.written_whole(workdir / RECIPE) as file:
             file.write(recipe.encode())
     if conditions:
         if not known:
-            _set_aside(workdir / CONDITIONS)
+            files.set_aside(workdir / CONDITIONS)
         with files.written_whole(workdir / CONDITIONS) as file:
             np.savez(file, **conditions)
 
 
 def _differs(path: pathlib.Path, text: str) -> bool:
     try:
-        return path.read_bytes() != text.encode()
+        return files.read(path) != text.encode()
     except OSError:
         return True
-
-
-def _set_aside(path: pathlib.Path) -> None:
-    """Keeps a file that the run is about to write in the place of."""
-    if os.path.lexists(path):
-        os.replace(path, path.with_name(path.name + ".old"))
 
 
 def read_conditions(workdir: pathlib.Path, features: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -202,13 +204,16 @@ def read_conditions(workdir: pathlib.Path, features: dict[str, Any]) -> dict[str
       RunError: where the file cannot be read, or holds what no example has.
     """
     path = workdir / CONDITIONS
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with files.opened_to_read(path) as file, zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise ValueError(f"it unpacks to more than {_MOST_BYTES} bytes")
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-        with np.load(path, allow_pickle=False) as content:
-            conditions = {name: content[name] for name in names}
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as content:
+                conditions = {name: content[name] for name in names}
         for name, leaf in conditions.items():
             feature = features[name]
             if (
@@ -233,12 +238,12 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """
     path = workdir / CONFIG
     try:
-        content = json.loads(path.read_text())
+        content = files.read_json(path)
         if not isinstance(content, dict):
             raise ValueError("not an object")
         return content
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
         raise UserError(
             f"{path} cannot be read: {reason}; restore it or choose another --workdir"
         ) from None
