@@ -14,7 +14,7 @@ from jaxgan.names import unknown
 from jaxgan.options import fields, to_dict
 from jaxgan.paths import shown, user_path
 from jaxgan.recipes.recipe import blamed_on
-from jaxgan.run import memory
+from jaxgan.run import memory, signals
 
 DEFAULT = "digits"
 _OPTION = "option "  # before the name of an option, so that it is no name of the command's own
@@ -38,8 +38,10 @@ def main(argv: list[str] | None = None) -> int:
         with memory.told():
             return _run(argv)
     except (UserError, RunError) as error:
+        signals.raise_if_early()
         terminal.complain(error)
     except OSError as error:
+        signals.raise_if_early()
         where = f"{shown(error.filename)}: " if error.filename else ""
         terminal.complain(f"{where}{error.strerror or error}; mend that and run again")
     return 2

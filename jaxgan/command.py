@@ -27,5 +27,5 @@ def main() -> int:
             # An import that is interrupted raises errors of other kinds, too.
             if not noted or isinstance(error, SystemExit):
                 raise
-            terminal.complain(f"stopped by {noted[0]} {signals.where_stopped()}")
+            terminal.complain(f"stopped by {noted[0]} {signals.when(error)}")
             return signals.status(noted[0])

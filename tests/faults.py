@@ -6,23 +6,23 @@ the call until the test lets it go. What C++ writes is not seen; there a limit o
 stands in for a full disk.
 """
 
+import atexit
 import contextlib
 import errno
 import io
 import os
 import resource
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
+if TYPE_CHECKING:  # a process that is started with a fault loads this file before all others
+    import numpy as np
+    import optax
 
-from jaxgan.data import Feature, Source, batch_indices
-from jaxgan.errors import RunError
+    from jaxgan.data import Source
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGING = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink")
@@ -37,13 +37,13 @@ class _Fault(NamedTuple):
 
 _active: list[_Fault] = []
 _hooked: list[bool] = []
+_for_good = contextlib.ExitStack()
 
 
 def _hook(event: str, arguments: tuple) -> None:
-    if event == "open" or event.startswith(("os.", "fcntl.")):
-        for fault in tuple(_active):
-            if fault.applies(event, arguments):
-                fault.act(event, arguments)
+    for fault in tuple(_active):
+        if fault.applies(event, arguments):
+            fault.act(event, arguments)
 
 
 @contextlib.contextmanager
@@ -75,6 +75,7 @@ def _below(folder: Any, arguments: tuple) -> bool:
 
 
 def _writes(event: str, arguments: tuple) -> bool:
+    """Whether an event is one that makes, changes or removes something."""
     if event != "open":
         return event in _CHANGING
     mode, flags = arguments[1] or "", arguments[2] or 0
@@ -189,11 +190,15 @@ class LostTerminal(io.StringIO):
 
 
 # Readers and tensors.
-def numbers(count: int = 100, read: Callable | None = None) -> Source:
+def numbers(count: int = 100, read: Callable | None = None) -> "Source":
     """A source of points about (2, 0), read by `read` where it is given."""
+    import numpy as np
+
+    from jaxgan.data import Feature, Source
+
     points = np.random.default_rng(0).normal((2, 0), 1, (count, 2)).astype(np.float32)
 
-    def read_points(indices: np.ndarray) -> dict[str, np.ndarray]:
+    def read_points(indices: "np.ndarray") -> dict[str, "np.ndarray"]:
         return {"point": points[indices]}
 
     return Source(
@@ -201,13 +206,17 @@ def numbers(count: int = 100, read: Callable | None = None) -> Source:
     )
 
 
-def breaking(step: int, batch_size: int, error: type[Exception] = RunError) -> Any:
+def breaking(step: int, batch_size: int, error: type[Exception] = OSError) -> Any:
     """(a source whose batch of that step cannot be read, its faults, which end when they are
     cleared)."""
+    import numpy as np
+
+    from jaxgan.data import batch_indices
+
     source, faults = numbers(), [error("the disk is gone")]
     bad = batch_indices(0, step, batch_size, source.count)
 
-    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+    def read(indices: "np.ndarray") -> dict[str, "np.ndarray"]:
         if faults and np.array_equal(indices, bad):
             raise faults[0]
         return source.read(indices)
@@ -215,9 +224,12 @@ def breaking(step: int, batch_size: int, error: type[Exception] = RunError) -> A
     return numbers(read=read), faults
 
 
-def turning_nan(step: int) -> optax.GradientTransformation:
+def turning_nan(step: int) -> "optax.GradientTransformation":
     """Descent by gradients whose update of that step, counted from 1, is NaN: the step's loss is
     still finite, as it is that of the weights before it."""
+    import jax
+    import jax.numpy as jnp
+    import optax
 
     def update(updates: Any, count: Any, params: Any = None) -> tuple[Any, Any]:
         bad = jnp.where(count == step, jnp.nan, -0.01)
@@ -227,10 +239,40 @@ def turning_nan(step: int) -> optax.GradientTransformation:
 
 
 # In a process of its own, see `quiet/sitecustomize.py`.
-IN_A_PROCESS = {"no_locks": without_locks}
+def signal_at(name: str, number: int) -> Any:
+    """This process gets a signal at its so manieth audit event, wherever it then is: each import,
+    open and compilation of Python's is one."""
+    left = [number]
+
+    def applies(event: str, arguments: tuple) -> bool:
+        left[0] -= 1
+        return left[0] == 0
+
+    def act(event: str, arguments: tuple) -> None:
+        os.kill(os.getpid(), signal.Signals[name])
+
+    return _injected(applies, act)
 
 
-def begin(names: str) -> None:
-    """Injects faults by their names, with commas between, for as long as the process lasts."""
-    for name in filter(None, names.split(",")):
-        IN_A_PROCESS[name]().__enter__()
+def counting_events(path: str) -> Any:
+    """Writes at the end of this process how many events it had."""
+    count = [0]
+
+    def applies(event: str, arguments: tuple) -> bool:
+        count[0] += 1
+        return False
+
+    def write() -> None:
+        with open(path, "w") as file:
+            file.write(str(count[0]))
+
+    atexit.register(write)
+    return _injected(applies, _raising(0))
+
+
+def begin(what: str) -> None:
+    """Injects a fault for as long as this process lasts, such as `signal_at SIGTERM 1000`."""
+    name, *arguments = what.split()
+    numbers = [int(text) if text.isdigit() else text for text in arguments]
+    fault: Any = {f.__name__: f for f in (without_locks, signal_at, counting_events)}[name]
+    _for_good.enter_context(fault(*numbers))

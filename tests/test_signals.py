@@ -1,5 +1,6 @@
 """Signals that stop a run: noted or raised, once; the second acts as it did before."""
 
+import contextlib
 import gc
 import signal
 import sys
@@ -72,8 +73,32 @@ def test_once_there_is_something_to_save_signals_are_noted_for_good():
         with at_once(), at_once(False):
             only_noted()
         signal.raise_signal(signal.SIGTERM)
-        assert noted == ["SIGTERM"] and "kept" in signals.where_stopped()
-    assert "nothing" not in signals.where_stopped()  # of the next run
+        assert noted == ["SIGTERM"]
+        assert signals.when(KeyboardInterrupt()) == "at once; whole checkpoints are kept"
+        assert signals.when(Stopped("SIGTERM")) == "before there was anything to save"
+    assert signals.when(KeyboardInterrupt()) == "before there was anything to save"  # the next run
+
+
+def test_an_import_is_not_interrupted_but_what_comes_after_it(tmp_path, monkeypatch):
+    """An extension of C's would print a page, and its importer say that it is not installed."""
+    text = "import signal; signal.raise_signal(signal.SIGTERM); done = True"
+    (tmp_path / "interrupted_import.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with handled() as noted, pytest.raises(Stopped, match="SIGTERM"), at_once():
+        import interrupted_import  # type: ignore[import-not-found]
+
+        assert interrupted_import.done and noted == []
+        threading.Event().wait(60)  # it comes again in a moment
+    assert noted == ["SIGTERM"]
+
+
+def test_errors_that_follow_from_a_signal_are_no_news():
+    with handled() as noted, pytest.raises(Stopped, match="SIGHUP"), at_once():
+        with contextlib.suppress(Stopped):
+            signal.raise_signal(signal.SIGHUP)
+        signals.raise_if_early()
+    signals.raise_if_early()
+    assert noted == ["SIGHUP"]
 
 
 def test_a_block_within_another_has_its_handlers_and_list():

@@ -13,7 +13,6 @@ from typing import Any
 
 # SIGHUP: a terminal that was closed; SIGUSR1: SLURM's warning.
 STOPPING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
-TOO_EARLY = "before there was anything to save"
 _AGAIN_SECONDS = 0.05
 
 
@@ -59,6 +58,9 @@ def handled(to_the_end: bool = False) -> Iterator[list[str]]:
     noted: list[str] = []
 
     def note(number: int, frame: Any) -> None:
+        if _now.at_once and _imports(frame):
+            _send_again(number)
+            return
         noted.append(signal.Signals(number).name)
         signal.signal(number, before[signal.Signals(number)])
         if _now.at_once:
@@ -70,9 +72,7 @@ def handled(to_the_end: bool = False) -> Iterator[list[str]]:
         if isinstance(unraisable.exc_value, Stopped) and noted:
             number = signal.Signals[noted.pop()]
             signal.signal(number, note)
-            timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-            timer.daemon = True
-            timer.start()
+            _send_again(number)
         else:
             unraisable_before(unraisable)
 
@@ -87,6 +87,23 @@ def handled(to_the_end: bool = False) -> Iterator[list[str]]:
             signal.signal(number, signal.SIG_IGN if to_the_end else before[number])
         sys.unraisablehook = unraisable_before
         _now.noted, _now.at_once, _now.saves = None, False, False
+
+
+def _imports(frame: Any) -> bool:
+    """Whether a module is being imported: one of C's that is interrupted prints a page of its own,
+    and whoever imports it says that it is not installed."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    """Sends this process a signal in a moment."""
+    timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
 
 
 @contextlib.contextmanager
@@ -107,9 +124,17 @@ def only_noted() -> None:
         _now.at_once, _now.saves = False, True
 
 
-def where_stopped() -> str:
-    """When a signal ended the program at once, for a message."""
-    return "at once; complete checkpoints are kept" if _now.saves else TOO_EARLY
+def raise_if_early() -> None:
+    """Raises `Stopped` where a signal came that was to end the program, as the errors that follow
+    from it are no news."""
+    if _now.noted and _now.at_once:
+        raise Stopped(_now.noted[0])
+
+
+def when(error: BaseException) -> str:
+    """When a signal ended the program, by the error that it led to, for a message."""
+    early = isinstance(error, Stopped) or not _now.saves
+    return "before there was anything to save" if early else "at once; whole checkpoints are kept"
 
 
 def status(name: str) -> int:
