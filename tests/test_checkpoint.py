@@ -139,6 +139,24 @@ def test_any_damaged_file_is_noticed_or_harmless(tmp_path, state):
         path.write_bytes(content)
 
 
+def test_a_checkpoint_that_gives_way_to_a_newer_one_while_it_is_read_is_no_damage(
+    tmp_path, state, monkeypatch
+):
+    """A run beside keeps one checkpoint."""
+    save(tmp_path, at(state, 10))
+    read = checkpoint._read
+
+    def read_late(path, template):
+        if path.name == "10" and path.exists():
+            path.rename(tmp_path / "20")
+        return read(path, template)
+
+    monkeypatch.setattr(checkpoint, "_read", read_late)
+    found = checkpoint.restore(tmp_path, state, set_aside=False)
+    assert found is not None and found.damaged == []
+    assert_equal_trees(found.state, at(state, 10))
+
+
 def test_nothing_but_damaged_checkpoints_is_an_error_and_loses_nothing(tmp_path, state):
     save(tmp_path, at(state, 1), at(state, 2))
     for path in files(tmp_path):

@@ -17,7 +17,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mall
 
 
 def check_devices() -> list[str]:
-    """Lets JAX look for devices; returns a line for each kind that it looked for in vain.
+    """Lets JAX look for devices; returns a line for each kind that it looked for in vain, where
+    nobody asked for others.
 
     Raises:
       UserError: where it finds none.
@@ -31,7 +32,9 @@ def check_devices() -> list[str]:
             where = f"JAX_PLATFORMS={asked}: " if asked else ""
             fix = "unset it to train on what there is" if asked else "look at jaxgan doctor"
             raise UserError(f"{where}JAX finds no device: {reason}; {fix}") from None
-    return [f"{problem}; training goes without it" for problem in problems]
+    if os.environ.get("JAX_PLATFORMS"):
+        return []
+    return [f"JAX goes on with {jax.default_backend()}: {problem}" for problem in problems]
 
 
 @contextlib.contextmanager
