@@ -117,7 +117,8 @@ def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentPars
     add(
         "--dry-run",
         action="store_true",
-        help="check the options, print them, and exit; looks at neither data nor workdir",
+        help="print the options, how many parameters and how much memory the run would take, and "
+        "exit; downloads and writes nothing",
     )
     add("--profile", action="store_true", help="trace a few steps and print the time of each phase")
     several = parser.add_argument_group("several processes")
@@ -162,7 +163,7 @@ def _train(given: argparse.Namespace, config: Config) -> int:
     workdir = user_path(place, "workdir")
     here = _place(given)
     if given.dry_run:
-        return _show(config, workdir)
+        return _show(config, workdir, here)
 
     from jaxgan.run import processes, runtime
     from jaxgan.run.train import train
@@ -199,16 +200,27 @@ def _place(given: argparse.Namespace) -> Any:
     return processes.place(given.coordinator_address, *numbers, given.distributed, timeout)
 
 
-def _show(config: Config, workdir: Any) -> int:
+def _show(config: Config, workdir: Any, here: Any) -> int:
     import jax
 
-    from jaxgan.run import runtime
+    from jaxgan.data import needs_preparing
+    from jaxgan.run import plan, runtime
 
-    configs.check_run(config.run, jax.local_device_count())
-    runtime.check_kernels(config.run.kernels, jax.default_backend())
+    recipe, run = config.recipe, config.run
+    configs.check_run(run, jax.local_device_count())
+    runtime.check_kernels(run.kernels, jax.default_backend())
+    waits = here and "of one process, so without the options of several"
+    if not waits and needs_preparing(run.data):
+        waits = f"once {run.data.name} is prepared, which the first run does"
+    told = [f"parameters and memory are told {waits}"]
+    if not waits:
+        runtime.keep_compiled_programs()
+        with blamed_on(recipe.name, recipe.source):
+            told = plan.lines(plan.plan(lambda e: recipe.make(e, config.options), run.data, run))
     print(f"workdir = {workdir}")
     for name, value in configs.described(config).items():
         print(f"{name} = {_text(value)}")
+    print("", *told, sep="\n")
     return 0
 
 
