@@ -1,5 +1,5 @@
-"""`jaxgan train | sample | recipes`: the options of a command are those of the run and of its
-recipe."""
+"""`jaxgan train | sample | recipes | doctor`: the options of a command are those of the run and of
+its recipe."""
 
 import argparse
 import importlib.metadata
@@ -63,6 +63,11 @@ def _run(argv: list[str]) -> int:
         commands.add_parser(
             name, help=help, description=f"{help.capitalize()}.", allow_abbrev=False
         )
+    help = "tell what a run would find on this machine, and what to mend"
+    parsers["doctor"] = commands.add_parser(
+        "doctor", help=help, description=f"{help.capitalize()}.", allow_abbrev=False
+    )
+    parsers["doctor"].add_argument("--json", action="store_true", help="print it as JSON")
     given, rest = parser.parse_known_args(argv)
     if rest:
         raise UserError(_unknown_word(rest[0], given.command, parsers))
@@ -71,6 +76,10 @@ def _run(argv: list[str]) -> int:
         return _train(given, config)
     if given.command == "sample":
         return _sample(given)
+    if given.command == "doctor":
+        from jaxgan.doctor import page
+
+        return page.main(given.json)
     if given.command in ("recipes", "presets"):
         return _list(given.command)
     parser.print_help()

@@ -4,22 +4,14 @@ on, importing does not."""
 import ctypes
 import functools
 import os
-import pathlib
 
 import jax
 
+from jaxgan.caches import compiled_programs as cache_dir
 from jaxgan.errors import UserError
 from jaxgan.kernels import launch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
-
-
-def cache_dir() -> pathlib.Path:
-    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, or ~/.cache/jaxgan/compiled."""
-    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    return pathlib.Path(
-        given or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/jaxgan/compiled"
-    ).expanduser()
 
 
 def keep_compiled_programs() -> None:
