@@ -234,6 +234,10 @@ def test_jax_is_asked_in_a_process_of_its_own():
     [
         ("raise ImportError('libjax is gone')", "ImportError: libjax is gone (exit status 1)"),
         ("import os; os.abort()", "it said nothing (exit status -6)"),
+        (
+            "import sys; sys.exit('F1125 23:34:10.486376    8159 a.cc:2] Unknown flag in X: --y')",
+            "Unknown flag in X: --y (exit status 1)",
+        ),
         ("print('{')", "it said nothing (exit status 0)"),
         ("import time; time.sleep(600)", "no answer within 0.5 seconds"),
     ],
@@ -241,6 +245,13 @@ def test_jax_is_asked_in_a_process_of_its_own():
 def test_a_jax_that_fails_aborts_or_hangs_is_a_line(code, error):
     seconds = 0.5 if "sleep" in code else 60
     assert devices.asked(seconds, code) == {"error": error}
+
+
+def test_an_error_without_a_word_is_told_by_what_jax_logged():
+    lines = "ERROR:jax:E\\nTraceback:\\nRuntimeError: Unable to load CUDA"
+    code = f"import sys; sys.stderr.write('{lines}'); print('{{\"error\": \"AssertionError\"}}')"
+    found = devices.asked(60, code)
+    assert found["error"] == found["complaint"] == "RuntimeError: Unable to load CUDA"
 
 
 def test_a_platform_that_is_not_there_is_a_line_with_the_reason(monkeypatch):

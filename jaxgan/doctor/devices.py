@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 SECONDS = 20  # that JAX may take
+_LOGGED = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ \S+\] |^[A-Z]+:[\w.]+:")  # before C++'s, Python's
 _CODE = "from jaxgan.doctor import devices; devices.tell()"
 
 
@@ -38,7 +39,8 @@ def asked(seconds: float = SECONDS, code: str = _CODE) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {seconds:g} seconds"}
-    complaints = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    said = [_LOGGED.sub("", line.strip()) for line in done.stderr.splitlines()]
+    complaints = [line for line in said if line]
     try:
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
@@ -46,7 +48,10 @@ def asked(seconds: float = SECONDS, code: str = _CODE) -> dict[str, Any]:
         flag = [line for line in complaints if "Unknown flag" in line]
         return {"error": (flag or [last])[-1] + f" (exit status {done.returncode})"}
     errors = [line for line in complaints if re.match(r"\w*Error: ", line)]
-    return {**found, "complaint": errors[-1] if errors else None}
+    complaint = errors[-1] if errors else None
+    if complaint and re.fullmatch(r"\w+", found.get("error") or ""):  # a bare AssertionError
+        found["error"] = complaint
+    return {**found, "complaint": complaint}
 
 
 def tell() -> None:
@@ -59,7 +64,7 @@ def tell() -> None:
         found["devices"] = [_device(device) for device in jax.local_devices()]
         found["backend"] = jax.default_backend()
     except Exception as error:  # a broken installation raises whatever it likes
-        found["error"] = f"{type(error).__name__}: {error}"
+        found["error"] = f"{type(error).__name__}: {error}".rstrip(": ")
     else:
         try:
             found["kernels"] = kernels(found["backend"])
