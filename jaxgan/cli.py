@@ -1,5 +1,5 @@
-"""`jaxgan train | sample | recipes`: the options of a command are those of the run and of its
-recipe."""
+"""`jaxgan train | sample | recipes | doctor`: the options of a command are those of the run and of
+its recipe."""
 
 import argparse
 import importlib.metadata
@@ -14,7 +14,7 @@ from jaxgan.names import unknown
 from jaxgan.options import fields, to_dict
 from jaxgan.paths import shown, user_path
 from jaxgan.recipes.recipe import blamed_on
-from jaxgan.run import memory, signals
+from jaxgan.run import out_of_memory, signals
 
 DEFAULT = "digits"
 _OPTION = "option "  # before the name of an option, so that it is no name of the command's own
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     # A batch_size written with an underscore, as in Python and config.json, is --batch-size.
     argv = [_dashed(word) for word in argv]
     try:
-        with memory.told():
+        with out_of_memory.told():
             return _run(argv)
     except (UserError, RunError) as error:
         signals.raise_if_early()
@@ -63,6 +63,11 @@ def _run(argv: list[str]) -> int:
         commands.add_parser(
             name, help=help, description=f"{help.capitalize()}.", allow_abbrev=False
         )
+    help = "tell what a run would find on this machine, and what to mend"
+    parsers["doctor"] = commands.add_parser(
+        "doctor", help=help, description=f"{help.capitalize()}.", allow_abbrev=False
+    )
+    parsers["doctor"].add_argument("--json", action="store_true", help="print it as JSON")
     given, rest = parser.parse_known_args(argv)
     if rest:
         raise UserError(_unknown_word(rest[0], given.command, parsers))
@@ -71,6 +76,10 @@ def _run(argv: list[str]) -> int:
         return _train(given, config)
     if given.command == "sample":
         return _sample(given)
+    if given.command == "doctor":
+        from jaxgan.doctor import page
+
+        return page.main(given.json)
     if given.command in ("recipes", "presets"):
         return _list(given.command)
     parser.print_help()
@@ -117,7 +126,8 @@ def _train_parser(commands: Any, config: Config | None) -> argparse.ArgumentPars
     add(
         "--dry-run",
         action="store_true",
-        help="check the options, print them, and exit; looks at neither data nor workdir",
+        help="print the options, how many parameters and how much memory the run would take, and "
+        "exit; downloads and writes nothing",
     )
     add("--profile", action="store_true", help="trace a few steps and print the time of each phase")
     several = parser.add_argument_group("several processes")
@@ -162,7 +172,7 @@ def _train(given: argparse.Namespace, config: Config) -> int:
     workdir = user_path(place, "workdir")
     here = _place(given)
     if given.dry_run:
-        return _show(config, workdir)
+        return _show(config, workdir, here)
 
     from jaxgan.run import compiled, processes, runtime
     from jaxgan.run.train import train
@@ -208,17 +218,28 @@ def _place(given: argparse.Namespace) -> Any:
     return processes.place(given.coordinator_address, *numbers, given.distributed, timeout)
 
 
-def _show(config: Config, workdir: Any) -> int:
+def _show(config: Config, workdir: Any, here: Any) -> int:
     import jax
 
-    from jaxgan.run import runtime
+    from jaxgan.data import needs_preparing
+    from jaxgan.run import compiled, plan, runtime
 
     _find_devices()
-    configs.check_run(config.run, jax.local_device_count())
-    runtime.check_kernels(config.run.kernels, jax.default_backend())
+    recipe, run = config.recipe, config.run
+    configs.check_run(run, jax.local_device_count())
+    runtime.check_kernels(run.kernels, jax.default_backend())
+    waits = here and "of one process, so without the options of several"
+    if not waits and needs_preparing(run.data):
+        waits = f"once {run.data.name} is prepared, which the first run does"
+    told = [f"parameters and memory are told {waits}"]
+    if not waits:
+        compiled.keep_compiled_programs()
+        with blamed_on(recipe.name, recipe.source):
+            told = plan.lines(plan.plan(lambda e: recipe.make(e, config.options), run.data, run))
     terminal.say(f"workdir = {workdir}")
     for name, value in configs.described(config).items():
         terminal.say(f"{name} = {_text(value)}")
+    terminal.show("\n" + "".join(f"{line}\n" for line in told))
     return 0
 
 

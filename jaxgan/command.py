@@ -1,5 +1,7 @@
 """Where the command begins: streams and signals first, then all that takes time to import."""
 
+import sys
+
 from jaxgan import terminal
 from jaxgan.run import signals
 
@@ -14,6 +16,10 @@ def main() -> int:
     with signals.handled(to_the_end=True) as noted:
         try:
             with signals.at_once():
+                if sys.argv[1:2] == ["doctor"] and set(sys.argv[2:]) <= {"--json"}:
+                    from jaxgan.doctor import page  # which needs no JAX
+
+                    return page.main("--json" in sys.argv)
                 try:
                     from jaxgan import cli
                 except Exception as error:  # such as JAX_NUM_CPU_DEVICES=x, or no jaxlib

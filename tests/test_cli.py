@@ -77,7 +77,8 @@ def test_a_dry_run_prints_all_options_and_writes_nothing(name, tmp_path, capsys,
     monkeypatch.chdir(tmp_path)
     words = ["--steps", "7", "--data.name=fashion_mnist", "--batch_size", "32", "--devices", "1"]
     assert main(["train", name, *words, "--dry-run"]) == 0
-    printed = dict(line.split(" = ") for line in capsys.readouterr().out.splitlines())
+    told, _, _ = capsys.readouterr().out.partition("\n\n")
+    printed = dict(line.split(" = ") for line in told.splitlines())
     made = config.configured(
         name, {"steps": 7, "data.name": "fashion_mnist", "batch_size": 32, "devices": 1}
     )

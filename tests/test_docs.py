@@ -7,7 +7,9 @@ import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import jaxgan
 from jaxgan import config, game
@@ -127,8 +129,19 @@ def recipes_of(page: str) -> dict[str, str]:
     return {**dict(reversed(others)), **recipe_files(page)}
 
 
+def lay_out_data(folder: pathlib.Path) -> None:
+    """The pictures and the file that commands name."""
+    images = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 3), np.uint8)
+    np.savez(folder / "images.npz", image=images)
+    (folder / "pictures").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / "pictures" / f"{number}.png")
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p) and p != "CHANGELOG.md"])
-def test_the_commands_of_a_page_parse(page, here, capsys):
+def test_the_commands_of_a_page_parse(page, here, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    lay_out_data(here)
     for name, text in recipes_of(page).items():
         (here / name).write_text(text)
     for command in commands(page):
@@ -157,7 +170,7 @@ def flags_of(*words: str, capsys) -> set[str]:
 def test_the_options_that_pages_name_exist(capsys, here):
     (here / "my_gan.py").write_text(recipe_files("README.md")["my_gan.py"])
     known = {"--ntasks-per-node", "--gpus-per-node", "--logdir"}  # of SLURM and TensorBoard
-    for words in (("train", "dcgan"), ("train", "my_gan.py:ring"), ("sample",)):
+    for words in (("train", "dcgan"), ("train", "my_gan.py:ring"), ("sample",), ("doctor",)):
         known |= flags_of(*words, capsys=capsys)
     for page, text in PAGES.items():
         if page == "README.md" or page.startswith("docs/"):  # others name those of other commands

@@ -8,7 +8,7 @@ ones are read ahead. Both give the same batches, bit for bit: those of step t ar
 """
 
 from jaxgan.data.feeds import Feed, batch_indices, epoch_order, make_feed
-from jaxgan.data.opening import open_source
+from jaxgan.data.opening import needs_preparing, open_source
 from jaxgan.data.options import DataOptions
 from jaxgan.data.source import Feature, Source, as_source
 
@@ -21,5 +21,6 @@ __all__ = [
     "batch_indices",
     "epoch_order",
     "make_feed",
+    "needs_preparing",
     "open_source",
 ]

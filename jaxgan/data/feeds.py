@@ -92,30 +92,43 @@ def make_feed(
       UserError: for a batch larger than the source.
       RunError: for examples that cannot be read, here or when an item is asked for.
     """
+    check_batch_size(source, batch_size)
+
+    def indices(step: int) -> np.ndarray:
+        return batch_indices(seed, step, batch_size, source.count)[share]
+
+    numbers = source.count, source.count // batch_size
+    fetch = fetch_of(source, resident_limit_mb)
+    if fetch is gathered:
+        resident = _loaded(source, read_threads, progress)
+        return Feed(resident, indices, fetch, lambda: None, lambda position: None, *numbers)
+
+    def read(step: int) -> Leaves:
+        return checked_read(source, indices(step).astype(np.int64))
+
+    each = bytes_of_one(source.features)
+    at_once = max(1, _BYTES_AHEAD // (each * max(len(indices(0)), 1)))
+    ahead = _ReadAhead(read, read_threads, min(_AHEAD * read_threads, max(at_once, read_threads)))
+    return Feed({}, ahead.item, fetch, ahead.position, ahead.seek, *numbers)
+
+
+def check_batch_size(source: Source, batch_size: int) -> None:
+    """Raises `UserError` for a batch larger than the source."""
     if batch_size > source.count:
         raise UserError(
             f"batch_size={batch_size} exceeds the {source.count} examples of {source.name}; use "
             f"{source.count} or less"
         )
 
-    def indices(step: int) -> np.ndarray:
-        return batch_indices(seed, step, batch_size, source.count)[share]
 
-    numbers = source.count, source.count // batch_size
-    each = _bytes_of_one(source.features)
-    if source.count * each <= resident_limit_mb * 2**20:
-        resident = _loaded(source, read_threads, progress)
-        return Feed(resident, indices, _gather, lambda: None, lambda position: None, *numbers)
-
-    def read(step: int) -> Leaves:
-        return checked_read(source, indices(step).astype(np.int64))
-
-    at_once = max(1, _BYTES_AHEAD // (each * max(len(indices(0)), 1)))
-    ahead = _ReadAhead(read, read_threads, min(_AHEAD * read_threads, max(at_once, read_threads)))
-    return Feed({}, ahead.item, _as_it_is, ahead.position, ahead.seek, *numbers)
+def fetch_of(source: Source, resident_limit_mb: int) -> Callable[[Any, Any], Any]:
+    """`gathered` for a source that lives on the device, another function for one that streams."""
+    size = source.count * bytes_of_one(source.features)
+    return gathered if size <= resident_limit_mb * 2**20 else _as_it_is
 
 
-def _gather(resident: Mapping[str, Any], item: Any) -> dict[str, Any]:
+def gathered(resident: Mapping[str, Any], item: Any) -> dict[str, Any]:
+    """The examples of these numbers, int32 [B], of leaves [N, ...]."""
     return {key: leaf[item] for key, leaf in resident.items()}
 
 
@@ -124,7 +137,8 @@ def _as_it_is(resident: Any, item: Any) -> Any:
     return item
 
 
-def _bytes_of_one(features: Mapping[str, Feature]) -> int:
+def bytes_of_one(features: Mapping[str, Feature]) -> int:
+    """Bytes of an example."""
     return sum(int(np.prod(f.shape)) * np.dtype(f.dtype).itemsize for f in features.values())
 
 
@@ -174,7 +188,7 @@ def _loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
         disable=not progress,
     )
 
-    at_once = min(_READ_AT_ONCE, max(1, _BYTES_AT_ONCE // _bytes_of_one(source.features)))
+    at_once = min(_READ_AT_ONCE, max(1, _BYTES_AT_ONCE // bytes_of_one(source.features)))
     threads = max(read_threads, min(_cores(), _MOST_THREADS))
 
     def load(first: int, last: int) -> int:

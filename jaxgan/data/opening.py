@@ -41,6 +41,22 @@ def open_source(options: DataOptions, progress: bool = False) -> Source:
     return tfds.opened(options, progress)
 
 
+def needs_preparing(options: DataOptions) -> bool:
+    """Whether opening the data would first prepare them, which may download for long. Nothing is
+    written; the embedded digits take a second and count as prepared.
+
+    Raises:
+      UserError: as `open_source`, for an unknown name.
+    """
+    check(options)
+    at_hand = (*mixtures.MIXTURES, shapes.NAME, DataOptions.name)
+    if options.folder is not None or options.file is not None or options.name in at_hand:
+        return False
+    from jaxgan.data import tfds
+
+    return not tfds.is_prepared(options)
+
+
 def _shapes(options: DataOptions, size: tuple[int, int] | None) -> Source:
     if size is None or size[0] != size[1]:
         raise UserError(

@@ -51,12 +51,6 @@ def open_builder(options: DataOptions) -> Any:
       UserError: an unknown name, no network, missing or damaged files, data in another format, no
         TensorFlow where preparing needs it.
     """
-    # absl logs TFDS's progress as warnings on standard error.
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    import tensorflow_datasets as tfds
-
-    from jaxgan.data.builders import TF_FREE
-
     _check_name(options.name)
     root, manual = data_dir(options), _manual_dir(options)
     try:
@@ -65,34 +59,63 @@ def open_builder(options: DataOptions) -> Any:
         raise UserError(
             f"data.dir={shown(root)} cannot be written: {error.strerror}; choose another --data.dir"
         ) from None
-    name = options.name.partition(":")[0].partition("/")[0]
-    if name in TF_FREE and name != options.name:
+    builder, make = found_builder(options)
+    if builder is not None:
+        return builder
+    name = _set_name(options)
+    with _only_one(root / f".{name}.lock"):
+        builder = make()
+        if not builder.is_prepared():
+            _prepare(builder, make, name, options, manual, tf_free=name in _tf_free())
+    return builder
+
+
+def found_builder(options: DataOptions) -> tuple[Any, Callable[[], Any]]:
+    """(the builder of a data set that is prepared, None where it is not; what makes a builder).
+    Nothing is written.
+
+    Raises:
+      UserError: an unknown name, or data that cannot be opened.
+    """
+    # absl logs TFDS's progress as warnings on standard error.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    import tensorflow_datasets as tfds
+
+    _check_name(options.name)
+    root, name = data_dir(options), _set_name(options)
+    tf_free = _tf_free()
+    if name in tf_free and name != options.name:
         raise UserError(
             f"data.name={options.name!r}: {name} comes in one version here; use --data.name {name}"
         )
 
     def make() -> Any:
-        if name in TF_FREE:
-            return TF_FREE[name](data_dir=root, file_format=FORMAT)
+        if name in tf_free:
+            return tf_free[name](data_dir=root, file_format=FORMAT)
         return tfds.builder(options.name, data_dir=root, file_format=FORMAT)
 
     try:
         builder = make()
-        if builder.is_prepared():
-            return builder
+        return builder if builder.is_prepared() else None, make
     except tfds.core.DatasetNotFoundError:
-        known = {*DRAWN, *TF_FREE, *tfds.list_builders(with_community_datasets=False)}
+        known = {*DRAWN, *tf_free, *tfds.list_builders(with_community_datasets=False)}
         hint = f" (for a folder: --data.folder {name})" if pathlib.Path(name).is_dir() else ""
         raise UserError("data.name: " + unknown("data set", options.name, known) + hint) from None
     except MemoryError:
         raise
     except Exception as error:  # TFDS and protobuf share no error type
         raise UserError(_why_not_opened(options, root, name, error)) from None
-    with _only_one(root / f".{name}.lock"):
-        builder = make()
-        if not builder.is_prepared():
-            _prepare(builder, make, name, options, manual, tf_free=name in TF_FREE)
-    return builder
+
+
+def _set_name(options: DataOptions) -> str:
+    """Without a version or a config."""
+    return options.name.partition(":")[0].partition("/")[0]
+
+
+def _tf_free() -> dict[str, Any]:
+    from jaxgan.data.builders import TF_FREE
+
+    return TF_FREE
 
 
 def _check_name(name: str) -> None:

@@ -17,7 +17,7 @@ from jaxgan.data.columns import (
 from jaxgan.data.names import chosen, split_names
 from jaxgan.data.options import DataOptions, image_size
 from jaxgan.data.pixels import PixelError, decoded
-from jaxgan.data.prepare import open_builder, prepare_anew
+from jaxgan.data.prepare import found_builder, open_builder, prepare_anew
 from jaxgan.data.rows import features_of, fetched, one_line, read_rows, spread
 from jaxgan.data.source import Source
 from jaxgan.errors import RunError, UserError
@@ -30,13 +30,7 @@ def opened(options: DataOptions, progress: bool = False) -> Source:
     Raises:
       UserError: for a data set that cannot be had, and features and splits that it does not have.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(
-            f"data.name={options.name} needs tensorflow-datasets ({error}); install it, or train "
-            "on --data.name shapes"
-        ) from None
+    tfds = _package(options)
     (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
     builder = open_builder(options)
     usable, others = _features(builder.info.features)
@@ -55,6 +49,23 @@ def opened(options: DataOptions, progress: bool = False) -> Source:
     read = functools.partial(read_rows, name, fetch, columns)
     version = f"{builder.info.full_name} {options.split}"
     return Source(name, count, read, features_of(columns), version)
+
+
+def is_prepared(options: DataOptions) -> bool:
+    """Whether a data set needs no preparing. Nothing is written; raises as `opened`."""
+    _package(options)
+    return found_builder(options)[0] is not None
+
+
+def _package(options: DataOptions) -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"data.name={options.name} needs tensorflow-datasets ({error}); install it, or train "
+            "on --data.name shapes"
+        ) from None
+    return tfds
 
 
 def _features(features: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str, str]]:

@@ -76,7 +76,7 @@ def begun(
             workdirs.check(workdir, about, *asked)
             records.check(workdir, run.log, profiled)
         held.enter_context(using(None if run.kernels == "auto" else run.kernels))
-        opened = _opened(source, progress and writes)
+        opened = source_of(source, progress and writes)
         about = {**about, **workdirs.about_data(opened)}
         if writes:
             workdirs.check(workdir, about, *asked)
@@ -111,7 +111,8 @@ def begun(
     return Begun(game, opened, feed, devices, state, (*lines, *found.damaged), log, saver, sampler)
 
 
-def _opened(source: Any, progress: bool) -> Source:
+def source_of(source: Any, progress: bool = False) -> Source:
+    """What `train` was given as its data, opened."""
     if isinstance(source, data.DataOptions):
         return data.open_source(source, progress)
     return data.as_source(source)

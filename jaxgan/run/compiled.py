@@ -11,25 +11,15 @@ from typing import Any
 import jax
 
 from jaxgan import paths, terminal
+from jaxgan.caches import compiled_programs
 
 _DAMAGED = re.compile(r"Error reading persistent compilation cache entry for '([^']+)'")
-
-
-def cache_dir() -> str:
-    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, which JAX itself takes as a
-    folder or as the address of a store, or ~/.cache/jaxgan/compiled; empty where there is no home
-    folder."""
-    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if given:
-        return given if paths.is_address(given) else os.path.expanduser(given)
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return "" if cache.startswith("~") else f"{cache}/jaxgan/compiled"
 
 
 def keep_compiled_programs() -> None:
     """Turns on JAX's persistent compilation cache, where its folder can be written, so that a
     second run starts faster."""
-    folder = cache_dir()
+    folder = compiled_programs()
     if not folder:
         return
     if not paths.is_address(folder):

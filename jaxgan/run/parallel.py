@@ -66,7 +66,6 @@ def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence
         )
         return Program(lambda count: one if count == 1 else more, lambda item, count: item)
     mesh = Mesh(np.array(devices), (AXIS,))
-    split, split_many = PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
     def mapped(run: Callable, items: PartitionSpec) -> Callable:
         specs: Any = dict(
@@ -77,13 +76,44 @@ def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence
         )  # see `data_parallel`
         return jax.jit(over_devices, donate_argnums=0, compiler_options=options)
 
-    one, more = mapped(single, split), mapped(many, split_many)
+    one, more = (mapped(run, _split(count)) for run, count in ((single, 1), (many, 2)))
 
     def place(item: Any, count: int) -> Any:
-        sharding = NamedSharding(mesh, split if count == 1 else split_many)
+        sharding = NamedSharding(mesh, _split(count))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), item)
 
     return Program(lambda count: one if count == 1 else more, place)
+
+
+def _split(count: int) -> PartitionSpec:
+    """How the items of so many steps lie on devices: [B, ...], or [count, B, ...]."""
+    return PartitionSpec(AXIS) if count == 1 else PartitionSpec(None, AXIS)
+
+
+def shapes(
+    state: Any, resident: Any, item: Any, count: int, devices: Sequence[Any]
+) -> tuple[Any, Any, Any]:
+    """The arguments of a program of `count` steps as shapes, where a run has its arrays.
+
+    Args:
+      state, resident, item: shapes, `item` of one step.
+      count: of steps.
+      devices: of the program.
+    """
+    mesh = Mesh(np.array(devices), (AXIS,))
+
+    def placed(tree: Any, spec: PartitionSpec, *axes: int) -> Any:
+        sharding = NamedSharding(mesh, spec)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((*axes, *x.shape), x.dtype, sharding=sharding), tree
+        )
+
+    everywhere, axes = PartitionSpec(), () if count == 1 else (count,)
+    if len(devices) == 1:  # the item comes from the host
+        item = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*axes, *x.shape), x.dtype), item)
+    else:
+        item = placed(item, _split(count), *axes)
+    return placed(state, everywhere), placed(resident, everywhere), item
 
 
 def chosen_devices(count: int | None) -> list[Any]:

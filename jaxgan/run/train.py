@@ -20,8 +20,8 @@ from jaxgan.run import (
     finite,
     first,
     hooks,
-    memory,
     messages,
+    out_of_memory,
     parallel,
     routine,
     runtime,
@@ -94,13 +94,13 @@ def train(
         asked, source = (must_resume, profiled, progress), run.data if named else source
         signalled = held.enter_context(signals.handled())
         runtime.check_devices()
-        with memory.told(), signals.at_once(jax.process_count() == 1):
+        with out_of_memory.told(), signals.at_once(jax.process_count() == 1):
             here = begun(held, game, source, workdir, run, *known, recipe, *asked)
         signals.only_noted()
         game, feed, log, saver = here.game, here.feed, here.log, here.saver
         state, step = here.state, int(here.state.step)
         stopped = agreed_stops(signalled)
-        held.enter_context(memory.told(lambda: finite.kept(saver.latest())))
+        held.enter_context(out_of_memory.told(lambda: finite.kept(saver.latest())))
         begins = messages.beginning(workdir, step, run, here.source, here.devices)
         for line in (*here.lines, begins):
             log.say(line)

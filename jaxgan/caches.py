@@ -1,0 +1,27 @@
+"""Where what can be made again is kept. Imports no JAX."""
+
+import os
+import pathlib
+
+from jaxgan.paths import is_address
+
+
+def compiled_programs() -> str:
+    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, which JAX takes as a folder or
+    an address of a store, or ~/.cache/jaxgan/compiled; empty where there is no home folder."""
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if given:
+        return given if is_address(given) else os.path.expanduser(given)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return "" if cache.startswith("~") else f"{cache}/jaxgan/compiled"
+
+
+def triton_programs() -> pathlib.Path:
+    """Where Triton keeps compiled kernels: TRITON_CACHE_DIR, or ~/.triton/cache.
+
+    Raises:
+      RuntimeError: where there is no home folder.
+    """
+    given = os.environ.get("TRITON_CACHE_DIR")
+    home = os.environ.get("TRITON_HOME") or "~"
+    return pathlib.Path(given or f"{home}/.triton/cache").expanduser()
