@@ -363,7 +363,7 @@ def _whole(name: str, text: str, low: int, below: int) -> int:
             f"{name}={text[:40]!r} is not a whole number; use one such as {low}"
         ) from None
     if value < low:
-        raise UserError(f"{name}={text} is too small; use {low} or more")
+        raise UserError(f"{name}={text[:40]} is too small; use {low} or more")
     if value >= below:
         raise UserError(f"{name}={text[:40]} is too large; use less than {below}")
     return value

@@ -114,13 +114,13 @@ def checked(name: str, field: dataclasses.Field, value: Any) -> Any:
     if value is None or isinstance(value, str | bool):
         return value
     if not math.isfinite(value):
-        raise UserError(f"{name}={value} is not a finite number; use one")
+        raise UserError(f"{name}={_short(value)} is not a finite number; use one")
     if bounds["low"] is not None and value < bounds["low"]:
-        raise UserError(f"{name}={value} is too small; use {bounds['low']} or more")
+        raise UserError(f"{name}={_short(value)} is too small; use {bounds['low']} or more")
     if bounds["above"] is not None and value <= bounds["above"]:
-        raise UserError(f"{name}={value} is too small; use more than {bounds['above']}")
+        raise UserError(f"{name}={_short(value)} is too small; use more than {bounds['above']}")
     if bounds["below"] is not None and value >= bounds["below"]:
-        raise UserError(f"{name}={value} is too large; use less than {bounds['below']}")
+        raise UserError(f"{name}={_short(value)} is too large; use less than {bounds['below']}")
     return value
 
 

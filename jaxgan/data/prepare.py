@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxgan import caches
 from jaxgan.data.options import DataOptions
 from jaxgan.data.originals import check_manual_files, check_network
 from jaxgan.data.rows import one_line
@@ -33,15 +34,12 @@ def data_dir(options: DataOptions) -> pathlib.Path:
     """
     if options.dir:
         return user_path(options.dir, "data.dir")
-    cache = os.environ.get("XDG_CACHE_HOME")
-    if cache:
-        return pathlib.Path(cache) / "jaxgan" / "datasets"
-    try:
-        return pathlib.Path("~/.cache/jaxgan/datasets").expanduser()
-    except RuntimeError:
+    cache = caches.own()
+    if not cache:
         raise UserError(
             "there is no home folder for prepared data sets; pass --data.dir, or set HOME"
-        ) from None
+        )
+    return pathlib.Path(cache, "datasets")
 
 
 def open_builder(options: DataOptions) -> Any:

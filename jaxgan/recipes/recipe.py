@@ -5,6 +5,7 @@ Those of the library are in `jaxgan.recipes`; anyone's own may be in any file, a
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import inspect
 import pathlib
@@ -20,6 +21,7 @@ from jaxgan.errors import RunError, UserError
 from jaxgan.game import Game
 from jaxgan.names import unknown
 from jaxgan.options import KINDS, Kind, checked, dotted, fields, kind_of, replace, to_dict
+from jaxgan.paths import user_path
 
 REQUIRED = "<required>"
 
@@ -54,9 +56,7 @@ class Recipe(NamedTuple):
     def folder(self) -> str | None:
         """Where a user's file lies, with what it may import."""
         file = self.name.rpartition(":")[0]
-        return (
-            None if self.source is None else str(pathlib.Path(file).expanduser().resolve().parent)
-        )
+        return None if self.source is None else str(user_path(file, "recipe").resolve().parent)
 
     @property
     def sha256(self) -> str | None:
@@ -130,8 +130,10 @@ def from_file(place: str, beside: str | None = None) -> Recipe:
         number; a function that it does not have.
     """
     path_text, _, function_name = place.rpartition(":")
-    path = pathlib.Path(path_text).expanduser()
+    path = user_path(path_text, "recipe")
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no plain file")
         with tokenize.open(path) as file:  # in the encoding that the file says, as Python reads it
             source = file.read()
         if "\0" in source:
@@ -198,7 +200,7 @@ def blamed_on(name: str, source: str | None) -> Iterator[None]:
     except Exception as error:
         if source is None:
             raise
-        folder = pathlib.Path(name.rpartition(":")[0]).expanduser().resolve().parent
+        folder = user_path(name.rpartition(":")[0], "recipe").resolve().parent
         frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError) and error.filename:
             frames.append((error.filename, error.lineno))

@@ -38,7 +38,8 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             record = json.loads(line)
-            record["step"] + 0
+            if not isinstance(record["step"], int | float):
+                raise TypeError(record["step"])
         except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError(
                 f"{path} line {number} is not a record; mend that line or move the file away"
@@ -63,7 +64,7 @@ def check(workdir: pathlib.Path, log: LogOptions, profiled: bool) -> None:
     if log.tensorboard:
         tensorboard.check_available()
     profile = workdir / "profile"
-    if profiled and not profile.is_dir() and os.path.lexists(profile):
+    if profiled and os.path.lexists(profile) and (profile.is_symlink() or not profile.is_dir()):
         raise UserError(
             f"{profile} is no folder, where --profile writes; move it away or leave out --profile"
         )

@@ -30,7 +30,7 @@ def check_devices() -> list[str]:
             asked = os.environ.get("JAX_PLATFORMS")
             reason = str(error).partition(" (set ")[0] or "; ".join(problems)
             where = f"JAX_PLATFORMS={asked}: " if asked else ""
-            fix = "unset it to train on what there is" if asked else "look at jaxgan doctor"
+            fix = "unset it to train on what there is" if asked else "run jaxgan doctor"
             raise UserError(f"{where}JAX finds no device: {reason}; {fix}") from None
     if os.environ.get("JAX_PLATFORMS"):
         return []
