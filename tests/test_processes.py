@@ -18,7 +18,7 @@ from runs import FASTER_TO_COMPILE, SMALL, command, run, small_flags
 import jaxgan
 from jaxgan import config
 from jaxgan.errors import UserError
-from jaxgan.run import checkpoint, processes, train
+from jaxgan.run import checkpoint, joining, processes, train
 from jaxgan.run.records import read_metrics
 
 SECONDS = 150  # after which a hang is a failure; a run takes ten
@@ -136,7 +136,7 @@ def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_s
 AGREEING = """
     import sys
     import numpy as np, jax, jax.numpy as jnp
-    from jaxgan.run import processes
+    from jaxgan.run import joining, processes
     from jaxgan.errors import UserError, RunError
 
     def told(work):
@@ -151,8 +151,8 @@ AGREEING = """
                 raise error
 
     i = int(sys.argv[2])
-    here = processes.place(sys.argv[1], 2, i, False, 60)
-    with processes.joined(here):
+    here = joining.place(sys.argv[1], 2, i, False, 60)
+    with joining.joined(here):
         told(lambda: processes.check_same({"batch_size": 8 + i, "data.dir": str(i)}))
         told(lambda: alone(0, OSError(28, "No space left")))
         told(lambda: alone(1, UserError("steps=0 is too small")))
@@ -259,7 +259,7 @@ def test_processes_that_do_not_come_are_one_line(tmp_path):
 )
 def test_options_that_do_not_go_together_are_refused(given, text):
     with pytest.raises(UserError) as error:
-        processes.place(*given)
+        joining.place(*given)
     assert str(error.value).startswith(text)
 
 
@@ -268,12 +268,12 @@ def test_waiting_for_nobody_is_refused():
         UserError,
         match=r"^--initialization-timeout 5 but there are no other processes to wait for; give",
     ):
-        processes.place(None, None, None, False, 5)
-    assert processes.place(None, None, None, True, 5) == processes.Place(timeout=5)
+        joining.place(None, None, None, False, 5)
+    assert joining.place(None, None, None, True, 5) == joining.Place(timeout=5)
 
 
 def test_with_one_process_nothing_is_changed():
-    assert processes.place(None, None, None, False) is None
+    assert joining.place(None, None, None, False) is None
     state, signals = {"a": np.ones(3)}, ["SIGINT"]
     assert processes.from_first(state) is state and processes.agreed_stops(signals) is signals
     with pytest.raises(KeyError, match="as it was"), processes.together():
