@@ -13,9 +13,7 @@ hung up on and delays nobody.
 import contextlib
 import errno
 import importlib.metadata
-import ipaddress
 import json
-import os
 import socket
 import threading
 import time
@@ -23,22 +21,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from jaxgan.errors import RunError, UserError, line_of
+from jaxgan.errors import RunError, UserError
+from jaxgan.run import addresses
 
 _LINE_BYTES = 2**18  # of what is said at once
 _ANSWER_SECONDS = 10  # for one line of the other side
+_PARTING_SECONDS = 2
 _RETRY_SECONDS = 0.2
 _STRANGERS = 64  # who may be connected beyond the processes of the run
 # May differ between the processes of a run: where data lie and how they are read.
 _OWN = ("data.dir", "data.manual_dir", "data.read_threads")
-
-
-class Coordinator(NamedTuple):
-    """Where JAX's coordinator is: host:port, and the address to which process 0 binds it, None for
-    all of its machine's."""
-
-    address: str
-    bind_address: str | None
 
 
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
@@ -48,15 +40,6 @@ def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
         if (here := ours.get(name)) != (there := theirs.get(name)):
             return f"{name}={here} here but {there} in process 0"
     return None
-
-
-def host_and_port(address: str) -> tuple[str, int] | None:
-    """Of HOST:PORT or [IPv6]:PORT; None for anything else."""
-    host, _, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not bare or (":" in bare and bare == host) or not (port.isascii() and port.isdecimal()):
-        return None
-    return (bare, int(port)) if 0 < int(port) < 2**16 else None
 
 
 class Wire:
@@ -97,16 +80,9 @@ class Wire:
         return said if isinstance(said, dict) else None
 
     def close(self) -> None:
-        _hang_up(self._socket)
+        addresses.hang_up(self._socket)
 
 
-def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # wakes who waits at it, which closing would not
-    connection.close()
-
-
-# Process 0.
 class Desk:
     """Where the others come, in process 0: listens from its making until `close`.
 
@@ -120,16 +96,16 @@ class Desk:
     """
 
     def __init__(self, address: str, count: int, about: dict[str, Any]):
-        self.all_came: Future[Coordinator] = Future()
+        self.all_came: Future[addresses.Coordinator] = Future()
         self.lost: Future[Any] = Future()
         self._address, self._hello = address, _hello(count, 0, about)
         self._members: dict[int, Wire] = {}  # that wait, or join JAX
         self._left_to_come = set(range(1, count))
         self._free = threading.Semaphore(_STRANGERS + count)
         self._lock = threading.RLock()
-        self._listening = _listening(address)
+        self._listening = addresses.listening(address)
         # Bound until JAX's coordinator shares it, so that no other program is given the port.
-        self._reserved = _reserved(self._listening[0])
+        self._reserved = addresses.reserved(self._listening[0])
         for listener in self._listening:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         self._go_on_if_all_came()
@@ -146,11 +122,16 @@ class Desk:
     def close(self, reason: str | None = None) -> None:
         """Gives up the address, and tells those that wait or join why."""
         for listener in self._listening:
-            _hang_up(listener)
+            addresses.hang_up(listener)
         self._reserved.close()
+        if not reason:
+            return
         with self._lock:
-            if reason:
-                self._tell({"refused": reason})
+            self._tell({"refused": reason})
+        # JAX aborts them when its coordinator is gone; they end by themselves first.
+        until = time.monotonic() + _PARTING_SECONDS
+        while self._members and time.monotonic() < until:
+            time.sleep(0.02)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -168,7 +149,7 @@ class Desk:
     def _receive(self, connection: socket.socket) -> None:
         """Hears one that came, and keeps an eye on it until it has joined."""
         try:
-            with contextlib.closing(Wire(connection)) as wire:
+            with contextlib.suppress(OSError), contextlib.closing(Wire(connection)) as wire:
                 hello = wire.hear(time.monotonic() + _ANSWER_SECONDS)
                 if hello and _is_hello(hello) and self._welcomed(hello, wire):
                     self._go_on_if_all_came()
@@ -201,7 +182,7 @@ class Desk:
                 )
         if hello["num_processes"] != count:
             return (
-                f"--num-processes {hello.get('num_processes')} here but {count} in process 0 at "
+                f"--num-processes {hello['num_processes']} here but {count} in process 0 at "
                 f"{at}; start all with the same number, {own}"
             )
         if number not in self._left_to_come:
@@ -219,7 +200,7 @@ class Desk:
                 return
             port = self._reserved.getsockname()[1]
             self._tell({"port": port})
-            self.all_came.set_result(_coordinator(self._address, port))
+            self.all_came.set_result(addresses.coordinator(self._address, port))
 
     def _left(self, number: int, has_joined: bool) -> None:
         with self._lock:
@@ -239,95 +220,6 @@ class Desk:
             wire.say(what)
 
 
-def _listening(address: str) -> list[socket.socket]:
-    """Sockets that listen at the address alone, or, where it is a host's name, which another
-    machine may resolve otherwise, at all addresses of this machine."""
-    host, port = _split(address)
-    found = _resolved(address)
-    try:
-        if _is_exact(host):
-            return _of_this_machine(found, port)
-        for bound in _of_this_machine(found, 0):
-            bound.close()
-        return [_everywhere(port)]
-    except OSError as error:
-        raise UserError(_why_not_listening(address, error)) from None
-
-
-def _of_this_machine(
-    found: list[tuple[socket.AddressFamily, str]], port: int
-) -> list[socket.socket]:
-    """Sockets that listen at those addresses that this machine has; an `OSError` where it has none,
-    or where the port is not free at one."""
-    sockets, foreign = [], None
-    with contextlib.ExitStack() as opened:
-        for family, where in found:
-            try:
-                bound = socket.create_server((where, port), family=family)
-                sockets.append(opened.enter_context(bound))
-            except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-                foreign = error
-        if not sockets and foreign:
-            raise foreign
-        opened.pop_all()
-    return sockets
-
-
-def _everywhere(port: int) -> socket.socket:
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
-
-
-def _why_not_listening(address: str, error: OSError) -> str:
-    given, port = f"--coordinator-address {address}", address.rpartition(":")[2]
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"{given}: port {port} is taken by another run or program on this machine; give each "
-            "run a port of its own"
-        )
-    if error.errno == errno.EACCES:
-        return f"{given}: port {port} needs rights that this process lacks; use one from 1024 on"
-    return (
-        f"{given} is no address of this machine ({os.strerror(error.errno or 0)}); give one that "
-        "is, or start process 0 on the machine that has it"
-    )
-
-
-def _reserved(listening: socket.socket) -> socket.socket:
-    """A port at the same address that a program which shares ports, as JAX's coordinator does, may
-    have too."""
-    reserved = socket.socket(listening.family)
-    if hasattr(socket, "SO_REUSEPORT"):
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if listening.family == socket.AF_INET6:
-        only = listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-    where = listening.getsockname()
-    reserved.bind((where[0], 0, *where[2:]))
-    return reserved
-
-
-def _coordinator(address: str, port: int) -> Coordinator:
-    host = address.rpartition(":")[0]
-    at = f"{host}:{port}"
-    return Coordinator(at, at if _is_exact(_split(address)[0]) else None)
-
-
-def _is_exact(host: str) -> bool:
-    """Whether it means the same address on every machine."""
-    if host == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-# The others.
 class Call(NamedTuple):
     """What a process other than 0 has of it.
 
@@ -339,7 +231,7 @@ class Call(NamedTuple):
       close: hangs up.
     """
 
-    all_came: "Future[Coordinator]"
+    all_came: "Future[addresses.Coordinator]"
     lost: "Future[Any]"
     joined: Callable[[], None]
     close: Callable[[], None]
@@ -354,13 +246,13 @@ def call(address: str, count: int, number: int, about: dict[str, Any], until: fl
     Raises:
       UserError: where nobody is there until then, or this process is turned away.
     """
-    wire = Wire(_reached(address, until))
+    wire = Wire(addresses.reached(address, until))
     wire.say(_hello(count, number, about))
     answer = wire.hear(min(until, time.monotonic() + _ANSWER_SECONDS))
     if answer != {"welcome": True}:
         wire.close()
         raise UserError((answer or {}).get("refused") or _no_process_0(address))
-    all_came: Future[Coordinator] = Future()
+    all_came: Future[addresses.Coordinator] = Future()
     lost: Future[Any] = Future()
 
     def listen() -> None:
@@ -369,7 +261,7 @@ def call(address: str, count: int, number: int, about: dict[str, Any], until: fl
             reason = (said or {}).get("refused")
             all_came.set_exception(UserError(reason) if reason else RunError(_lost(address)))
             return
-        all_came.set_result(_coordinator(address, port))
+        all_came.set_result(addresses.coordinator(address, port))
         lost.set_exception(RunError((wire.hear() or {}).get("refused") or _lost(address)))
 
     def joined() -> None:
@@ -394,29 +286,6 @@ def _lost(address: str) -> str:
     )
 
 
-def _reached(address: str, until: float) -> socket.socket:
-    host, port = _split(address)
-    while True:
-        _resolved(address)
-        left = until - time.monotonic()
-        try:
-            connection = socket.create_connection((host, port), max(0.1, min(left, 5)))
-            # The system may give a call to a free port that very port as its own.
-            if connection.getsockname() != connection.getpeername():
-                return connection
-            connection.close()
-            reason = os.strerror(errno.ECONNREFUSED)
-        except OSError as error:
-            reason = error.strerror or str(error)
-        if time.monotonic() + _RETRY_SECONDS > until:
-            raise UserError(
-                f"--coordinator-address {address} cannot be reached ({reason}); start process 0 "
-                "there, or mend it"
-            )
-        time.sleep(_RETRY_SECONDS)
-
-
-# Both.
 def _hello(count: int, number: int, about: dict[str, Any]) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("jaxgan", "jax", "jaxlib")}
     about = json.loads(json.dumps(about))  # as the other side reads it
@@ -427,22 +296,3 @@ def _is_hello(said: dict[str, Any]) -> bool:
     kinds = dict.fromkeys(("jaxgan", "jax", "jaxlib"), str)
     kinds |= {"num_processes": int, "process_id": int, "about": dict}
     return all(type(said.get(name)) is kind for name, kind in kinds.items())
-
-
-def _split(address: str) -> tuple[str, int]:
-    found = host_and_port(address)
-    assert found  # `place` has checked it
-    return found
-
-
-def _resolved(address: str) -> list[tuple[socket.AddressFamily, str]]:
-    host, port = _split(address)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or line_of(error)
-        raise UserError(
-            f"--coordinator-address {address}: the host {host!r} is not known here ({reason}); use "
-            "the name or the address of the machine of process 0"
-        ) from None
-    return [(family, str(where[0])) for family, _, _, _, where in found]

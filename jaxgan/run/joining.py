@@ -2,6 +2,7 @@
 others."""
 
 import contextlib
+import ctypes
 import os
 import re
 import threading
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxgan.errors import RunError, UserError, line_of
-from jaxgan.run import handshake
+from jaxgan.run import addresses, handshake
 
 _LEAVE_SECONDS = 10
+_IN_JAX_SECONDS = 60  # at least, for what no other process delays
 _LOOK_SECONDS = 0.1  # how often Python looks for signals while others wait
 _THREE = "--coordinator-address, --num-processes and --process-id"
 
@@ -73,7 +75,7 @@ def place(
             "or --distributed alone"
         )
     assert address is not None and count is not None and number is not None
-    if handshake.host_and_port(address) is None:
+    if addresses.host_and_port(address) is None:
         raise UserError(
             f"--coordinator-address {address!r} is not HOST:PORT; use one such as localhost:12345"
         )
@@ -110,12 +112,8 @@ def joined(here: Place | None, about: dict[str, Any] | None = None) -> Iterator[
     jax.config.update("jax_enable_preemption_service", False)
     # Its warning is of proxies, which `_without_proxy` keeps away.
     jax.config.update("jax_check_proxy_envs", False)
-    with contextlib.ExitStack() as held:
-        try:
-            numbers = _come_together(held, here, about or {})
-        except BaseException as error:
-            _leave_jax(error)
-            raise
+    with _losses_in_one_line(), contextlib.ExitStack() as held:
+        numbers = _come_together(held, here, about or {})
         try:
             if len(numbers) > 1:  # JAX's collectives between processes want the same
                 raise UserError(
@@ -127,49 +125,52 @@ def joined(here: Place | None, about: dict[str, Any] | None = None) -> Iterator[
             # The others may be waiting for this process, and it for them; then JAX would give up
             # after minutes, again by aborting.
             _end_after(_LEAVE_SECONDS, error)
-            if isinstance(error, ValueError | RuntimeError) and re.search(
-                "gloo|nccl|coordination service", str(error), re.I
-            ):
-                raise RunError(
-                    f"another process was lost ({line_of(error)}); start all processes again, with "
-                    "the same commands"
-                ) from None
             raise
+
+
+@contextlib.contextmanager
+def _losses_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, UserError | RunError) or not re.search(
+            "gloo|nccl|coordination service", str(error), re.I
+        ):
+            raise
+        raise RunError(
+            f"another process was lost ({line_of(error)}); start all processes again, with the "
+            "same commands"
+        ) from None
 
 
 def _come_together(held: contextlib.ExitStack, here: Place, about: dict[str, Any]) -> list[int]:
     """The different numbers of devices of the processes, in order, once JAX has joined them."""
-    until, desk = time.monotonic() + here.timeout, None
-    if here.coordinator_address is None:
+    until, address = time.monotonic() + here.timeout, here.coordinator_address
+    if address is None:
         print(f"waiting for the cluster's processes, at most {here.timeout} s", flush=True)
-        initialized = _in_background(lambda: _devices(here, None, until))
-        return _first_of(until, lambda: _why_no_cluster(here), initialized)
+        return _in_jax(here, None)
     count, number = here.num_processes, here.process_id
     assert count is not None and number is not None
-    ours = here.coordinator_address, count
-    if number == 0:
-        opened = _in_background(lambda: handshake.Desk(*ours, about))
-        desk = _first_of(until, lambda: _why_alone(here, None), opened)
-        held.callback(desk.close)
-    print(
-        f"waiting for {count} processes at {here.coordinator_address}, at most {here.timeout} s",
-        flush=True,
-    )
+    waiting = f"waiting for {count} processes at {address}, at most {here.timeout} s"
+    desk = None
 
     def why() -> str:
         return _why_alone(here, desk)
 
     try:
-        if desk is None:
-            called = _in_background(lambda: handshake.call(*ours, number, about, until))
-            # It gives up by itself, and then knows why.
-            others = _first_of(until + _LOOK_SECONDS * 5, why, called)
-            held.callback(others.close)
+        if number == 0:
+            opened = _in_background(lambda: handshake.Desk(address, count, about))
+            others = desk = _first_of(until, why, opened)
+            held.callback(desk.close)  # what came late is told so until the run ends
+            print(waiting, flush=True)
         else:
-            others = desk
+            print(waiting, flush=True)
+            called = _in_background(lambda: handshake.call(address, count, number, about, until))
+            # It gives up by itself, and then knows why.
+            others = _first_of(until + 1, why, called)
+            held.callback(others.close)
         coordinator = _first_of(until, why, others.all_came)
-        initialized = _in_background(lambda: _devices(here, coordinator, until))
-        numbers = _first_of(until, why, initialized, others.lost)
+        numbers = _in_jax(here, coordinator, others.lost)
     except BaseException as error:
         if desk:
             desk.close(f"process 0: {line_of(error)}")
@@ -178,8 +179,29 @@ def _come_together(held: contextlib.ExitStack, here: Place, about: dict[str, Any
     return numbers
 
 
-def _devices(here: Place, coordinator: handshake.Coordinator | None, until: float) -> list[int]:
-    """Waits for the others in JAX's C++, once to meet them and once to hear of their devices."""
+def _in_jax(
+    here: Place, coordinator: addresses.Coordinator | None, *lost: futures.Future[Any]
+) -> list[int]:
+    """Waits for what is done in JAX's C++. Those that came last get as long as the first."""
+    seconds = max(here.timeout, _IN_JAX_SECONDS) if coordinator else here.timeout
+    until = time.monotonic() + seconds
+
+    def initialize_and_count() -> list[int]:
+        _initialize(here, coordinator, seconds)
+        processes = range(jax.process_count())  # waits until each has told its devices
+        return sorted({len(jax.local_devices(process_index=i)) for i in processes})
+
+    initialized = _in_background(initialize_and_count)
+    try:
+        return _first_of(until, lambda: _why_not_in_jax(here, seconds), initialized, *lost)
+    except BaseException as error:
+        _forget_jax()
+        if not initialized.done():
+            _end_after(_LEAVE_SECONDS, error)
+        raise
+
+
+def _initialize(here: Place, coordinator: addresses.Coordinator | None, seconds: int) -> None:
     address, bind_address = coordinator or (None, None)
     try:
         with _without_proxy():
@@ -189,10 +211,8 @@ def _devices(here: Place, coordinator: handshake.Coordinator | None, until: floa
                 coordinator_bind_address=bind_address,
                 cluster_detection_method="deactivate" if coordinator else None,
                 # JAX would abort the process at its timeout; ours comes first.
-                initialization_timeout=int(until - time.monotonic()) + _LEAVE_SECONDS,
+                initialization_timeout=seconds + _LEAVE_SECONDS,
             )
-        processes = range(jax.process_count())
-        return sorted({len(jax.local_devices(process_index=i)) for i in processes})
     except (ValueError, RuntimeError) as error:
         if coordinator is None:
             raise UserError(
@@ -206,21 +226,28 @@ def _devices(here: Place, coordinator: handshake.Coordinator | None, until: floa
 @contextlib.contextmanager
 def _without_proxy() -> Iterator[None]:
     """gRPC looks for a proxy when it makes a connection; an empty name means none."""
-    before = os.environ.get("grpc_proxy")
-    os.environ["grpc_proxy"] = ""
+    name = "grpc_proxy"  # which goes before http_proxy and https_proxy
+    before = os.environ.get(name)
+    os.environ[name] = ""
     try:
         yield
     finally:
         if before is None:
-            del os.environ["grpc_proxy"]
+            del os.environ[name]
         else:
-            os.environ["grpc_proxy"] = before
+            os.environ[name] = before
 
 
-def _why_no_cluster(here: Place) -> str:
+def _why_not_in_jax(here: Place, seconds: int) -> str:
+    if here.coordinator_address is None:
+        return (
+            "the processes that the cluster announced did not come together within "
+            f"{seconds} s (--initialization-timeout); see their output"
+        )
     return (
-        f"the processes that the cluster announced did not come together within {here.timeout} s "
-        "(--initialization-timeout); see their output"
+        f"JAX did not join the {here.num_processes} processes that came to "
+        f"{here.coordinator_address} within {seconds} s; see their output, or give a longer "
+        "--initialization-timeout"
     )
 
 
@@ -259,13 +286,19 @@ def _first_of(until: float, why_not: Callable[[], str], *awaited: futures.Future
     raise UserError(why_not())
 
 
-def _leave_jax(error: BaseException) -> None:
-    """Lets the process end although a thread may be in JAX's C++, and JAX would wait for the others
-    to end, too. Nothing is open yet."""
-    _end_after(1, error)
+def _forget_jax() -> None:
+    """Lets the process end at once: at its end JAX would wait for the others to end, too. Also no
+    thread may be waiting in what then is taken down, so that it is kept for good."""
+    with contextlib.suppress(ImportError, AttributeError):  # JAX has no public way
+        from jax._src.distributed import global_state
+
+        for kept in (global_state.client, global_state.service):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        global_state.client = global_state.service = None
 
 
 def _end_after(seconds: float, error: BaseException) -> None:
+    """Ends the process then, where it has not ended by itself."""
     status = 130 if isinstance(error, KeyboardInterrupt) else 2
 
     def end() -> None:
