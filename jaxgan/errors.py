@@ -18,4 +18,5 @@ def line_of(error: BaseException) -> str:
     if not isinstance(error, UserError | RunError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     text = " ".join(text.split()).encode("ascii", "replace").decode()
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) < 400 else f"{text[:200]} .. {text[-190:]}"

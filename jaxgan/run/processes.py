@@ -22,6 +22,8 @@ from jaxgan.run.joining import joined as joined  # names that the command line k
 from jaxgan.run.joining import place as place
 
 _MESSAGE_BYTES = 1024  # of what a process tells the others at once
+# What an error of one process is in the others; the last one where it is none of these.
+_KINDS = {kind.__name__: kind for kind in (UserError, KeyboardInterrupt, RunError)}
 
 
 def is_first() -> bool:
@@ -60,7 +62,7 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         failed = error
     told = {
-        "error": failed and [_kind_of(failed).__name__, line_of(failed)],
+        "error": None if failed is None else [_kind_of(failed).__name__, line_of(failed)],
         "signals": (signals or [])[:1],
     }
     try:
@@ -69,7 +71,7 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
         if failed is None:
             raise
         all_told = []
-    if failed:
+    if failed is not None:
         raise failed
     for number, other in enumerate(all_told):
         if other["error"]:
@@ -77,9 +79,6 @@ def together(signals: list[str] | None = None, stops: list[str] | None = None) -
             raise _KINDS[kind](f"process {number}: {line}")
         if stops is not None:
             stops += other["signals"]
-
-
-_KINDS = {kind.__name__: kind for kind in (UserError, KeyboardInterrupt, RunError)}
 
 
 def _kind_of(error: BaseException) -> type[BaseException]:
