@@ -193,7 +193,9 @@ def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subpro
     try:
         for words, environment in commands:
             started.append(
-                subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True)
+                subprocess.Popen(
+                    words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+                )
             )
         yield started
     finally:

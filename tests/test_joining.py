@@ -348,9 +348,47 @@ TOGETHER = """
 
     with joining.joined(joining.place(sys.argv[1], 2, int(sys.argv[2]), False, 60)):
         import jax
+        from jaxgan.run import processes
 
         print(jax.process_count(), "processes", flush=True)
+        sys.stdin.readline()
+        print(processes.from_first_json("of process " + sys.argv[2]))
 """
+
+
+def assert_end_together(started) -> None:
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        out, err = said(process)
+        assert (out.splitlines()[-1], err, process.returncode) == ("of process 0", "", 0)
+
+
+def test_whoever_comes_to_a_running_run_is_turned_away_and_does_not_disturb_it():
+    """Another process 0, processes that come late, and strangers."""
+    port = free_port()
+    address = f"localhost:{port}"
+    program = [sys.executable, "-c", textwrap.dedent(TOGETHER), address]
+    with several(*[([*program, str(i)], command()[1]) for i in range(2)]) as started:
+        for process in started:
+            assert process.stdout is not None
+            while (line := process.stdout.readline()) and line != "2 processes\n":
+                pass
+            assert line
+        other = run("train", "--workdir", "/dev/null/none", *small_flags(), *place_flags(port, 0))
+        assert (other.returncode, other.stdout) == (2, "")
+        assert other.stderr == (
+            f"jaxgan: --coordinator-address {address}: port {port} is taken by another run or "
+            "program on this machine; give each run a port of its own\n"
+        )
+        for count, number in ((2, 1), (3, 2)):
+            with pytest.raises(UserError, match=f"^the 2 processes at .*{address} came together"):
+                call(address, count, number)
+        with socket.create_connection(("localhost", port)) as stranger:
+            stranger.sendall(b"PRI * HTTP/2.0\r\n\r\n")
+            assert stranger.recv(1) == b""
+        assert_end_together(started)
 
 
 def test_proxies_are_not_asked_for_the_way_to_another_process():
@@ -360,5 +398,4 @@ def test_proxies_are_not_asked_for_the_way_to_another_process():
     environment = {**command()[1], **proxies}
     program = [sys.executable, "-c", textwrap.dedent(TOGETHER), address]
     with several(*[([*program, str(i)], environment) for i in range(2)]) as started:
-        for process in started:
-            assert (*said(process), process.returncode) == ("2 processes\n", "", 0)
+        assert_end_together(started)
