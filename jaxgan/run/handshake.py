@@ -62,8 +62,8 @@ class Wire:
             if len(self._heard) > _LINE_BYTES or (until and time.monotonic() > until):
                 return None
             left = until - time.monotonic() if until else _ANSWER_SECONDS
-            self._socket.settimeout(min(_ANSWER_SECONDS, max(0.1, left)))
             try:
+                self._socket.settimeout(min(_ANSWER_SECONDS, max(0.1, left)))
                 more = self._socket.recv(4096)
             except TimeoutError:
                 continue
