@@ -174,19 +174,20 @@ def _train(given: argparse.Namespace, config: Config) -> int:
     if given.dry_run:
         return _show(config, workdir, here)
 
-    from jaxgan.run import compiled, processes, runtime
+    from jaxgan.run import compiled, joining, runtime
     from jaxgan.run.train import train
 
     compiled.keep_compiled_programs()
     runtime.keep_freed_memory()
-    with processes.joined(here), blamed_on(recipe.name, recipe.source):
+    about = configs.described(config)
+    with joining.joined(here, about), blamed_on(recipe.name, recipe.source):
         _find_devices()
         train(
             lambda example: recipe.make(example, config.options),
             run.data,
             workdir,
             run,
-            about=configs.described(config),
+            about=about,
             recipe=recipe.source,
             may_differ=("recipe_sha256",) if given.accept_changed_recipe else (),
             defaults=to_dict(recipe.options),
@@ -207,7 +208,7 @@ def _find_devices() -> None:
 
 def _place(given: argparse.Namespace) -> Any:
     """Which of several processes the options name, None for a run of one."""
-    from jaxgan.run import processes
+    from jaxgan.run import joining
 
     def whole(name: str, low: int) -> int | None:
         text = getattr(given, name)
@@ -215,7 +216,7 @@ def _place(given: argparse.Namespace) -> Any:
 
     numbers = whole("num_processes", 1), whole("process_id", 0)
     timeout = whole("initialization_timeout", 1)
-    return processes.place(given.coordinator_address, *numbers, given.distributed, timeout)
+    return joining.place(given.coordinator_address, *numbers, given.distributed, timeout)
 
 
 def _show(config: Config, workdir: Any, here: Any) -> int:

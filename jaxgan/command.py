@@ -31,7 +31,9 @@ def main() -> int:
                 return cli.main()
         except BaseException as error:
             # An import that is interrupted raises errors of other kinds, too.
-            if not noted or isinstance(error, SystemExit):
+            stopped = isinstance(error, signals.Stopped)  # also by a signal to another process
+            if not (stopped or noted) or isinstance(error, SystemExit):
                 raise
-            terminal.complain(f"stopped by {noted[0]} {signals.when(error)}")
-            return signals.status(noted[0])
+            name = str(error) if stopped else noted[0]
+            terminal.complain(f"stopped by {name} {signals.when(error)}")
+            return signals.status(name)

@@ -9,3 +9,14 @@ class UserError(ValueError):
 class RunError(RuntimeError):
     """A run that cannot go on: a loss that is not finite, a disk that is full, checkpoints that
     cannot be read."""
+
+
+def line_of(error: BaseException) -> str:
+    """One line of ASCII, short enough for a message to another process; with the error's type where
+    it is none of the two above."""
+    text = str(error)
+    if not isinstance(error, UserError | RunError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text = " ".join(text.split()).encode("ascii", "replace").decode()
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) < 400 else f"{text[:200]} .. {text[-190:]}"

@@ -1,10 +1,12 @@
 """Small runs, and commands in processes of their own, that several tests begin."""
 
+import contextlib
 import os
 import pathlib
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -175,3 +177,42 @@ def holding(folder: pathlib.Path) -> dict[pathlib.Path, bytes | None]:
     """What lies in a folder, with the content of the files."""
     found = sorted(folder.rglob("*"))
     return {p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in found}
+
+
+# Several processes.
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes, of words and an environment each, that end with the test, however it ends."""
+    started, pipe = [], subprocess.PIPE
+    try:
+        for words, environment in commands:
+            started.append(
+                subprocess.Popen(
+                    words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+                )
+            )
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def place_flags(port: int, number: int, count: int = 2) -> list[str]:
+    """Which of several processes on localhost one is, as words of the command line."""
+    words = ["--coordinator-address", f"localhost:{port}", "--num-processes", str(count)]
+    return [*words, "--process-id", str(number)]
+
+
+def said(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Standard output, without the lines that tell of waiting and by which Gloo says that it is
+    connected, and standard error."""
+    out, err = process.communicate(timeout=150)
+    lines = out.splitlines(True)
+    return "".join(x for x in lines if not x.startswith(("[Gloo]", "waiting for "))), err

@@ -1,69 +1,39 @@
 """Several processes: real ones on localhost train, stop, fail and resume as one."""
 
-import contextlib
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
-from runs import FASTER_TO_COMPILE, SMALL, command, run, small_flags
+from runs import (
+    FASTER_TO_COMPILE,
+    RECIPE,
+    RUN,
+    SMALL,
+    command,
+    flags,
+    free_port,
+    place_flags,
+    said,
+    several,
+    small_flags,
+)
 
 import jaxgan
 from jaxgan import config
-from jaxgan.errors import UserError
 from jaxgan.run import checkpoint, processes, train
 from jaxgan.run.records import read_metrics
-
-SECONDS = 150  # after which a hang is a failure; a run takes ten
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
-
-
-@contextlib.contextmanager
-def several(*commands: tuple[list[str], dict[str, str]]) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that end with the test, however it ends."""
-    started, pipe = [], subprocess.PIPE
-    try:
-        for words, environment in commands:
-            started.append(
-                subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True)
-            )
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-
-
-def place(port: int, number: int, count: int = 2) -> list[str]:
-    words = ["--coordinator-address", f"localhost:{port}", "--num-processes", str(count)]
-    return [*words, "--process-id", str(number)]
 
 
 def two(words: list[str], devices: int = 1) -> list[tuple[list[str], dict[str, str]]]:
     """Two processes of one `jaxgan train`."""
     port = free_port()
-    flags = f"--xla_force_host_platform_device_count={devices} {FASTER_TO_COMPILE}"
-    return [command("train", *words, *place(port, i), XLA_FLAGS=flags) for i in range(2)]
-
-
-def said(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Standard output, without the lines that tell of waiting and by which Gloo says that it is
-    connected, and standard error."""
-    out, err = process.communicate(timeout=SECONDS)
-    lines = out.splitlines(True)
-    return "".join(x for x in lines if not x.startswith(("[Gloo]", "waiting for "))), err
+    split = f"--xla_force_host_platform_device_count={devices} {FASTER_TO_COMPILE}"
+    return [command("train", *words, *place_flags(port, i), XLA_FLAGS=split) for i in range(2)]
 
 
 def distance(first, second):
@@ -133,16 +103,34 @@ def test_two_processes_train_as_one_from_its_checkpoint_and_a_signal_to_either_s
     assert_same_metrics(theirs[:10], read_metrics(tmp_path / "one" / "metrics.jsonl")[:10])
 
 
+@pytest.mark.parametrize("event", [15_500, 17_500])
+def test_a_signal_to_one_process_ends_both_as_the_documentation_says(tmp_path, event):
+    """Before the first step and after it; the events of a process are some twenty thousand."""
+    (tmp_path / "mine.py").write_text(RECIPE)
+    workdir = tmp_path / "run"
+    words = [f"{tmp_path}/mine.py:centre", "--workdir", str(workdir)]
+    first, second = two([*words, *flags({**RUN, "devices": 2})])
+    second[1]["JAXGAN_TESTS_FAULT"] = f"signal_at SIGTERM {event}"
+    with several(first, second) as started:
+        found = [(process, *said(process)) for process in started]
+    early = "jaxgan: stopped by SIGTERM before there was anything to save\n"
+    for process, _, err in found:
+        assert (process.returncode, err) in ((0, ""), (143, early))
+    assert found[0][0].returncode == found[1][0].returncode
+    assert bool(checkpoint.steps_in(workdir / "checkpoints")) == (found[0][0].returncode == 0)
+
+
 AGREEING = """
     import sys
     import numpy as np, jax, jax.numpy as jnp
-    from jaxgan.run import processes
+    from jaxgan.run import joining, processes
     from jaxgan.errors import UserError, RunError
+    from jaxgan.run.signals import Stopped
 
     def told(work):
         try:
             work()
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             print(f"{type(error).__name__}: {error}")
 
     def alone(number, error):
@@ -151,11 +139,13 @@ AGREEING = """
                 raise error
 
     i = int(sys.argv[2])
-    here = processes.place(sys.argv[1], 2, i, False, 60)
-    with processes.joined(here):
+    here = joining.place(sys.argv[1], 2, i, False, 60)
+    with joining.joined(here):
         told(lambda: processes.check_same({"batch_size": 8 + i, "data.dir": str(i)}))
         told(lambda: alone(0, OSError(28, "No space left")))
         told(lambda: alone(1, UserError("steps=0 is too small")))
+        told(lambda: alone(0, KeyboardInterrupt()))
+        told(lambda: alone(1, Stopped("SIGTERM")))
         stops = []
         with processes.together(["SIGTERM"] if i else [], stops):
             pass
@@ -181,99 +171,27 @@ def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_fo
     differs = (
         "batch_size=9 here but 8 in process 0; start all processes with the same config and data"
     )
-    assert lines[0][:3] == [
+    assert lines[0][:5] == [
         f"UserError: process 1: {differs}",
         "OSError: [Errno 28] No space left",
         "UserError: process 1: steps=0 is too small",
+        "KeyboardInterrupt: ",
+        "Stopped: SIGTERM",
     ]
-    assert lines[1][:3] == [
+    assert lines[1][:5] == [
         f"UserError: {differs}",
         "RunError: process 0: OSError: [Errno 28] No space left",
         "UserError: steps=0 is too small",
+        "KeyboardInterrupt: process 0: KeyboardInterrupt",
+        "Stopped: SIGTERM",
     ]
     bits = np.array([-0.0, np.nan, 1e-42, 3.0], np.float32).tobytes().hex()
     assert (
-        lines[0][3:] == lines[1][3:] == [f"['SIGTERM'] {bits} [0 1 2] [0 5]", "{'next_index': 10}"]
+        lines[0][5:] == lines[1][5:] == [f"['SIGTERM'] {bits} [0 1 2] [0 5]", "{'next_index': 10}"]
     )
-
-
-def test_a_coordinator_that_does_not_answer_is_one_line(tmp_path):
-    port = free_port()
-    words = [*place(port, 1), "--initialization-timeout", "1"]
-    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *words)
-    waiting = f"waiting for 2 processes at localhost:{port}, at most 1 s\n"
-    assert (done.returncode, done.stdout) == (2, waiting)
-    assert done.stderr == (
-        f"jaxgan: --coordinator-address localhost:{port} cannot be reached (Connection refused); "
-        "start process 0 there, or mend it\n"
-    )
-    assert not list(tmp_path.iterdir())
-
-
-def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
-    words = ["train", "--workdir", str(tmp_path / "run"), *small_flags(), *place(free_port(), 0)]
-    with several(command(*words)) as (process,):
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("waiting for 2 processes at localhost:")
-        process.send_signal(signal.SIGINT)
-        # It would wait for the others for five minutes.
-        assert process.wait(timeout=60) == -signal.SIGINT
-    assert not list(tmp_path.iterdir())
-
-
-def test_processes_that_do_not_come_are_one_line(tmp_path):
-    port = free_port()
-    words = [*place(port, 0, 3), "--initialization-timeout", "1"]
-    done = run("train", "--workdir", str(tmp_path / "run"), *small_flags(), *words)
-    waiting = f"waiting for 3 processes at localhost:{port}, at most 1 s\n"
-    assert (done.returncode, done.stdout) == (2, waiting)
-    assert done.stderr.startswith(
-        f"jaxgan: not all of 3 processes came to localhost:{port} within 1 s "
-        "(--initialization-timeout); start the"
-    )
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("given", "text"),
-    [
-        (
-            ("a:1", None, None, False),
-            "--coordinator-address without --num-processes, --process-id;",
-        ),
-        (
-            (None, 2, 0, False),
-            "--num-processes, --process-id without --coordinator-address; several",
-        ),
-        (("a:1", 2, 2, False), "--process-id 2 but --num-processes 2; the processes are numbered"),
-        (
-            ("a", 2, 0, False),
-            "--coordinator-address 'a' is not HOST:PORT; use one such as localhost",
-        ),
-        (("a:0", 2, 0, False), "--coordinator-address 'a:0' is not HOST:PORT"),
-        (
-            ("a:1", 2, 0, True),
-            "--distributed asks the cluster for what --coordinator-address, --num",
-        ),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(given, text):
-    with pytest.raises(UserError) as error:
-        processes.place(*given)
-    assert str(error.value).startswith(text)
-
-
-def test_waiting_for_nobody_is_refused():
-    with pytest.raises(
-        UserError,
-        match=r"^--initialization-timeout 5 but there are no other processes to wait for; give",
-    ):
-        processes.place(None, None, None, False, 5)
-    assert processes.place(None, None, None, True, 5) == processes.Place(timeout=5)
 
 
 def test_with_one_process_nothing_is_changed():
-    assert processes.place(None, None, None, False) is None
     state, signals = {"a": np.ones(3)}, ["SIGINT"]
     assert processes.from_first(state) is state and processes.agreed_stops(signals) is signals
     with pytest.raises(KeyError, match="as it was"), processes.together():

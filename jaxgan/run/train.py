@@ -53,8 +53,8 @@ def train(
     """Trains a game to `run.steps`, from the workdir's newest checkpoint where there is one.
 
     SIGTERM, SIGINT, SIGHUP and SIGUSR1 finish the step under way, save, and return; before there is
-    a step to save they raise a `KeyboardInterrupt`. With several
-    processes (`jaxgan.run.processes.joined`) each calls this alike; the first alone has a workdir,
+    a step to save they raise a `KeyboardInterrupt`. With several processes
+    (`jaxgan.run.joining.joined`) each calls this alike; the first alone has a workdir,
     and a signal or an error in any of them stops all at the next step at which the host looks.
 
     Args:
