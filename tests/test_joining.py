@@ -1,6 +1,7 @@
 """How the processes of a run find each other, and what is said where they do not."""
 
 import contextlib
+import re
 import signal
 import socket
 import sys
@@ -342,7 +343,9 @@ def test_handlers_of_signals_may_raise_while_jax_waits_and_the_process_ends_at_o
             other.lost.result(SECONDS)
         other.close()
         out, err = said(process)
-        assert (process.returncode, out, err) == (3, f"stopped by {name}\n", "")
+        assert (process.returncode, out) == (3, f"stopped by {name}\n")
+        # Where the signal came while JAX's service began, its C++ may warn that it ends.
+        assert all(re.match(r"W\d{4} ", line) for line in err.splitlines()), err
 
 
 TOGETHER = """
