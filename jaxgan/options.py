@@ -113,7 +113,7 @@ def checked(name: str, field: dataclasses.Field, value: Any) -> Any:
         raise UserError(f"{name}: " + unknown("value", str(value), bounds["choices"]))
     if value is None or isinstance(value, str | bool):
         return value
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name}={_short(value)} is not a finite number; use one")
     if bounds["low"] is not None and value < bounds["low"]:
         raise UserError(f"{name}={_short(value)} is too small; use {bounds['low']} or more")

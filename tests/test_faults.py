@@ -184,11 +184,18 @@ def test_a_link_in_the_place_of_a_file_of_ours_is_never_followed(tmp_path, capsy
         assert name in told and "it is a link" in told
 
 
-def test_what_is_no_plain_file_is_named_and_never_waited_for(tmp_path):
-    said = trained_with_others_files(tmp_path / "runs", os.mkfifo)
+def a_file_for_a_folder(path: pathlib.Path) -> None:
+    path.write_text("theirs") if path.name in FOLDERS else path.mkdir()
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, a_file_for_a_folder])
+def test_what_is_no_file_or_folder_of_ours_is_named_and_never_waited_for(tmp_path, put):
+    said = trained_with_others_files(tmp_path / "runs", put)
     assert len(said) >= 6
     for name in ("metrics.jsonl", ".lock"):
         assert any(name in line and "it is no plain file" in line for line in said)
+    assert any("checkpoints cannot be read: Not a directory" in line for line in said)
+    assert any("samples cannot be written: it is no folder" in line for line in said)
 
 
 # Clocks.

@@ -92,6 +92,7 @@ MISTAKES = [
     ("limit", "x", "limit='x' is not a whole number; use a whole number such as 1"),
     ("inner.rate", 0.0, "inner.rate=0.0 is too small; use more than 0.0"),
     ("inner.rate", 1, "inner.rate=1.0 is too large; use less than 1.0"),
+    ("limit", "-" + "9" * 3000, f"limit=-{'9' * 59}..9999999999 is too small; use 2 or more"),
     ("inner.rate", "nan", "inner.rate=nan is not a finite number; use one"),
     ("inner.rate", "x", "inner.rate='x' is not a number; use a number such as 0.5"),
     ("inner.kind", "c", "inner.kind: unknown value 'c'; use a, b"),
