@@ -99,13 +99,13 @@ def test_a_run_on_one_device_goes_on_on_four_and_back(tmp_path):
 
 
 def test_several_steps_a_call_train_the_same(tmp_path):
-    single = train_points(tmp_path / "single")
+    single = train_points(tmp_path / "single", **{"log.every": 10})
     several = train_points(tmp_path / "several", steps_per_call=5, **{"log.every": 10})
     # The loop's program may sum in another order; the centre has moved by 20 steps of 1e-2.
     for a, b in zip(jax.tree.leaves(single.players), jax.tree.leaves(several.players)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert int(several.step) == 20
-    ours, theirs = metrics_of(tmp_path / "several"), metrics_of(tmp_path / "single")[1::2]
+    ours, theirs = metrics_of(tmp_path / "several"), metrics_of(tmp_path / "single")
     assert [record["step"] for record in ours] == [10, 20]
     np.testing.assert_allclose(
         [record["loss"] for record in ours], [record["loss"] for record in theirs], rtol=1e-5
@@ -122,7 +122,9 @@ def test_a_workdir_holds_what_it_should(tmp_path):
     )
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records] == [5, 10, 15, 20]
-    assert all(record.keys() == {"step", "loss", "examples_per_second"} for record in records)
+    own = {"step", "epoch", "seconds", "examples_per_second"}
+    assert all(record.keys() == {"loss", *own} for record in records)
+    assert [record["epoch"] for record in records] == [5 / 12, 10 / 12, 15 / 12, 20 / 12]
     samples = sorted(p.name for p in (tmp_path / "samples").iterdir())
     assert samples == ["step_00000010.png", "step_00000020.png"]
     assert steps_in(tmp_path) == [20]
@@ -233,12 +235,15 @@ def test_a_callback_gets_the_metrics_and_stops_a_run_that_can_be_resumed(tmp_pat
     seen = []
 
     def stop_at_ten(step, metrics):
-        seen.append((step, set(metrics)))
+        seen.append((step, metrics))
         return step == 10
 
     whole = train_points(tmp_path / "whole")
     stopped = train_points(tmp_path / "run", callback=stop_at_ten)
-    assert seen == [(5, {"loss"}), (10, {"loss"})] and int(stopped.step) == 10
+    assert [step for step, _ in seen] == [5, 10] and int(stopped.step) == 10
+    assert [found for _, found in seen] == [
+        {"loss": r["loss"]} for r in metrics_of(tmp_path / "whole")[:2]
+    ]
     line = "stopped by the callback at step 10 of 20, saved; the same command resumes"
     assert line in capsys.readouterr().out
     assert_equal_trees(whole, train_points(tmp_path / "run"))
@@ -341,6 +346,42 @@ def test_arguments_that_are_of_no_use_are_named_at_once(tmp_path, changes, text)
     assert not list(tmp_path.iterdir())
 
 
+# What a record tells.
+def test_a_record_is_the_mean_over_the_steps_since_the_one_before(tmp_path):
+    train_points(tmp_path / "each", steps=12, **{"log.every": 1})
+    train_points(tmp_path / "some", steps=12, **{"log.checkpoint_every": 3})  # looks in between
+    each = [record["loss"] for record in metrics_of(tmp_path / "each")]
+    some = {record["step"]: record["loss"] for record in metrics_of(tmp_path / "some")}
+    assert len(set(each)) == 12 and list(some) == [5, 10, 12]
+    for first, last in ((0, 5), (5, 10), (10, 12)):
+        # Both are sums of float64.
+        np.testing.assert_allclose(some[last], np.mean(each[first:last]), rtol=1e-15)
+
+
+@pytest.mark.parametrize("stops", [(7,), (4, 6), (5, 10), (1, 2, 3, 4, 19)])
+def test_a_run_stopped_between_two_records_makes_those_of_the_undisturbed_run(tmp_path, stops):
+    def stop(moment):
+        if moment.step in stops and moment.step not in stopped:
+            stopped.append(moment.step)
+            raise RuntimeError
+
+    stopped: list[int] = []
+    train_points(tmp_path / "whole")
+    for _ in stops:
+        with pytest.raises(RuntimeError):
+            train_points(tmp_path / "run", more_hooks=(Hook(1, stop),))
+    train_points(tmp_path / "run")
+    assert stopped == [*stops]
+    assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
+
+
+def test_the_seconds_of_a_run_never_go_back(tmp_path):
+    for steps in (7, 13, 20):
+        train_points(tmp_path, steps=steps, **{"log.every": 2})
+    seconds = [record["seconds"] for record in read_metrics(tmp_path / "metrics.jsonl")]
+    assert len(seconds) == 12 and seconds[0] >= 0 and seconds == sorted(seconds)
+
+
 # What a resumed run may be.
 def test_the_lines_of_a_killed_run_are_made_again_once(tmp_path):
     train_points(tmp_path, steps=10)
@@ -437,7 +478,7 @@ def test_a_game_whose_step_cannot_be_traced_leaves_nothing_behind(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["step", "examples_per_second"])
+@pytest.mark.parametrize("name", ["step", "epoch", "seconds", "examples_per_second"])
 def test_a_metric_may_not_take_the_name_of_a_records_own_field(tmp_path, name):
     game = centre_game()
 

@@ -1,9 +1,10 @@
 """Checkpoints that a killed run can rely on.
 
-A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with
-their checksums. It is written to a hidden folder, in the background, and renamed when all of it is
-on the disk: a folder named by a step is complete, however the run was killed. The manifest is
-checked before anything is read, because a damaged chunk can still decompress to wrong numbers.
+A checkpoint holds the whole `GANState`, the reader's position, what the next record is made from,
+and a manifest of its files with their checksums. It is written to a hidden folder, in the
+background, and renamed when all of it is on the disk: a folder named by a step is complete, however
+the run was killed. The manifest is checked before anything is read, because a damaged chunk can
+still decompress to wrong numbers.
 """
 
 import concurrent.futures
@@ -31,19 +32,20 @@ class Checkpoints(NamedTuple):
     """An open folder of checkpoints, see `open_checkpoints`.
 
     Attributes:
-      save: (state, position) -> None. Copies the state to the host and writes in the background.
+      save: (state, position, records=None) -> None. Copies the state to the host and writes in the
+        background; the other two are JSON.
       wait: () -> None. Returns when all is written; raises `RunError` where it was not.
       close: () -> None.
       latest: () -> the step last given to `save`, or else of the newest checkpoint; 0 for none.
     """
 
-    save: Callable[[GANState, Any], None]
+    save: Callable[..., None]
     wait: Callable[[], None]
     close: Callable[[], None]
     latest: Callable[[], int]
 
 
-def _save_nothing(state: GANState, position: Any) -> None: ...
+def _save_nothing(state: GANState, position: Any, records: Any = None) -> None: ...
 
 
 def _return() -> None: ...
@@ -55,11 +57,13 @@ NOWHERE = Checkpoints(
 
 
 class Restored(NamedTuple):
-    """A state read back; damaged: what was passed over, a line each."""
+    """A state read back, with what was saved beside it; damaged: what was passed over, a line
+    each."""
 
     state: GANState
     position: Any
     damaged: list[str]
+    records: Any = None
 
 
 def _is_step(name: str) -> bool:
@@ -112,10 +116,15 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
                 "make room and run again"
             ) from None
 
-    def save(state: GANState, position: Any) -> None:
+    def save(state: GANState, position: Any, records: Any = None) -> None:
         arrays, kind = _to_arrays(state), str(jax.random.key_impl(state.key))
         wait()
-        manifest = {"position": position, "key": kind, "arrays": _named_shapes(arrays)}
+        manifest = {
+            "position": position,
+            "records": records,
+            "key": kind,
+            "arrays": _named_shapes(arrays),
+        }
         under_way.append(writer.submit(_write, folder, arrays, manifest, keep, len(saved) == 1))
         saved.append(int(arrays["step"]))
 
@@ -179,7 +188,7 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
     failed: list[tuple[int, str]] = []
     for step in reversed(steps_in(folder)):
         try:
-            state, position = _read(folder / str(step), template)
+            state, manifest = _read(folder / str(step), template)
         except UserError:
             raise
         except Exception as error:  # Orbax and TensorStore share no error type
@@ -191,7 +200,7 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
             lines.append(
                 f"checkpoint {bad} is damaged ({reason}); kept as {name}, going back to step {step}"
             )
-        return Restored(state, position, lines)
+        return Restored(state, manifest["position"], lines, manifest.get("records"))
     if failed:
         raise RunError(
             f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: "
@@ -209,7 +218,8 @@ def _set_aside(folder: pathlib.Path, step: int) -> str:
     return name
 
 
-def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
+def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, dict[str, Any]]:
+    """The state, and the manifest."""
     manifest = json.loads((path / _MANIFEST).read_text())
     found = _file_checksums(path)
     for name, checksum in manifest["files"].items():
@@ -228,7 +238,8 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     _check_same_arrays(path, _named_shapes(arrays), _named_shapes(abstract))
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
     key = jax.random.wrap_key_data(arrays["key"], impl=given or needed)
-    return state.replace(key=key), manifest["position"]
+    manifest["position"]  # which a whole one has
+    return state.replace(key=key), manifest
 
 
 def _named_shapes(arrays: Any) -> dict[str, list[int]]:

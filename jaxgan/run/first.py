@@ -115,11 +115,12 @@ def fingerprint(game: Game, template: GANState, features: Features, run: RunOpti
 
 class First(NamedTuple):
     """state: of the run's beginning; position: of the reader; damaged: a line for each checkpoint
-    passed over."""
+    passed over; records: what the checkpoint keeps for the run's records."""
 
     state: GANState
     position: Any = None
     damaged: tuple[str, ...] = ()
+    records: Any = None
 
 
 def first_state(
@@ -139,5 +140,5 @@ def first_state(
         found = checkpoint.restore(workdir / CHECKPOINTS, template)
         if found:
             finite.check_restored(found.state, workdir)
-            return First(found.state, found.position, tuple(found.damaged))
+            return First(found.state, found.position, tuple(found.damaged), found.records)
     return First(jax.jit(new_state(game, features, run))())

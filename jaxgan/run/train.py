@@ -15,7 +15,7 @@ from jaxgan.data import DataOptions
 from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
 from jaxgan.paths import user_path
-from jaxgan.run import dispatch, finite, first, hooks, messages, parallel, routine, signals
+from jaxgan.run import dispatch, finite, first, messages, parallel, routine, signals
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 from jaxgan.run.processes import agreed_stops, together
@@ -51,8 +51,8 @@ def train(
         `data.DataOptions`.
       workdir: where the run lives, see `jaxgan.run.workdir`; made where it does not exist.
       run: the options of every run.
-      callback: (step, metrics) at each line of the log; the run stops where it returns something
-        true.
+      callback: (step, metrics) at each line of the log, with the means over the steps since the
+        line before; the run stops where it returns something true.
       more_hooks: done after the library's own.
       about, recipe: what else `config.json` says, and the text of the user's recipe, kept with the
         run.
@@ -93,14 +93,13 @@ def train(
 
         program = parallel.make_program(game, feed.fetch, here.devices)
         state, resident = parallel.replicate((state, feed.resident), here.devices)
-        clock, save = hooks.Clock(run.batch_size), routine.saving(here)
-        own = routine.hooks_of(here, run, workdir, clock, callback, signalled, profiled)
+        clock, means, save = here.clock, here.means, routine.saving(here)
+        own = routine.hooks_of(here, run, workdir, callback, signalled, profiled)
         all_hooks = [*own, *more_hooks]
         intervals = [hook.every for hook in all_hooks]
         platform = here.devices[0].platform
         per_call = dispatch.steps_per_call(run.steps_per_call, platform, intervals)
-        # Metrics still on the devices: the host waits for them when a hook is due.
-        pending: list[Any] = []
+        clock.begin()
         while step < run.steps and not stopped:
             until = min(run.steps, *(step - step % n + n for n in intervals))
             count = per_call if until - step >= per_call else 1
@@ -121,17 +120,16 @@ def train(
             clock.dispatched(step)
             clock.skip(sum(hook.after(state) or 0.0 for hook in all_hooks))
             log.advance(count)
-            pending.append(metrics)
+            means.sent(metrics)  # they stay on the devices until a hook is due
             if step < until:
                 continue
-            last, pending = finite.checked_metrics(pending, step, saver.latest()), []
-            moment = Moment(step, parallel.local(state), last)
+            moment = Moment(step, parallel.local(state), means.taken(step, saver.latest()))
             with together(signalled, stopped), routine.saving_first(here, moment):
                 for hook in all_hooks:
                     if step % hook.every == 0 or step == run.steps:
                         clock.skip(hook.do(moment) or 0.0)
 
-        finite.checked_metrics(pending, step, saver.latest())
+        means.taken(step, saver.latest())
         with together():
             if saver.latest() != step:
                 save(Moment(step, parallel.local(state), {}))
