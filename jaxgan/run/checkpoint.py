@@ -173,20 +173,27 @@ def _write(
         shutil.rmtree(dying, ignore_errors=True)
 
 
-def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) -> Restored | None:
-    """The newest checkpoint that is whole; None where there is none at all.
+def restore(
+    folder: pathlib.Path, template: GANState, set_aside: bool = True, step: int | None = None
+) -> Restored | None:
+    """The newest checkpoint that is whole, or that of a step; None where there is none at all.
 
     Args:
       folder: where the checkpoints are.
       template: a state of the same structure; its arrays are not read.
       set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write
         those steps again. Only the process that trains in the folder may.
+      step: of the checkpoint to read; None for the newest.
 
     Raises:
-      RunError: where there are checkpoints and all of them are damaged.
+      UserError: a step of which there is none.
+      RunError: where there are checkpoints and all of them are damaged, or that of the step is.
     """
     failed: list[tuple[int, str]] = []
-    for step in reversed(steps_in(folder)):
+    steps = steps_in(folder)
+    if step is not None:
+        return _restored(folder, template, step, steps)
+    for step in reversed(steps):
         try:
             state, manifest = _read(folder / str(step), template)
         except UserError:
@@ -207,6 +214,24 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
             f"{failed[-1][1]}; restore them from a copy, or move the folder away to begin anew"
         )
     return None
+
+
+def _restored(folder: pathlib.Path, template: GANState, step: int, steps: list[int]) -> Restored:
+    """The checkpoint of a step, of those that there are."""
+    if step not in steps:
+        held = ", ".join(map(str, steps)) or "none"
+        raise UserError(f"there is no checkpoint of step {step!r} in {folder}; there are: {held}")
+    try:
+        state, manifest = _read(folder / str(int(step)), template)
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and TensorStore share no error type
+        others = ", ".join(str(other) for other in steps if other != step) or "none"
+        raise RunError(
+            f"the checkpoint of step {step} in {folder} cannot be read: {_cause(error)}; the "
+            f"others: {others}"
+        ) from None
+    return Restored(state, manifest["position"], [], manifest.get("records"))
 
 
 def _set_aside(folder: pathlib.Path, step: int) -> str:
