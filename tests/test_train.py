@@ -26,7 +26,7 @@ from runs import (
 )
 
 import jaxgan
-from jaxgan import Game, Move, Outcome, Player, config, init
+from jaxgan import Game, Move, Outcome, Player, config, init, options
 from jaxgan.data import DataOptions, Feature, Source, batch_indices
 from jaxgan.errors import RunError, UserError
 from jaxgan.run import checkpoint, train
@@ -336,14 +336,77 @@ def test_networks_may_compute_in_bfloat16(tmp_path):
         ({"more_hooks": (Hook(0),)}, "a hook has every=0; use 1 or more"),
         ({"workdir": None}, "workdir=None is NoneType; give a path as text"),
         ({"workdir": "gs://bucket/run"}, "is an address"),
+        (
+            {"game": config.configured("digits", {})},
+            "give lambda example: config.recipe.make(example, config.options)",
+        ),
+        ({"more_hooks": 3}, "more_hooks=3 is no tuple of hooks; give (Hook(..),)"),
+        ({"more_hooks": Hook(3)}, "is no tuple of hooks"),
+        ({"more_hooks": (print,)}, "more_hooks holds <built-in function print>; give hooks"),
+        ({"batch_size": 8.5}, "batch_size=8.5 is not a whole number"),
+        ({"batch_size": True}, "batch_size=True is not a whole number"),
+        ({"steps": None}, "steps=None is not a whole number; use a whole number such as 2000"),
+        ({"seed": jax.random.key(0)}, "seed=Array((), dtype=key<fry>) overlaying: "),
+        ({"devices": "all"}, "use a whole number such as 1, or none"),
+        (
+            {"devices": jax.devices()},
+            "is not a whole number; use a whole number such as 1, or none",
+        ),
+        ({"dtype": "bf16"}, "dtype: unknown value 'bf16'; did you mean bfloat16?"),
+        ({"dtype": jnp.float16}, "dtype: unknown value 'float16'"),
+        ({"kernels": None}, "kernels=None is no text but NoneType; give one"),
+        ({"log": [1]}, "log=[1] is no group of options; give a dict, such as {'every': ...}"),
+        ({"log": None}, "log=None is no group of options"),
+        (
+            {"data": DataOptions(features=["point"])},
+            "data.features=['point'] is no text but list; give 'point'",
+        ),
     ],
 )
 def test_arguments_that_are_of_no_use_are_named_at_once(tmp_path, changes, text):
     arguments = {"game": centre_game(), "workdir": tmp_path / "run", **changes}
     with pytest.raises(UserError) as error:
         jaxgan.train(arguments.pop("game"), points(), **arguments)
-    assert text in str(error.value)
+    assert text in str(error.value) and "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 8.0},
+        {"batch_size": np.int64(8)},
+        {"batch_size": "8"},
+        {"dtype": jnp.float32},
+        {"dtype": np.dtype("float32")},
+        {"log": {"every": "5"}},
+        {"log": {"every": np.int32(5)}},
+        {"log": config.LogOptions(5, tensorboard=False)},
+        {"log.tensorboard": np.bool_(False)},
+        {"data.dir": pathlib.Path("/data")},
+        {"more_hooks": [Hook(3)]},
+        {"may_differ": ["game"]},
+    ],
+)
+def test_what_a_notebook_gives_for_an_option_is_taken_for_what_it_means(tmp_path, changes):
+    train_points(tmp_path, steps=5, **changes)
+    about = json.loads((tmp_path / "config.json").read_text())
+    expected = {"batch_size": 8, "log.every": 5, "dtype": "float32" if "dtype" in changes else None}
+    assert {name: about[name] for name in expected} == expected
+
+
+def test_a_type_of_jax_names_a_dtype():
+    for dtype in (jnp.bfloat16, jnp.dtype(jnp.bfloat16), "bfloat16"):
+        assert options.replace(config.RunOptions(), {"dtype": dtype}).dtype == "bfloat16"
+
+
+def test_only_the_named_part_of_a_run_may_differ(tmp_path):
+    """Text is one name, and not what its letters hold."""
+    train_points(tmp_path, steps=5)
+    with pytest.raises(UserError, match="another game"):
+        train_points(tmp_path, centre_game(0.5), may_differ="games")
+    assert int(train_points(tmp_path, centre_game(0.5), may_differ="game").step) == 20
 
 
 # What a record tells.

@@ -73,10 +73,12 @@ def train(
         written.
     """
     first.check_arguments(game, run, callback, more_hooks)
+    more_hooks = tuple(more_hooks)
     workdir, named = user_path(workdir, "workdir"), isinstance(source, DataOptions)
     run = dataclasses.replace(run, data=source) if named else run
     run = options.replace(run, {**options.to_dict(run), **options.dotted(changes)})
     about = {**(about or {}), **about_run(run, named)}
+    may_differ = (may_differ,) if isinstance(may_differ, str) else tuple(may_differ)
     known = about, defaults or {}, may_differ
     with contextlib.ExitStack() as held:
         asked, source = (must_resume, profiled, progress), run.data if named else source
