@@ -1,13 +1,19 @@
 """Pictures of examples, and files: grids, `.npz`, folders."""
 
+import contextlib
+import itertools
 import math
 import pathlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from jaxgan.errors import RunError
+from jaxgan.errors import RunError, UserError
 from jaxgan.files import written_whole
+
+INCOMPLETE = "INCOMPLETE"  # a file that lies in a folder of pictures until all are there
+_SEEN_WELL, _LONGEST = 456, 4096  # sides of a page in pixels
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -22,6 +28,14 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     page[:count, :height, :width] = images
     page = page.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
     return page.reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
+
+
+def enlarged(page: np.ndarray) -> np.ndarray:
+    """uint8 [h,w,C] by a whole factor, each pixel a square, so that its shorter side has about 480
+    pixels or more and its longer one no more than 4,096; a larger page as it is."""
+    short, long = sorted(page.shape[:2])
+    factor = max(1, min(math.ceil(_SEEN_WELL / short), _LONGEST // long))
+    return page.repeat(factor, 0).repeat(factor, 1)
 
 
 def scatter(points: np.ndarray, side: int = 480) -> np.ndarray:
@@ -45,12 +59,12 @@ def scatter(points: np.ndarray, side: int = 480) -> np.ndarray:
 
 
 def picture(examples: dict[str, np.ndarray], columns: int | None = None) -> np.ndarray | None:
-    """One image uint8 [h,w,C] of made examples: a grid of each feature of images, one below the
-    other, or points in the plane; None where they are neither."""
+    """One image uint8 [h,w,C] of made examples: a grid of each feature of images, enlarged where
+    it is small, one below the other, or points in the plane; None where they are neither."""
     pages = []
     for feature in examples.values():
-        if feature.dtype == np.uint8 and feature.ndim == 4 and feature.shape[-1] in (1, 3, 4):
-            pages.append(grid(feature, columns))
+        if _are_images(feature):
+            pages.append(enlarged(grid(feature, columns)))
         elif feature.ndim == 2 and feature.shape[1] == 2 and np.isfinite(feature).all():
             pages.append(scatter(feature))
     if not pages:
@@ -64,6 +78,10 @@ def picture(examples: dict[str, np.ndarray], columns: int | None = None) -> np.n
         if p.shape[-1] == channels
     ]
     return np.concatenate(pages)[:-1]
+
+
+def _are_images(feature: np.ndarray) -> bool:
+    return feature.dtype == np.uint8 and feature.ndim == 4 and feature.shape[-1] in (1, 3, 4)
 
 
 def save(path: pathlib.Path, examples: dict[str, np.ndarray], columns: int | None = None) -> bool:
@@ -90,6 +108,81 @@ def save(path: pathlib.Path, examples: dict[str, np.ndarray], columns: int | Non
         else:
             write_png(file, page)
     return replaced
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises `UserError` where pictures cannot be written into a folder without touching what is
+    there."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"out={folder} is a file and no folder; choose another place")
+    held = sorted(path.name for path in itertools.islice(folder.iterdir(), 1000))
+    if INCOMPLETE in held:
+        raise UserError(
+            f"out={folder} holds pictures of a command that did not end ({INCOMPLETE}); remove the "
+            "folder, or choose another place"
+        )
+    if held:
+        raise UserError(
+            f"out={folder} is not empty, it holds {held[0]}; choose another place, nothing is "
+            "written over"
+        )
+
+
+def save_each(folder: pathlib.Path, parts: Iterable[dict[str, np.ndarray]], count: int) -> None:
+    """Writes each image as a PNG of its own pixels, 000000.png and so on; of several features each
+    into a folder of its name. Holds one part at a time.
+
+    Until all are there the folder holds a file `INCOMPLETE`.
+
+    Args:
+      folder: new or empty.
+      parts: `count` examples, some at a time; features that are no images are left out.
+      count: how many there are in all.
+
+    Raises:
+      UserError: a folder that is not empty.
+      RunError: examples without images, or a file that cannot be written.
+    """
+    check_folder(folder)
+    parts = iter(parts)
+    first = next(parts)
+    names = [name for name, feature in first.items() if _are_images(feature)]
+    if not names:
+        shapes = {name: feature.shape for name, feature in first.items()}
+        raise RunError(f"there are no images in examples of shapes {shapes}; write an .npz")
+    places = {name: folder / name if len(names) > 1 else folder for name in names}
+    digits, done = max(6, len(str(count - 1))), 0
+    with _marked(folder, count):
+        for part in itertools.chain([first], parts):
+            for images in zip(*(part[name] for name in names)):
+                for place, image in zip(places.values(), images):
+                    with written_whole(place / f"{done:0{digits}d}.png") as file:
+                        write_png(file, image)
+                done += 1
+
+
+@contextlib.contextmanager
+def _marked(folder: pathlib.Path, count: int) -> Iterator[None]:
+    """Marks a folder as incomplete until the block has ended well."""
+    mark = folder / INCOMPLETE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with mark.open("x") as file:
+            file.write(f"Not all of {count} examples are here: they are being written, or the\n")
+            file.write("command that wrote them was stopped.\n")
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written: {error.strerror}; make room or choose another place"
+        ) from None
+    try:
+        yield
+    except RunError as error:
+        raise RunError(
+            f"{error}; {folder} is not complete, as its file {INCOMPLETE} says"
+        ) from None
+    mark.unlink()
 
 
 def write_png(file: Any, page: np.ndarray) -> None:

@@ -46,6 +46,12 @@ def of_machine(root: str | pathlib.Path = "/") -> Memory:
     return Memory(total, None if free is None else max(free, 0), limit)
 
 
+def most() -> int | None:
+    """Bytes that this process may take at all: the machine's, or the limit of control groups."""
+    found = of_machine()
+    return found.total if found.limit is None else found.limit
+
+
 def shown(count: float) -> str:
     """Bytes for the user."""
     for unit in ("bytes", "KiB", "MiB"):

@@ -6,12 +6,16 @@ that is itself such a dataclass is a group, whose options are named with a dot: 
 `--data.name`.
 """
 
+import contextlib
 import dataclasses
 import math
+import pathlib
 import types
 import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxgan.errors import UserError
 from jaxgan.names import unknown
@@ -68,6 +72,12 @@ def replace(options: Any, changes: dict[str, Any]) -> Any:
     bounds are checked."""
     known = {name: field for name, field, _ in fields(options)}
     for name, value in dotted(changes).items():
+        if any(other.startswith(f"{name}.") for other in known):
+            example = next(other for other in known if other.startswith(f"{name}."))
+            raise UserError(
+                f"{name}={shown(value)} is no group of options; give a dict, such as "
+                f"{{{example.removeprefix(name + '.')!r}: ...}}"
+            )
         if name not in known:
             raise UserError(unknown("field", name, known))
         options = _set(options, name.split("."), checked(name, known[name], value))
@@ -114,13 +124,13 @@ def checked(name: str, field: dataclasses.Field, value: Any) -> Any:
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{name}={_short(value)} is not a finite number; use one")
+        raise UserError(f"{name}={shown(value)} is not a finite number; use one")
     if bounds["low"] is not None and value < bounds["low"]:
-        raise UserError(f"{name}={_short(value)} is too small; use {bounds['low']} or more")
+        raise UserError(f"{name}={shown(value)} is too small; use {bounds['low']} or more")
     if bounds["above"] is not None and value <= bounds["above"]:
-        raise UserError(f"{name}={_short(value)} is too small; use more than {bounds['above']}")
+        raise UserError(f"{name}={shown(value)} is too small; use more than {bounds['above']}")
     if bounds["below"] is not None and value >= bounds["below"]:
-        raise UserError(f"{name}={_short(value)} is too large; use less than {bounds['below']}")
+        raise UserError(f"{name}={shown(value)} is too large; use less than {bounds['below']}")
     return value
 
 
@@ -130,10 +140,10 @@ def _parsed(name: str, field: dataclasses.Field, found: Kind, value: Any) -> Any
         return None
     if kind is bool:
         if str(value).lower() not in ("true", "false"):
-            raise UserError(f"{name}={_short(value)} is neither true nor false; use one of them")
+            raise UserError(f"{name}={shown(value)} is neither true nor false; use one of them")
         return str(value).lower() == "true"
     if kind is str:
-        return str(value)
+        return _text(name, value)
     try:
         number = kind(value if isinstance(value, str) else str(value))
     except ValueError:
@@ -142,12 +152,24 @@ def _parsed(name: str, field: dataclasses.Field, found: Kind, value: Any) -> Any
             return int(value)
         noun = {int: "a whole number", float: "a number"}[kind]
         example = field.default if isinstance(field.default, int | float) else 1
+        example = f"{example}, or none" if found.or_none else example
         raise UserError(
-            f"{name}={_short(value)} is not {noun}; use {noun} such as {example}"
+            f"{name}={shown(value)} is not {noun}; use {noun} such as {example}"
         ) from None
     return number
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, type | np.dtype):  # jnp.bfloat16, np.float32
+        with contextlib.suppress(TypeError):
+            return np.dtype(value).name
+    if isinstance(value, str | pathlib.PurePath | int | float):
+        return str(value)
+    fix = f"give {','.join(map(str, value))!r}" if isinstance(value, list | tuple) else "give one"
+    raise UserError(f"{name}={shown(value)} is no text but {type(value).__name__}; {fix}")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, on one line."""
+    text = " ".join(repr(value).split())
     return text if len(text) < 80 else f"{text[:60]}..{text[-10:]}"

@@ -4,6 +4,7 @@ Latents are those of the game; conditions are features of a batch, leaves [N, ..
 """
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgan import memory
 from jaxgan.calling import applier
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn, scaled
-from jaxgan.game import Batch, Game, GANState
+from jaxgan.game import Batch, Game, GANState, PlayerState
 
 _STATISTICS_BATCH = 1024
 _CHUNK = 250  # examples made at once
@@ -45,18 +47,16 @@ class Sampler:
         average. So they are taken anew, over 1,024 latents that are always the same (Brock et al.,
         Large Scale GAN Training, 2019, call them standing statistics).
         """
-        chosen = {
-            name: {
-                "params": player.ema
-                if self._averaged and player.ema is not None
-                else player.params,
-                **player.model_state,
-            }
-            for name, player in state.players.items()
-        }
+        chosen = self._chosen(state)
         if not any("batch_stats" in held for held in chosen.values()):
             return chosen
         return self._with_statistics(chosen, tiled(conditions or {}, np.arange(_STATISTICS_BATCH)))
+
+    def _chosen(self, state: GANState) -> dict[str, Any]:
+        def params(player: PlayerState) -> Any:
+            return player.ema if self._averaged and player.ema is not None else player.params
+
+        return {n: {"params": params(p), **p.model_state} for n, p in state.players.items()}
 
     def sample(
         self, state: GANState, key: Array, count: int, conditions: Batch | None = None
@@ -67,17 +67,29 @@ class Sampler:
           state: whose players make them.
           key: consumed. Example i depends on the key and i alone.
           conditions: leaves [N, ...]; example i gets number i modulo N.
+
+        Raises:
+          UserError: for more than the machine's memory holds, before any is made.
         """
+        return self._together(state, count, self.parts(state, key, count, conditions), conditions)
+
+    def parts(
+        self, state: GANState, key: Array, count: int, conditions: Batch | None = None
+    ) -> Iterator[Examples]:
+        """The examples of `sample`, up to 250 at a time: what is written as it comes may be more
+        than memory holds."""
         if count < 1:
             raise UserError(f"num={count} is too small; use 1 or more")
-        variables, chunk = self.variables(state, conditions), min(_CHUNK, count)
-        parts = []
-        for first in range(0, count, chunk):
-            index = np.arange(first, first + chunk)
-            latents = self._latents(key, jnp.asarray(index))
-            parts.append(self._made(variables, latents, tiled(conditions or {}, index)))
-        parts = jax.device_get(parts)
-        return {name: np.concatenate([p[name] for p in parts])[:count] for name in parts[0]}
+        chunk = min(_CHUNK, count)
+
+        def made() -> Iterator[Any]:
+            variables = self.variables(state, conditions)
+            for first in range(0, count, chunk):
+                index = np.arange(first, first + chunk)
+                latents = self._latents(key, jnp.asarray(index))
+                yield self._made(variables, latents, tiled(conditions or {}, index))
+
+        return _fetched(made(), count)
 
     def generate(self, state: GANState, latents: Any, conditions: Batch | None = None) -> Examples:
         """The examples of given latents, leaves [N, ...], all at once."""
@@ -91,11 +103,68 @@ class Sampler:
         self, state: GANState, key: Array, rows: int, columns: int, conditions: Batch | None = None
     ) -> Examples:
         """Walks between pairs of latents on great circles, leaves [rows * columns, ...], row by
-        row; all examples of a row have one condition."""
-        ends = self._latents(key, jnp.arange(2 * rows))
-        walks = jax.tree.map(lambda leaf: great_circles(leaf[::2], leaf[1::2], columns), ends)
-        per_row = None if not conditions else tiled(conditions, np.repeat(np.arange(rows), columns))
-        return self.generate(state, walks, per_row)
+        row; all examples of a row have one condition. Raises as `sample`."""
+        walks = self.walks(state, key, rows, columns, conditions)
+        return self._together(state, rows * columns, walks, conditions)
+
+    def walks(
+        self, state: GANState, key: Array, rows: int, columns: int, conditions: Batch | None = None
+    ) -> Iterator[Examples]:
+        """The examples of `interpolate`, some rows at a time."""
+        if rows < 1 or columns < 1:
+            raise UserError(f"rows={rows} and columns={columns} are no walk; use 1 or more of each")
+        chunk = min(max(1, _CHUNK // columns), rows)
+
+        def made() -> Iterator[Any]:
+            variables = self.variables(state, conditions)
+            for first in range(0, rows, chunk):
+                ends = self._latents(key, jnp.arange(2 * first, 2 * (first + chunk)))
+                walk = jax.tree.map(lambda x: great_circles(x[::2], x[1::2], columns), ends)
+                row = np.repeat(np.arange(first, first + chunk), columns)
+                yield self._made(variables, walk, tiled(conditions or {}, row))
+
+        return _fetched(made(), rows * columns)
+
+    def _check_room(self, state: GANState, count: int, conditions: Batch | None) -> None:
+        def made(key: Array) -> Any:
+            latents = latents_at(self._game, key, jnp.arange(1))
+            given = tiled(conditions or {}, np.arange(1))
+            return self._made(self._chosen(state), latents, given), given
+
+        leaves = jax.tree.leaves(jax.eval_shape(made, jax.random.key(0)))
+        size, room = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), memory.most()
+        if room and count * size > room:
+            raise UserError(
+                f"num={count} examples take {count * size / 1e9:.1f} GB, this machine has "
+                f"{room / 1e9:.1f} GB of memory; use {room // size // 2} or less, or a folder of "
+                "images (--out FOLDER/, or Sampler.parts), which is written as they are made"
+            )
+
+    def _together(
+        self, state: GANState, count: int, parts: Iterable[Examples], conditions: Batch | None
+    ) -> Examples:
+        """The examples of all parts, for which there must be room."""
+        if count > _CHUNK:
+            self._check_room(state, count, conditions)
+        whole: Examples = {}
+        first = 0
+        for part in parts:
+            for name, leaf in part.items():
+                if name not in whole:
+                    whole[name] = np.empty((count, *leaf.shape[1:]), leaf.dtype)
+                whole[name][first : first + len(leaf)] = leaf
+            first += len(jax.tree.leaves(part)[0])
+        return whole
+
+
+def _fetched(parts: Iterator[Any], count: int) -> Iterator[Examples]:
+    """The first `count` examples of these parts, on the host, while the next part is being made."""
+    left, ahead = count, next(parts)
+    while left > 0:
+        part, ahead = ahead, next(parts, None)
+        part = {name: leaf[:left] for name, leaf in jax.device_get(part).items()}
+        left -= len(jax.tree.leaves(part)[0])
+        yield part
 
 
 def latents_at(game: Game, key: Array, index: Array) -> Any:

@@ -168,9 +168,9 @@ def centre(rate: float = 1e-2) -> Game:
 
 
 def metrics_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a run, without the speed."""
-    records = read_metrics(workdir / "metrics.jsonl")
-    return [{k: v for k, v in r.items() if k != "examples_per_second"} for r in records]
+    """The records of a run, without the time and the speed."""
+    timed, records = ("seconds", "examples_per_second"), read_metrics(workdir / "metrics.jsonl")
+    return [{name: value for name, value in r.items() if name not in timed} for r in records]
 
 
 def holding(folder: pathlib.Path) -> dict[pathlib.Path, bytes | None]:

@@ -172,7 +172,10 @@ MISTAKES = [
     ([*SAMPLE, "a.png", "--num", "9" * 5000], "is not a whole number"),
     ([*SAMPLE, "a.png", "--num", "4294967295"], "num=4294967295 is too large; use less than"),
     ([*SAMPLE, "a.png", "--seed", "-1"], "seed=-1 is too small; use 0 or more"),
-    ([*SAMPLE, "a.gif"], "out=a.gif ends neither in .png nor in .npz"),
+    ([*SAMPLE, "a.gif"], "out=a.gif ends neither in .png nor in .npz nor, for a folder, in /"),
+    ([*SAMPLE, "a"], "out=a ends neither in .png nor in .npz nor, for a folder, in /"),
+    ([*SAMPLE, "/proc/"], "out=/proc is not empty, it holds "),
+    ([*SAMPLE, "a.png", "--checkpoint", "last"], "checkpoint='last' is not a whole number"),
     ([*SAMPLE, "a.png", "--interpolate", "--num", "12"], "num=12 does not fill rows of 8"),
     ([*SAMPLE, "a.png", "--lable", "3"], "unknown option '--lable'; did you mean --label"),
     (["sample", "--out", "a.png"], "the following arguments are required: --workdir"),
@@ -274,7 +277,7 @@ def test_samples_are_written_and_depend_on_the_seed(trained, tmp_path, capsys):
     assert a.shape == (64, 8, 8, 1) and a.dtype == np.uint8 and b.shape == (5, 8, 8, 1)
     assert np.abs(a[:5].astype(int) - b).max() <= 1  # rounding where a value is near a half
     assert (b != c).any()
-    assert size(tmp_path / "d.png") == (3 * 9 - 1, 3 * 9 - 1)
+    assert size(tmp_path / "d.png") == (18 * (3 * 9 - 1),) * 2  # enlarged, to be seen
     said = f"wrote {tmp_path}/d.png: 9 examples from step 10 of {workdir}"
     assert said in capsys.readouterr().out
 
@@ -283,7 +286,7 @@ def test_a_walk_is_written_and_a_replaced_file_is_told(trained, tmp_path, capsys
     walk = str(tmp_path / "walk.png")
     words = ["--workdir", str(trained[0]), "--out", walk, "--interpolate", "--num", "16"]
     assert main(["sample", *words]) == 0 and main(["sample", *words]) == 0
-    assert size(walk) == (8 * 9 - 1, 2 * 9 - 1)
+    assert size(walk) == (27 * (8 * 9 - 1), 27 * (2 * 9 - 1))
     said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert said == ["wrote", "replaced"]
 
@@ -315,6 +318,80 @@ def test_sample_tells_of_a_damaged_checkpoint_that_it_passes_over(tmp_path, caps
     assert text.err.startswith("jaxgan: checkpoint 20 is damaged") and "from step 10" in text.out
     # A run may be training there: nothing is set aside.
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == before
+
+
+def test_a_folder_of_pictures_holds_what_the_arrays_hold(trained, tmp_path, capsys):
+    words, folder = ["sample", "--workdir", str(trained[0]), "--num", "300"], tmp_path / "each.d"
+    assert main([*words, "--out", f"{folder}/"]) == 0
+    assert main([*words, "--out", f"{tmp_path}/a.NPZ"]) == 0
+    assert f"wrote {folder}: 300 examples from step 10" in capsys.readouterr().out
+    paths = sorted(folder.iterdir())
+    assert [path.name for path in paths] == [f"{i:06d}.png" for i in range(300)]
+    found = []
+    for path in paths:
+        with Image.open(path) as image:
+            found.append(np.asarray(image))
+    np.testing.assert_array_equal(np.stack(found), arrays(tmp_path / "a.NPZ")[..., 0])
+    assert main([*words, "--out", f"{folder}/"]) == 2
+    assert "is not empty, it holds 000000.png" in capsys.readouterr().err
+
+
+def test_rows_of_a_walk_can_be_a_folder_of_pictures(trained, tmp_path):
+    words = ["sample", "--workdir", str(trained[0]), "--interpolate", "--num", "16"]
+    assert main([*words, "--out", f"{tmp_path}/walk/"]) == 0
+    assert main([*words, "--out", f"{tmp_path}/walk.npz"]) == 0
+    for i, image in enumerate(arrays(tmp_path / "walk.npz")):
+        with Image.open(tmp_path / "walk" / f"{i:06d}.png") as page:
+            np.testing.assert_array_equal(page, image[..., 0])
+
+
+def test_what_is_sampled_can_be_an_older_checkpoint_and_the_parameters_of_training(
+    tmp_path, capsys
+):
+    (tmp_path / "mine.py").write_text(RECIPE)
+    workdir = str(tmp_path / "run")
+    often = {**RUN, "log.checkpoint_every": 5, "rate": 0.1}
+    assert main(["train", f"{tmp_path}/mine.py:centre", "--workdir", workdir, *flags(often)]) == 0
+    capsys.readouterr()
+    found = {}
+    for name, words, step in [
+        ("newest", [], 20),
+        ("same", ["--checkpoint", "20"], 20),
+        ("old", ["--checkpoint", "10"], 10),
+        ("raw", ["--raw"], 20),
+    ]:
+        out = str(tmp_path / f"{name}.npz")
+        assert main(["sample", "--workdir", workdir, "--out", out, "--num", "4", *words]) == 0
+        assert f"from step {step} of" in capsys.readouterr().out
+        with np.load(out) as content:
+            found[name] = content["point"]
+    np.testing.assert_array_equal(found["newest"], found["same"])
+    for name in ("old", "raw"):
+        assert (found[name] != found["newest"]).any(), name
+    words = ["sample", "--workdir", workdir, "--out", str(tmp_path / "no.npz"), "--checkpoint"]
+    assert main([*words, "7"]) == 2
+    err = capsys.readouterr().err
+    assert (
+        f"there is no checkpoint of step 7 in {workdir}/checkpoints; there are: 10, 15, 20" in err
+    )
+    (tmp_path / "run" / "checkpoints" / "15" / "manifest.json").write_text("")
+    assert main([*words, "15"]) == 2  # and no other is taken in its place
+    err = capsys.readouterr().err
+    assert "the checkpoint of step 15 in" in err and "the others: 10, 20" in err
+    assert err.count("\n") == 1 and not (tmp_path / "no.npz").exists()
+
+
+def test_arrays_that_memory_does_not_hold_are_told_before_any_is_made(
+    trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("jaxgan.memory.most", lambda: 20_000)
+    words = ["sample", "--workdir", str(trained[0]), "--num", "400"]
+    assert main([*words, "--out", f"{tmp_path}/a.npz"]) == 2
+    # 400 of 8 x 8 pixels
+    said = "num=400 examples take 0.0 GB, this machine has 0.0 GB of memory; use 156 or less"
+    assert said in capsys.readouterr().err
+    assert main([*words, "--out", f"{tmp_path}/a/"]) == 0  # writes as it goes
+    assert len(list((tmp_path / "a").iterdir())) == 400
 
 
 def test_a_preset_is_the_run_of_its_recipe_with_its_options(trained):

@@ -48,12 +48,23 @@ def test_seconds_in_which_no_step_could_run_count_for_no_rate(now):
     assert clock.rate(9) == 8 * 8 / 2
 
 
+def test_the_seconds_of_a_run_begin_with_its_first_step_and_go_on_where_it_was_stopped(now):
+    clock = Clock(8, before=30.0)
+    now[0] = 100.0
+    clock.begin()
+    assert clock.seconds() == 30.0
+    now[0] = 104.0
+    clock.skip(2.0)  # of which no rate is taken, but which passed
+    assert clock.seconds() == 34.0
+
+
 def test_a_record_holds_the_step_the_metrics_and_the_rate(now):
     log, clock = Log(), Clock(8)
     clock.dispatched(1)
     now[0] = 3.0
-    hooks.logging(log, 5, clock).do(Moment(5, None, {"loss": 0.5}))
-    assert log.records == [{"step": 5, "loss": 0.5, "examples_per_second": 16.0}]
+    hooks.logging(log, 5, clock, steps_per_epoch=10).do(Moment(5, None, {"loss": 0.5}))
+    time = {"seconds": 2.0, "examples_per_second": 16.0}
+    assert log.records == [{"step": 5, "epoch": 0.5, "loss": 0.5, **time}]
 
 
 def test_a_process_that_does_not_write_makes_no_samples():

@@ -1,9 +1,10 @@
 """The Frechet distance against closed forms."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.metrics import frechet_distance
+from jaxgan.metrics import frechet, frechet_distance
 
 
 def features(seed, count, mean, covariance):
@@ -52,3 +53,55 @@ def test_features_that_collapse_to_a_point_are_no_failure():
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"\(3, 2\) and \(3, 4\)"):
         frechet_distance(np.zeros((3, 2)), np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("sizes", [(300, 400), (5, 400), (400, 5), (5, 6)])
+def test_fewer_samples_than_features_and_more_give_the_distance_of_the_definition(sizes):
+    """tr((C1 C2)^(1/2)) is the sum of the singular values of X1 X2^T, of centred X."""
+    x, y = (features(i, n, np.zeros(8), np.diag(np.arange(1.0, 9.0))) for i, n in enumerate(sizes))
+    centred = [(a - a.mean(0)) / np.sqrt(len(a) - 1) for a in (x, y)]
+    cross = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
+    spread = sum((a**2).sum() for a in centred)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + spread - 2.0 * cross
+    # Roots of eigenvalues that should be 0 are those of float64's rounding, 1e-8 of the largest.
+    np.testing.assert_allclose(frechet_distance(x, y), expected, rtol=1e-6)
+
+
+def test_more_rows_than_are_looked_at_together_give_the_same(monkeypatch):
+    x, y = (features(i, 100, np.zeros(3), np.eye(3)) for i in range(2))
+    whole = frechet_distance(x, y)
+    monkeypatch.setattr(frechet, "_ROWS", 7)
+    np.testing.assert_allclose(frechet_distance(x, y), whole, rtol=1e-9)  # sums in another order
+
+
+def test_lists_integers_and_arrays_of_jax_are_taken_as_float64():
+    x, y = (np.random.default_rng(i).integers(0, 100, (50, 3)) for i in range(2))
+    expected = frechet_distance(x.astype(np.float64), y.astype(np.float64))
+    # Whole numbers below 256 are exact in bfloat16; float32 would round the squares.
+    for kind in (np.asarray, np.uint8, np.ndarray.tolist, jnp.asarray, jnp.bfloat16, np.float32):
+        assert frechet_distance(kind(x), kind(y)) == expected
+    assert x.dtype == np.int64  # and what was given is as it was
+
+
+def test_what_was_given_is_not_changed():
+    x = features(0, 50, np.ones(3), np.eye(3))
+    before = x.copy()
+    frechet_distance(x, x)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_counted_and_named(value):
+    x = features(0, 50, np.zeros(3), np.eye(3))
+    bad = x.copy()
+    bad[[3, 4, 4], [0, 1, 2]] = value
+    with pytest.raises(ValueError, match="the first features are not finite in 2 of 50 rows"):
+        frechet_distance(bad, x)
+    with pytest.raises(ValueError, match="the second features are not finite in 2 of 50 rows"):
+        frechet_distance(x, bad)
+
+
+@pytest.mark.parametrize("bad", [[[1, 2], [3]], [["1", "2"]] * 2, np.ones((3, 2), complex), None])
+def test_what_is_no_array_of_real_numbers_is_named(bad):
+    with pytest.raises(ValueError, match="the second features are no array of real numbers"):
+        frechet_distance(np.zeros((3, 2)), bad)

@@ -100,7 +100,7 @@ MISTAKES = [
     ("choice", "gren", "choice: unknown value 'gren'; did you mean green"),
     ("cuont", 1, "unknown field 'cuont'; did you mean count"),
     ("inner.rat", 1, "unknown field 'inner.rat'; did you mean inner.rate"),
-    ("inner", 3, "unknown field 'inner'; did you mean"),
+    ("inner", 3, "inner=3 is no group of options; give a dict, such as {'rate'"),
 ]
 
 

@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from runs import metrics_of
 
 from jaxgan import rules, train
 from jaxgan.config import configured
@@ -182,8 +183,7 @@ def test_a_profiled_run_trains_the_same_bits_and_shows_every_phase(tmp_path, cap
         jax.tree.map(np.testing.assert_array_equal, plain.players[name], profiled.players[name])
 
     def lines(name):
-        found = read_metrics(tmp_path / name / "metrics.jsonl")
-        return [{**record, "examples_per_second": 0} for record in found]
+        return metrics_of(tmp_path / name)
 
     assert lines("plain") == lines("profiled")
     said = capsys.readouterr().out.splitlines()

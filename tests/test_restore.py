@@ -92,6 +92,16 @@ def test_a_run_from_python_is_restored_with_its_game(tmp_path):
         jaxgan.restore(tmp_path)
 
 
+def test_the_state_of_an_older_step_can_be_restored(tmp_path):
+    older = train_points(tmp_path, steps=10)
+    train_points(tmp_path)
+    for step in (10, np.int64(10)):
+        assert_equal_trees(jaxgan.restore(tmp_path, centre_game(), step=step).state, older)
+    for step in (7, "newest"):
+        with pytest.raises(UserError, match=f"no checkpoint of step {step!r} in .*: 10, 20$"):
+            jaxgan.restore(tmp_path, centre_game(), step=step)
+
+
 def test_a_function_of_a_game_is_given_what_an_example_is(tmp_path):
     seen = []
 

@@ -92,9 +92,27 @@ def test_a_sampler_compiles_once_for_all_states_keys_and_large_counts(game, stat
     assert [function._cache_size() for function in compiled] == [1, 1, 1]
 
 
+def test_parts_are_the_samples_in_order_and_no_more_than_are_made_at_once(state, sampler):
+    parts = [part["image"] for part in sampler.parts(state, jax.random.key(3), 501)]
+    assert [len(part) for part in parts] == [250, 250, 1]
+    whole = sampler.sample(state, jax.random.key(3), 501)["image"]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_a_long_walk_is_made_in_rows_of_the_same_ends(state, sampler):
+    parts = [p["image"] for p in sampler.walks(state, jax.random.key(3), 60, 8)]
+    assert [len(part) for part in parts] == [31 * 8, 29 * 8]
+    ends = sampler.sample(state, jax.random.key(3), 120)["image"].reshape(60, 2, 8, 8, 1)
+    rows = np.concatenate(parts).reshape(60, 8, 8, 8, 1)
+    # One grey level, where a value is near a half.
+    assert np.abs(rows[:, [0, -1]].astype(int) - ends).max() <= 1
+
+
 def test_counts_of_nothing_are_named(state, sampler):
     with pytest.raises(UserError, match="num=0 is too small; use 1 or more"):
         sampler.sample(state, jax.random.key(0), 0)
+    with pytest.raises(UserError, match="rows=0 and columns=8 are no walk"):
+        sampler.interpolate(state, jax.random.key(0), 0, 8)
 
 
 # Features and conditions, with a game that makes what it is given.

@@ -414,3 +414,14 @@ def test_files_that_are_no_arrays_are_refused_by_one_line(files):
         with pytest.raises(UserError, match=text) as error:
             open_file(files / name)
         assert "\n" not in str(error.value) and "data.file=" in str(error.value), name
+
+
+def test_pictures_and_tensors_at_hand_are_data():
+    found = as_source([Image.fromarray(image) for image in IMAGES])
+    np.testing.assert_array_equal(everything(found)["image"], IMAGES)
+    torch = pytest.importorskip("torch")
+    points = RNG.integers(-8, 8, (10, 2)).astype(np.float32)  # exact in bfloat16
+    tensor = torch.tensor(points)
+    given = [tensor, tensor.clone().requires_grad_(), tensor.bfloat16(), list(tensor)]
+    for data_ in [*given, {"point": tensor}]:
+        np.testing.assert_array_equal(everything(as_source(data_))["point"], points)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pathlib
 import threading
 from typing import Any
 
@@ -24,7 +25,7 @@ from runs import (
 )
 
 import jaxgan
-from jaxgan import Game, Move, Outcome, Player, config, init
+from jaxgan import Game, Move, Outcome, Player, config, init, options
 from jaxgan.data import DataOptions, Feature, Source
 from jaxgan.errors import UserError
 from jaxgan.run import checkpoint, train
@@ -96,13 +97,13 @@ def test_a_run_on_one_device_goes_on_on_four_and_back(tmp_path):
 
 
 def test_several_steps_a_call_train_the_same(tmp_path):
-    single = train_points(tmp_path / "single")
+    single = train_points(tmp_path / "single", **{"log.every": 10})
     several = train_points(tmp_path / "several", steps_per_call=5, **{"log.every": 10})
     # The loop's program may sum in another order; the centre has moved by 20 steps of 1e-2.
     for a, b in zip(jax.tree.leaves(single.players), jax.tree.leaves(several.players)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert int(several.step) == 20
-    ours, theirs = metrics_of(tmp_path / "several"), metrics_of(tmp_path / "single")[1::2]
+    ours, theirs = metrics_of(tmp_path / "several"), metrics_of(tmp_path / "single")
     assert [record["step"] for record in ours] == [10, 20]
     np.testing.assert_allclose(
         [record["loss"] for record in ours], [record["loss"] for record in theirs], rtol=1e-5
@@ -119,7 +120,9 @@ def test_a_workdir_holds_what_it_should(tmp_path):
     )
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records] == [5, 10, 15, 20]
-    assert all(record.keys() == {"step", "loss", "examples_per_second"} for record in records)
+    own = {"step", "epoch", "seconds", "examples_per_second"}
+    assert all(record.keys() == {"loss", *own} for record in records)
+    assert [record["epoch"] for record in records] == [5 / 12, 10 / 12, 15 / 12, 20 / 12]
     samples = sorted(p.name for p in (tmp_path / "samples").iterdir())
     assert samples == ["step_00000010.png", "step_00000020.png"]
     assert steps_in(tmp_path) == [20]
@@ -230,12 +233,15 @@ def test_a_callback_gets_the_metrics_and_stops_a_run_that_can_be_resumed(tmp_pat
     seen = []
 
     def stop_at_ten(step, metrics):
-        seen.append((step, set(metrics)))
+        seen.append((step, metrics))
         return step == 10
 
     whole = train_points(tmp_path / "whole")
     stopped = train_points(tmp_path / "run", callback=stop_at_ten)
-    assert seen == [(5, {"loss"}), (10, {"loss"})] and int(stopped.step) == 10
+    assert [step for step, _ in seen] == [5, 10] and int(stopped.step) == 10
+    assert [found for _, found in seen] == [
+        {"loss": r["loss"]} for r in metrics_of(tmp_path / "whole")[:2]
+    ]
     line = "stopped by the callback at step 10 of 20, saved; the same command resumes"
     assert line in capsys.readouterr().out
     assert_equal_trees(whole, train_points(tmp_path / "run"))
@@ -328,14 +334,113 @@ def test_networks_may_compute_in_bfloat16(tmp_path):
         ({"more_hooks": (Hook(0),)}, "a hook has every=0; use 1 or more"),
         ({"workdir": None}, "workdir=None is NoneType; give a path as text"),
         ({"workdir": "gs://bucket/run"}, "is an address"),
+        (
+            {"game": config.configured("digits", {})},
+            "give lambda example: config.recipe.make(example, config.options)",
+        ),
+        ({"more_hooks": 3}, "more_hooks=3 is no tuple of hooks; give (Hook(..),)"),
+        ({"more_hooks": Hook(3)}, "is no tuple of hooks"),
+        ({"more_hooks": (print,)}, "more_hooks holds <built-in function print>; give hooks"),
+        ({"batch_size": 8.5}, "batch_size=8.5 is not a whole number"),
+        ({"batch_size": True}, "batch_size=True is not a whole number"),
+        ({"steps": None}, "steps=None is not a whole number; use a whole number such as 2000"),
+        ({"seed": jax.random.key(0)}, "seed=Array((), dtype=key<fry>) overlaying: "),
+        ({"devices": "all"}, "use a whole number such as 1, or none"),
+        (
+            {"devices": jax.devices()},
+            "is not a whole number; use a whole number such as 1, or none",
+        ),
+        ({"dtype": "bf16"}, "dtype: unknown value 'bf16'; did you mean bfloat16?"),
+        ({"dtype": jnp.float16}, "dtype: unknown value 'float16'"),
+        ({"kernels": None}, "kernels=None is no text but NoneType; give one"),
+        ({"log": [1]}, "log=[1] is no group of options; give a dict, such as {'every': ...}"),
+        ({"log": None}, "log=None is no group of options"),
+        (
+            {"data": DataOptions(features=["point"])},
+            "data.features=['point'] is no text but list; give 'point'",
+        ),
     ],
 )
 def test_arguments_that_are_of_no_use_are_named_at_once(tmp_path, changes, text):
     arguments = {"game": centre_game(), "workdir": tmp_path / "run", **changes}
     with pytest.raises(UserError) as error:
         jaxgan.train(arguments.pop("game"), points(), **arguments)
-    assert text in str(error.value)
+    assert text in str(error.value) and "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 8.0},
+        {"batch_size": np.int64(8)},
+        {"batch_size": "8"},
+        {"dtype": jnp.float32},
+        {"dtype": np.dtype("float32")},
+        {"log": {"every": "5"}},
+        {"log": {"every": np.int32(5)}},
+        {"log": config.LogOptions(5, tensorboard=False)},
+        {"log.tensorboard": np.bool_(False)},
+        {"data.dir": pathlib.Path("/data")},
+        {"more_hooks": [Hook(3)]},
+        {"may_differ": ["game"]},
+    ],
+)
+def test_what_a_notebook_gives_for_an_option_is_taken_for_what_it_means(tmp_path, changes):
+    train_points(tmp_path, steps=5, **changes)
+    about = json.loads((tmp_path / "config.json").read_text())
+    expected = {"batch_size": 8, "log.every": 5, "dtype": "float32" if "dtype" in changes else None}
+    assert {name: about[name] for name in expected} == expected
+
+
+def test_a_type_of_jax_names_a_dtype():
+    for dtype in (jnp.bfloat16, jnp.dtype(jnp.bfloat16), "bfloat16"):
+        assert options.replace(config.RunOptions(), {"dtype": dtype}).dtype == "bfloat16"
+
+
+def test_only_the_named_part_of_a_run_may_differ(tmp_path):
+    """Text is one name, and not what its letters hold."""
+    train_points(tmp_path, steps=5)
+    with pytest.raises(UserError, match="another game"):
+        train_points(tmp_path, centre_game(0.5), may_differ="games")
+    assert int(train_points(tmp_path, centre_game(0.5), may_differ="game").step) == 20
+
+
+# What a record tells.
+def test_a_record_is_the_mean_over_the_steps_since_the_one_before(tmp_path):
+    train_points(tmp_path / "each", steps=12, **{"log.every": 1})
+    train_points(tmp_path / "some", steps=12, **{"log.checkpoint_every": 3})  # looks in between
+    each = [record["loss"] for record in metrics_of(tmp_path / "each")]
+    some = {record["step"]: record["loss"] for record in metrics_of(tmp_path / "some")}
+    assert len(set(each)) == 12 and list(some) == [5, 10, 12]
+    for first, last in ((0, 5), (5, 10), (10, 12)):
+        # Both are sums of float64.
+        np.testing.assert_allclose(some[last], np.mean(each[first:last]), rtol=1e-15)
+
+
+@pytest.mark.parametrize("stops", [(7,), (4, 6), (5, 10), (1, 2, 3, 4, 19)])
+def test_a_run_stopped_between_two_records_makes_those_of_the_undisturbed_run(tmp_path, stops):
+    def stop(moment):
+        if moment.step in stops and moment.step not in stopped:
+            stopped.append(moment.step)
+            raise RuntimeError
+
+    stopped: list[int] = []
+    train_points(tmp_path / "whole")
+    for _ in stops:
+        with pytest.raises(RuntimeError):
+            train_points(tmp_path / "run", more_hooks=(Hook(1, stop),))
+    train_points(tmp_path / "run")
+    assert stopped == [*stops]
+    assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
+
+
+def test_the_seconds_of_a_run_never_go_back(tmp_path):
+    for steps in (7, 13, 20):
+        train_points(tmp_path, steps=steps, **{"log.every": 2})
+    seconds = [record["seconds"] for record in read_metrics(tmp_path / "metrics.jsonl")]
+    assert len(seconds) == 12 and seconds[0] >= 0 and seconds == sorted(seconds)
 
 
 # What a resumed run may be.
@@ -434,7 +539,7 @@ def test_a_game_whose_step_cannot_be_traced_leaves_nothing_behind(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["step", "examples_per_second"])
+@pytest.mark.parametrize("name", ["step", "epoch", "seconds", "examples_per_second"])
 def test_a_metric_may_not_take_the_name_of_a_records_own_field(tmp_path, name):
     game = centre_game()
 

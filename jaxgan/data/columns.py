@@ -176,14 +176,17 @@ def check_fits(values: np.ndarray) -> None:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A value as an array.
+    """A value as an array; a tensor of PyTorch as its numbers.
 
     Raises:
       Unusable: for ragged sequences.
     """
     try:
+        if callable(getattr(value, "detach", None)):  # one that records gradients is refused
+            value = value.detach().cpu()
+            value = value.float() if str(value.dtype) == "torch.bfloat16" else value
         array = np.asarray(value)
-    except (ValueError, TypeError) as error:  # ragged
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged, or a tensor of another kind
         lengths = [len(part) for part in value if hasattr(part, "__len__")]
         other = next((n for n in lengths if n != lengths[0]), None)
         reason = f"its parts have {lengths[0]} and {other} values" if other else str(error)[:120]

@@ -12,7 +12,17 @@ from jaxgan.config import RunOptions, check_run
 from jaxgan.data import Feed, Source
 from jaxgan.game import Game, GANState
 from jaxgan.kernels import using
-from jaxgan.run import checkpoint, first, hooks, parallel, processes, records, runtime, signals
+from jaxgan.run import (
+    checkpoint,
+    first,
+    hooks,
+    means,
+    parallel,
+    processes,
+    records,
+    runtime,
+    signals,
+)
 from jaxgan.run import workdir as workdirs
 from jaxgan.run.checkpoint import Checkpoints
 from jaxgan.run.records import Records, Silence
@@ -29,6 +39,8 @@ class Begun(NamedTuple):
       state: new or read back; the same in all processes.
       lines: for the user, such as one for each checkpoint that was passed over.
       log, saver, sampler: what writes; nothing in a process that does not.
+      means: of the metrics since the last record.
+      clock: of the run, which begins with it.
     """
 
     game: Game
@@ -40,6 +52,8 @@ class Begun(NamedTuple):
     log: Records | Silence
     saver: Checkpoints
     sampler: hooks.Samples | None
+    means: means.Means
+    clock: hooks.Clock
 
 
 def begun(
@@ -92,7 +106,7 @@ def begun(
         found = first.first_state(game, template, opened.features, run, kept_in)
     processes.check_same({"examples": opened.count, "data_version": opened.version})
     state = processes.from_first(found.state)
-    position = processes.from_first_json(found.position)
+    position, kept = processes.from_first_json([found.position, found.records or {}])
     log, saver, sampler = records.SILENCE, checkpoint.NOWHERE, None
     with (
         processes.together(),
@@ -108,7 +122,10 @@ def begun(
             held.enter_context(checkpoint.closing(saver))
         if position is not None:
             feed.seek(position)
-    return Begun(game, opened, feed, devices, state, (*lines, *found.damaged), log, saver, sampler)
+    of_steps = means.Means(run.log.every, run.steps, kept)
+    clock = hooks.Clock(run.batch_size, kept.get("seconds", 0.0))
+    writing = log, saver, sampler, of_steps, clock
+    return Begun(game, opened, feed, devices, state, (*lines, *found.damaged), *writing)
 
 
 def source_of(source: Any, progress: bool = False) -> Source:

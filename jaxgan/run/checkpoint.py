@@ -1,9 +1,10 @@
 """Checkpoints that a killed run can rely on.
 
-A checkpoint holds the whole `GANState`, the reader's position, and a manifest of its files with
-their checksums. It is written to a hidden folder, in the background, and renamed when all of it is
-on the disk: a folder named by a step is complete, however the run was killed. The manifest is
-checked before anything is read, because a damaged chunk can still decompress to wrong numbers.
+A checkpoint holds the whole `GANState`, the reader's position, what the next record is made from,
+and a manifest of its files with their checksums. It is written to a hidden folder, in the
+background, and renamed when all of it is on the disk: a folder named by a step is complete, however
+the run was killed. The manifest is checked before anything is read, because a damaged chunk can
+still decompress to wrong numbers.
 """
 
 import concurrent.futures
@@ -32,19 +33,20 @@ class Checkpoints(NamedTuple):
     """An open folder of checkpoints, see `open_checkpoints`.
 
     Attributes:
-      save: (state, position) -> None. Copies the state to the host and writes in the background.
+      save: (state, position, records=None) -> None. Copies the state to the host and writes in the
+        background; the other two are JSON.
       wait: () -> None. Returns when all is written; raises `RunError` where it was not.
       close: () -> None.
       latest: () -> the step last given to `save`, or else of the newest checkpoint; 0 for none.
     """
 
-    save: Callable[[GANState, Any], None]
+    save: Callable[..., None]
     wait: Callable[[], None]
     close: Callable[[], None]
     latest: Callable[[], int]
 
 
-def _save_nothing(state: GANState, position: Any) -> None: ...
+def _save_nothing(state: GANState, position: Any, records: Any = None) -> None: ...
 
 
 def _return() -> None: ...
@@ -56,11 +58,13 @@ NOWHERE = Checkpoints(
 
 
 class Restored(NamedTuple):
-    """A state read back; damaged: what was passed over, a line each."""
+    """A state read back, with what was saved beside it; damaged: what was passed over, a line
+    each."""
 
     state: GANState
     position: Any
     damaged: list[str]
+    records: Any = None
 
 
 def _is_step(name: str) -> bool:
@@ -114,10 +118,15 @@ def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
                 "make room and run again"
             ) from None
 
-    def save(state: GANState, position: Any) -> None:
+    def save(state: GANState, position: Any, records: Any = None) -> None:
         arrays, kind = _to_arrays(state), str(jax.random.key_impl(state.key))
         wait()
-        manifest = {"position": position, "key": kind, "arrays": _named_shapes(arrays)}
+        manifest = {
+            "position": position,
+            "records": records,
+            "key": kind,
+            "arrays": _named_shapes(arrays),
+        }
         under_way.append(writer.submit(_write, folder, arrays, manifest, keep, len(saved) == 1))
         saved.append(int(arrays["step"]))
 
@@ -167,23 +176,29 @@ def _write(
         shutil.rmtree(dying, ignore_errors=True)
 
 
-def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) -> Restored | None:
-    """The newest checkpoint that is whole; None where there is none at all.
+def restore(
+    folder: pathlib.Path, template: GANState, set_aside: bool = True, step: int | None = None
+) -> Restored | None:
+    """The newest checkpoint that is whole, or that of a step; None where there is none at all.
 
     Args:
       folder: where the checkpoints are.
       template: a state of the same structure; its arrays are not read.
       set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write
         those steps again. Only the process that trains in the folder may.
+      step: of the checkpoint to read; None for the newest.
 
     Raises:
-      RunError: where there are checkpoints and all of them are damaged.
+      UserError: a step of which there is none.
+      RunError: where there are checkpoints and all of them are damaged, or that of the step is.
     """
     failed: list[tuple[int, str]] = []
+    if step is not None:
+        return _restored(folder, template, step, steps_in(folder))
     while waiting := set(steps_in(folder)) - {step for step, _ in failed}:
         step = max(waiting)
         try:
-            state, position = _read(folder / str(step), template)
+            state, manifest = _read(folder / str(step), template)
         except (UserError, MemoryError):
             raise
         except Exception as error:  # Orbax and TensorStore share no error type
@@ -197,7 +212,7 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
             lines.append(
                 f"checkpoint {bad} is damaged ({reason}); kept as {name}, going back to step {step}"
             )
-        return Restored(state, position, lines)
+        return Restored(state, manifest["position"], lines, manifest.get("records"))
     if failed:
         raise RunError(
             f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: "
@@ -206,7 +221,26 @@ def restore(folder: pathlib.Path, template: GANState, set_aside: bool = True) ->
     return None
 
 
-def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
+def _restored(folder: pathlib.Path, template: GANState, step: int, steps: list[int]) -> Restored:
+    """The checkpoint of a step, of those that there are."""
+    if step not in steps:
+        held = ", ".join(map(str, steps)) or "none"
+        raise UserError(f"there is no checkpoint of step {step!r} in {folder}; there are: {held}")
+    try:
+        state, manifest = _read(folder / str(int(step)), template)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # Orbax and TensorStore share no error type
+        others = ", ".join(str(other) for other in steps if other != step) or "none"
+        raise RunError(
+            f"the checkpoint of step {step} in {folder} cannot be read: {_cause(error)}; the "
+            f"others: {others}"
+        ) from None
+    return Restored(state, manifest["position"], [], manifest.get("records"))
+
+
+def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, dict[str, Any]]:
+    """The state, and the manifest."""
     manifest = files.read_json(path / _MANIFEST)
     for name, checksum in manifest["files"].items():
         if ".." in pathlib.PurePath(name).parts or pathlib.PurePath(name).is_absolute():
@@ -230,7 +264,8 @@ def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, Any]:
     _check_same_arrays(path, _named_shapes(arrays), _named_shapes(abstract))
     state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
     key = jax.random.wrap_key_data(arrays["key"], impl=given or needed)
-    return state.replace(key=key), manifest["position"]
+    manifest["position"]  # which a whole one has
+    return state.replace(key=key), manifest
 
 
 def _named_shapes(arrays: Any) -> dict[str, list[int]]:

@@ -63,8 +63,8 @@ def check_state(state: Any, step: int, saved: int) -> None:
         raise RunError(f"the state became not finite {where}: {name}; {kept(saved)}; {_FIX}")
 
 
-def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, float]:
-    """The metrics of the last of the pending steps, after looking at all of them.
+def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, np.ndarray]:
+    """The metrics of the pending steps, float64 [steps], which are all finite; {} for none.
 
     This is where the host waits for the device.
 
@@ -80,7 +80,7 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, floa
     if not pending or not pending[0]:  # a game need not log anything
         return {}
     series = {
-        name: np.concatenate([np.atleast_1d(metrics[name]) for metrics in pending])
+        name: np.concatenate([np.atleast_1d(m[name]).astype(np.float64) for m in pending])
         for name in pending[0]
     }
     first = step - len(next(iter(series.values()))) + 1
@@ -91,7 +91,7 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, floa
                 f"{name} became {values[bad[0]]} at step {first + bad[0]}, within steps {first} to "
                 f"{step}; {kept(saved)}; {_FIX}"
             )
-    return {name: float(values[-1]) for name, values in series.items()}
+    return series
 
 
 def kept(saved: int) -> str:

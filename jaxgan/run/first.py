@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgan.config import RunOptions
+from jaxgan.config import Config, RunOptions
 from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState, init
 from jaxgan.kernels import using
+from jaxgan.options import shown
 from jaxgan.run import checkpoint, finite
+from jaxgan.run.hooks import Hook
 from jaxgan.run.records import OWN_FIELDS
 from jaxgan.run.workdir import CHECKPOINTS
 from jaxgan.step import make_step
@@ -23,8 +25,7 @@ Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
 
 def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None:
     """Raises `UserError` for arguments of `train` that are of no use, which would show late."""
-    if not isinstance(game, Game) and not callable(game):
-        raise UserError(f"game={game!r} is no jaxgan.Game; give one, or a function that makes it")
+    _check_game(game)
     if not isinstance(run, RunOptions):
         raise UserError(
             f"run is {type(run).__name__} and not RunOptions; give options by name, such as "
@@ -32,9 +33,22 @@ def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None
         )
     if callback is not None and not callable(callback):
         raise UserError(f"callback={callback!r} is no function; give one of (step, metrics)")
+    if not isinstance(more_hooks, tuple | list) or isinstance(more_hooks, Hook):
+        raise UserError(f"more_hooks={shown(more_hooks)} is no tuple of hooks; give (Hook(..),)")
     for hook in more_hooks:
+        if not isinstance(hook, Hook):
+            raise UserError(f"more_hooks holds {shown(hook)}; give hooks, such as Hook(100, do)")
         if hook.every < 1:
             raise UserError(f"a hook has every={hook.every}; use 1 or more")
+
+
+def _check_game(game: Any) -> None:
+    if isinstance(game, Game) or callable(game):
+        return
+    fix = "give one, or a function that makes it"
+    if isinstance(game, Config):
+        fix = "give lambda example: config.recipe.make(example, config.options)"
+    raise UserError(f"game={shown(game)} is no jaxgan.Game; {fix}")
 
 
 def game_of(
@@ -42,6 +56,7 @@ def game_of(
 ) -> Game:
     """The game itself, or the one that a function makes for examples of these features; in another
     dtype."""
+    _check_game(game)
     if not isinstance(game, Game):
         game = game(features)
     if not isinstance(game, Game):
@@ -115,11 +130,12 @@ def fingerprint(game: Game, template: GANState, features: Features, run: RunOpti
 
 class First(NamedTuple):
     """state: of the run's beginning; position: of the reader; damaged: a line for each checkpoint
-    passed over."""
+    passed over; records: what the checkpoint keeps for the run's records."""
 
     state: GANState
     position: Any = None
     damaged: tuple[str, ...] = ()
+    records: Any = None
 
 
 def first_state(
@@ -139,5 +155,5 @@ def first_state(
         found = checkpoint.restore(workdir / CHECKPOINTS, template)
         if found:
             finite.check_restored(found.state, workdir)
-            return First(found.state, found.position, tuple(found.damaged))
+            return First(found.state, found.position, tuple(found.damaged), found.records)
     return First(jax.jit(new_state(game, features, run))())

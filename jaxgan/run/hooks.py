@@ -23,7 +23,7 @@ class Moment(NamedTuple):
     Attributes:
       step: finished steps.
       state: this process's copy.
-      metrics: of the last step, all finite.
+      metrics: means over the steps since the last record before this moment; all finite.
     """
 
     step: int
@@ -77,11 +77,25 @@ class Hook(NamedTuple):
 
 
 class Clock:
-    """Examples a second since the last time that was asked. The first dispatch, which compiles, is
-    left out."""
+    """How long a run has trained, by a clock that never goes back, and how fast.
 
-    def __init__(self, batch_size: int) -> None:
+    Args:
+      batch_size: examples of a step.
+      before: seconds in which the run trained before it was stopped.
+    """
+
+    def __init__(self, batch_size: int, before: float = 0.0) -> None:
         self._batch_size, self._since, self._step = batch_size, None, 0
+        self._began, self._before = time.perf_counter(), before
+
+    def begin(self) -> None:
+        """The first step is about to be sent."""
+        self._began = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Since the run's first step, with all that it did between steps, without the times in
+        which it was stopped and without steps that were lost and are trained again."""
+        return self._before + time.perf_counter() - self._began
 
     def dispatched(self, step: int) -> None:
         """The steps up to `step` are under way."""
@@ -94,19 +108,22 @@ class Clock:
             self._since += seconds
 
     def rate(self, step: int) -> float:
-        """Examples a second up to `step`; 0 where nothing but the first dispatch ran."""
+        """Examples a second since this was last asked, up to `step`. The first dispatch, which
+        compiles, is left out; 0 where nothing else ran."""
         now = time.perf_counter()
         steps, seconds = step - self._step, now - (self._since or now)
         self._since, self._step = now, step
         return steps * self._batch_size / seconds if steps > 0 and seconds > 0 else 0.0
 
 
-def logging(log: Records | Silence, every: int, clock: Clock) -> Hook:
-    """A line of metrics."""
+def logging(log: Records | Silence, every: int, clock: Clock, steps_per_epoch: int) -> Hook:
+    """A record: the step, the epoch as a fraction, the metrics, and the time."""
 
     def do(moment: Moment) -> None:
-        rate = round(clock.rate(moment.step), 1)
-        log.metrics({"step": moment.step, **moment.metrics, "examples_per_second": rate})
+        rate, seconds = round(clock.rate(moment.step), 1), round(clock.seconds(), 3)
+        where = {"step": moment.step, "epoch": moment.step / steps_per_epoch}
+        time = {"seconds": seconds, "examples_per_second": rate}
+        log.metrics({**where, **moment.metrics, **time})
 
     return Hook(every, do)
 
@@ -147,7 +164,8 @@ def sampling_every(log: Records | Silence, every: int, sample: Samples | None) -
 
 
 def calling_back(callback: Callable[[int, Metrics], Any], every: int, stopped: list[str]) -> Hook:
-    """callback(step, metrics), which stops the run where it returns something true."""
+    """callback(step, metrics), with the means of the record of this step, which stops the run
+    where it returns something true."""
 
     def do(moment: Moment) -> None:
         if callback(moment.step, moment.metrics):

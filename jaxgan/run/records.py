@@ -20,7 +20,8 @@ from jaxgan.files import written_whole
 from jaxgan.run import tensorboard
 
 _MOST_BYTES = 2**32  # of a metrics.jsonl; a line has some 300
-OWN_FIELDS = ("step", "examples_per_second")  # of a record, beside the game's metrics
+# Of a record, beside the game's metrics.
+OWN_FIELDS = ("step", "epoch", "seconds", "examples_per_second")
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:

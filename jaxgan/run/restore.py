@@ -24,7 +24,7 @@ class Restored(NamedTuple):
 
     Attributes:
       game: the variant.
-      state: its newest whole state.
+      state: its newest whole state, or that of the step that was asked for.
       pixels: features that are images of uint8.
       conditions: features that samples are made from, leaves [N, ...]; {} for none.
       about: the content of `config.json`.
@@ -40,16 +40,20 @@ class Restored(NamedTuple):
 
 
 def restore(
-    workdir: str | pathlib.Path, game: Game | Callable[[dict[str, Any]], Game] | None = None
+    workdir: str | pathlib.Path,
+    game: Game | Callable[[dict[str, Any]], Game] | None = None,
+    step: int | None = None,
 ) -> Restored:
-    """The newest whole state of a workdir, and its game.
+    """The newest whole state of a workdir, or that of a step, and its game.
 
     Args:
       workdir: of a run; another process may be training there.
       game: as it was given to `train`; None for a run of a recipe, which the workdir knows.
+      step: of one of the checkpoints that are kept; None for the newest.
 
     Raises:
-      UserError: a workdir without checkpoint, or without recipe and no game given.
+      UserError: a workdir without checkpoint, or without that of the step, or without recipe and
+        no game given.
       RunError: a state that cannot be read or is not finite.
     """
     workdir = user_path(workdir, "workdir")
@@ -62,7 +66,8 @@ def restore(
     example = features_of(workdir, about)
     run = _known(RunOptions(), about)
     made = first.game_of(game or _recipe_of(workdir, about), example, run.dtype)
-    found = checkpoint.restore(folder, first.template_of(made, example, run), set_aside=False)
+    template = first.template_of(made, example, run)
+    found = checkpoint.restore(folder, template, set_aside=False, step=step)
     assert found is not None  # steps_in was not empty
     finite.check_restored(found.state, workdir)
     pixels = tuple(name for name, feature in example.items() if feature.dtype == np.uint8)

@@ -9,15 +9,17 @@ from jaxgan.config import RunOptions
 from jaxgan.errors import RunError
 from jaxgan.run import finite, hooks, processes, profile
 from jaxgan.run.beginning import Begun
-from jaxgan.run.hooks import Clock, Hook, Moment
+from jaxgan.run.hooks import Hook, Moment
 
 
 def saving(here: Begun) -> Any:
     """moment -> None: writes a checkpoint, of a state that is finite."""
 
     def save(moment: Moment) -> None:
-        finite.check_state(moment.state, moment.step, here.saver.latest())
-        here.saver.save(moment.state, here.feed.position())
+        latest = here.saver.latest()
+        finite.check_state(moment.state, moment.step, latest)
+        told = {**here.means.kept(moment.step, latest), "seconds": here.clock.seconds()}
+        here.saver.save(moment.state, here.feed.position(), told)
 
     return save
 
@@ -41,7 +43,6 @@ def hooks_of(
     here: Begun,
     run: RunOptions,
     workdir: pathlib.Path,
-    clock: Clock,
     callback: Any,
     signalled: list[str],
     profiled: bool,
@@ -49,7 +50,7 @@ def hooks_of(
     """The hooks of a run: what is traced, logged, saved, sampled and called back."""
     every = run.log
     found = [
-        hooks.logging(here.log, every.every, clock),
+        hooks.logging(here.log, every.every, here.clock, here.feed.steps_per_epoch),
         Hook(every.checkpoint_every, saving(here)),
         hooks.sampling_every(here.log, every.sample_every, here.sampler),
     ]

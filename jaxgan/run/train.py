@@ -19,7 +19,6 @@ from jaxgan.run import (
     dispatch,
     finite,
     first,
-    hooks,
     messages,
     out_of_memory,
     parallel,
@@ -63,8 +62,8 @@ def train(
         `data.DataOptions`.
       workdir: where the run lives, see `jaxgan.run.workdir`; made where it does not exist.
       run: the options of every run.
-      callback: (step, metrics) at each line of the log; the run stops where it returns something
-        true.
+      callback: (step, metrics) at each line of the log, with the means over the steps since the
+        line before; the run stops where it returns something true.
       more_hooks: done after the library's own.
       about, recipe: what else `config.json` says, and the text of the user's recipe, kept with the
         run.
@@ -85,10 +84,12 @@ def train(
         written.
     """
     first.check_arguments(game, run, callback, more_hooks)
+    more_hooks = tuple(more_hooks)
     workdir, named = user_path(workdir, "workdir"), isinstance(source, DataOptions)
     run = dataclasses.replace(run, data=source) if named else run
     run = options.replace(run, {**options.to_dict(run), **options.dotted(changes)})
     about = {**(about or {}), **about_run(run, named)}
+    may_differ = (may_differ,) if isinstance(may_differ, str) else tuple(may_differ)
     known = about, defaults or {}, may_differ
     with contextlib.ExitStack() as held:
         asked, source = (must_resume, profiled, progress), run.data if named else source
@@ -109,14 +110,13 @@ def train(
 
         program = parallel.make_program(game, feed.fetch, here.devices)
         state, resident = parallel.replicate((state, feed.resident), here.devices)
-        clock, save = hooks.Clock(run.batch_size), routine.saving(here)
-        own = routine.hooks_of(here, run, workdir, clock, callback, signalled, profiled)
+        clock, means, save = here.clock, here.means, routine.saving(here)
+        own = routine.hooks_of(here, run, workdir, callback, signalled, profiled)
         all_hooks = [*own, *more_hooks]
         intervals = [hook.every for hook in all_hooks]
         platform = here.devices[0].platform
         per_call = dispatch.steps_per_call(run.steps_per_call, platform, intervals)
-        # Metrics still on the devices: the host waits for them when a hook is due.
-        pending: list[Any] = []
+        clock.begin()
         while step < run.steps and not stopped:
             until = min(run.steps, *(step - step % n + n for n in intervals))
             count = per_call if until - step >= per_call else 1
@@ -135,11 +135,10 @@ def train(
             clock.dispatched(step)
             clock.skip(sum(hook.after(state) or 0.0 for hook in all_hooks))
             log.advance(count)
-            pending.append(metrics)
+            means.sent(metrics)  # they stay on the devices until a hook is due
             if step < until:
                 continue
-            last, pending = finite.checked_metrics(pending, step, saver.latest()), []
-            moment = Moment(step, parallel.local(state), last)
+            moment = Moment(step, parallel.local(state), means.taken(step, saver.latest()))
             with together(signalled, stopped), routine.saving_first(here, moment):
                 for hook in all_hooks:
                     if step % hook.every == 0 or step == run.steps:
@@ -147,7 +146,7 @@ def train(
 
         if stopped and step == 0:
             raise signals.Stopped(stopped[0])
-        finite.checked_metrics(pending, step, saver.latest())
+        means.taken(step, saver.latest())
         with together():
             if saver.latest() != step:
                 save(Moment(step, parallel.local(state), {}))
