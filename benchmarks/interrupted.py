@@ -47,6 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument("--processes", type=int, default=1, help="of each run (default: 1)")
     given, changes = record.parsed(parser, argv)
+    for name, least in (("kills", 0), ("signals", 0), ("processes", 1)):
+        if getattr(given, name) < least:
+            parser.error(f"--{name} {getattr(given, name)} is too small; use {least} or more")
     if given.quick:
         given.kills, given.signals = 3, 3
     # Some steps are made between two hits, so that the run is still going on at the last.

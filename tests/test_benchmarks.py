@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT
+from runs import RECIPE, RUN, flags
 
 from benchmarks import __main__ as listing
-from benchmarks import compiled, kernels, loop, quality, record, scaling, train_step
+from benchmarks import compiled, interrupted, kernels, loop, quality, record, scaling, train_step
 from benchmarks.kernel_ops import MODES, OPS
 from benchmarks.workload import Workload, features_of
+from jaxgan import cli
 from jaxgan.config import configured
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -34,7 +36,16 @@ def lines(path):
 def test_all_commands_are_listed_and_an_unknown_one_is_one_line(capsys):
     listing.main([])
     listed = [line.split()[2:4] for line in capsys.readouterr().out.splitlines() if "-m" in line]
-    commands = ("compiled", "kernels", "loop", "quality", "report", "scaling", "train_step")
+    commands = [
+        "compiled",
+        "interrupted",
+        "kernels",
+        "loop",
+        "quality",
+        "report",
+        "scaling",
+        "train_step",
+    ]
     assert [name for name, _ in listed] == [f"benchmarks.{name}" for name in commands]
     with pytest.raises(SystemExit, match="'trian_step' is not taken here; use compiled"):
         listing.main(["trian_step"])
@@ -62,6 +73,8 @@ def test_a_machine_that_does_other_work_is_told(capsys):
         (kernels, ["--ops", "relu"], "unknown operation 'relu'; use bias_leaky_relu"),
         (compiled, ["mnist", "--kernels", "fast"], "unknown kind 'fast'; use auto"),
         (compiled, ["mnist", "--check", "--batch-size", "8"], "are of the presets as they are"),
+        (interrupted, ["--kills", "-1"], "--kills -1 is too small; use 0 or more"),
+        (interrupted, ["--processes", "0"], "--processes 0 is too small; use 1 or more"),
         (scaling, ["--devices", "2,4"], "--devices 2,4 are not 1 and further numbers"),
     ],
 )
@@ -216,3 +229,17 @@ def test_the_collectives_of_a_step_carry_gradients_and_metrics(tmp_path, monkeyp
     discriminator = 16 * (width + width * 2 * width + 2 * width)
     assert joined["parameter_bytes"] == 4 * (generator + discriminator)
     assert joined["bytes"] == joined["parameter_bytes"] + 4 * 4  # and the four metrics
+
+
+def test_runs_that_end_in_other_bits_or_records_are_told_apart(tmp_path):
+    (tmp_path / "mine.py").write_text(RECIPE)
+    recipe = f"{tmp_path}/mine.py:centre"
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        place = ["--workdir", str(tmp_path / name), "--seed", str(seed)]
+        assert cli.main(["train", recipe, *place, *flags(RUN)]) == 0
+    assert interrupted.difference(tmp_path / "a", tmp_path / "b") == ""
+    assert "differs" in interrupted.difference(tmp_path / "a", tmp_path / "c")
+    records = tmp_path / "b" / "metrics.jsonl"
+    records.write_text(records.read_text().replace('"epoch": ', '"epoch": 1'))
+    said = interrupted.difference(tmp_path / "a", tmp_path / "b")
+    assert said.startswith("metrics of step 5 differ")
