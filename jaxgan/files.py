@@ -17,6 +17,8 @@ from typing import Any
 
 from jaxgan.errors import RunError
 
+# What file systems say that have nothing to wait for.
+_CANNOT_WAIT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
 _LARGEST = 2**26  # bytes that are read where nobody says more
 
 
@@ -147,9 +149,16 @@ def set_aside(path: pathlib.Path, as_name: str | None = None) -> str:
 
 def to_disk(descriptor: int) -> None:
     """Waits until a file or folder is on the disk: a power cut must not lose what a rename
-    announces."""
-    with contextlib.suppress(OSError):  # some file systems cannot
+    announces.
+
+    Raises:
+      OSError: where it cannot be kept; network file systems and quotas tell that only here.
+    """
+    try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_WAIT:
+            raise
 
 
 @contextlib.contextmanager

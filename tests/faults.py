@@ -111,6 +111,21 @@ def unreadable(folder: Any, number: int = errno.EACCES) -> Any:
     return _injected(applies, _raising(number))
 
 
+@contextlib.contextmanager
+def not_kept(number: int = errno.EIO) -> Iterator[None]:
+    """Everything can be written, and nothing is kept: each `fsync` fails, as over a network."""
+    whole = os.fsync
+
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    os.fsync = fail
+    try:
+        yield
+    finally:
+        os.fsync = whole
+
+
 def failing_after(count: int, folder: Any, number: int = errno.EIO) -> Any:
     """The first `count` calls that change something below the folder work, all later ones fail."""
     left = [count]

@@ -1,6 +1,7 @@
 """Whole runs with faults: nothing is lost, nothing goes on silently, each ends in one line."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import sys
@@ -95,6 +96,24 @@ def test_a_disk_that_is_full_at_the_start_is_named_and_nothing_is_lost(tmp_path,
     assert "No space left" in str(error.value) and is_one_line(error.value)
     assert steps_in(tmp_path / "run") == [10]
     assert_equal_trees(whole, train_points(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_checkpoint_that_the_disk_does_not_keep_takes_the_place_of_none(tmp_path, number):
+    """Network file systems and quotas tell at the end that there was no room."""
+    keeping: Any = {"log.keep": 1}
+    train_points(tmp_path, steps=10, **keeping)
+    text = r"could not be written to .*the checkpoint of step 10 is complete; make room"
+    with contextlib.ExitStack() as from_step_15, pytest.raises(RunError, match=text):
+        train_points(
+            tmp_path,
+            callback=lambda *_: from_step_15.enter_context(faults.not_kept(number)),
+            **keeping,
+        )
+    assert steps_in(tmp_path) == [10]
+    with faults.not_kept(errno.EINVAL):  # file systems that have nothing to wait for
+        train_points(tmp_path, **keeping)
+    assert steps_in(tmp_path) == [20]
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 3])

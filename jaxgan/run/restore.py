@@ -12,7 +12,7 @@ from jaxgan.config import RunOptions
 from jaxgan.data import Feature
 from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState
-from jaxgan.options import fields, replace
+from jaxgan.options import fields, replace, shown
 from jaxgan.paths import user_path
 from jaxgan.recipes import recipe as recipes
 from jaxgan.run import checkpoint, finite, first
@@ -78,10 +78,10 @@ def restore(
 def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Feature]:
     """The features of an example, from the content of `config.json`."""
     try:
-        return {
-            name: Feature(tuple(f["shape"]), np.dtype(f["dtype"]), f.get("classes"))
-            for name, f in about["example"].items()
-        }
+        found = {name: _feature(**f) for name, f in about["example"].items()}
+        if not found:
+            raise ValueError("no feature")
+        return found
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(
             f"{workdir / workdirs.CONFIG} does not tell what an example is; restore it, or train "
@@ -89,8 +89,21 @@ def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Featu
         ) from None
 
 
+def _feature(shape: list[int], dtype: str, classes: int | None = None) -> Feature:
+    if not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError(f"shape {shape}")
+    if not (classes is None or (type(classes) is int and classes > 0)):
+        raise ValueError(f"classes {classes}")
+    return Feature(tuple(shape), np.dtype(dtype), classes)
+
+
 def _recipe_of(workdir: pathlib.Path, about: dict[str, Any]) -> Callable[[dict[str, Any]], Game]:
     name = about.get("recipe")
+    if not isinstance(name, str | None):
+        raise UserError(
+            f"{workdir / workdirs.CONFIG} does not tell the recipe but {shown(name)}; restore it, "
+            "or give the game: restore(workdir, game)"
+        )
     if name is None:
         raise UserError(
             f"workdir={workdir} was trained from Python; give its game: restore(workdir, game)"
