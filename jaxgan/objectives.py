@@ -50,12 +50,21 @@ def binary_cross_entropy(logits: Array, target: Array | float) -> Array:
     return jnp.mean(target * softplus(-logits) + (1.0 - target) * softplus(logits))
 
 
-@functools.cache
+class _WithLabel(functools.partial):
+    """A partial that equals those of the same function and label."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _WithLabel) and self.__reduce__()[2] == other.__reduce__()[2]
+
+    def __hash__(self) -> int:
+        return hash((self.func, self.args, tuple(self.keywords.items())))
+
+
 def _smoothed(loss: Callable[..., Array], label_smoothing: float) -> Loss:
-    """The loss with its label bound; the same function for the same label."""
+    """The loss with its label bound."""
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1); use 0.1, say")
-    return functools.partial(loss, label_smoothing=label_smoothing)
+    return _WithLabel(loss, label_smoothing=label_smoothing)
 
 
 def _cross_entropy_of_discriminator(real: Array, fake: Array, *, label_smoothing: float) -> Array:
