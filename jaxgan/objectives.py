@@ -8,7 +8,7 @@ objective's twin with each loss and its gradients in one pass.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -54,10 +54,14 @@ class _WithLabel(functools.partial):
     """A partial that equals those of the same function and label."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _WithLabel) and self.__reduce__()[2] == other.__reduce__()[2]
+        # JAX may leave attributes on a function, which are no part of it.
+        return isinstance(other, _WithLabel) and self._known() == other._known()
 
     def __hash__(self) -> int:
-        return hash((self.func, self.args, tuple(self.keywords.items())))
+        return hash(self._known())
+
+    def _known(self) -> tuple[Any, ...]:
+        return self.func, self.args, tuple(self.keywords.items())
 
 
 def _smoothed(loss: Callable[..., Array], label_smoothing: float) -> Loss:

@@ -117,6 +117,13 @@ def test_another_argument_makes_another_value(one, other):
     assert one != other and hash(one) != hash(other)
 
 
+def test_what_jax_leaves_on_a_function_makes_it_no_other_one():
+    first, second = objectives.nonsaturating(), objectives.nonsaturating(0.0)
+    loss: Any = first.discriminator
+    loss.left = 1
+    assert first == second
+
+
 def test_arguments_by_name_by_place_and_by_default_are_the_same():
     assert latents.normal(size=4) == latents.normal(4)
     assert rules.consensus() == rules.consensus(weight=1.0)
