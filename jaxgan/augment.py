@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgan.adaptive import Probability
+from jaxgan.bound import bound, frozen
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
 from jaxgan.game import Batch, Outcome, Play, Player
@@ -36,6 +37,9 @@ class Augment(NamedTuple):
     adapted: Callable[[Play, Any], Outcome] = _nothing
     players: dict[str, Player] = {}
 
+    def __hash__(self) -> int:
+        return hash(frozen(tuple(self)))
+
 
 NO_AUGMENT = Augment(_as_they_are)
 
@@ -47,6 +51,11 @@ def instance_noise(deviation: Scheduled) -> Augment:
       Sonderby et al., Amortised MAP Inference for Image Super-resolution, 2017.
     """
 
+    return Augment(_noise(deviation))
+
+
+@bound
+def _noise(deviation: Scheduled) -> Callable:
     def shown(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:
         def noisy(name: str) -> Array:
             shape = examples[name].shape[1:]
@@ -55,7 +64,7 @@ def instance_noise(deviation: Scheduled) -> Augment:
 
         return examples | {name: noisy(name) for name in names if _is_floating(examples[name])}
 
-    return Augment(shown)
+    return shown
 
 
 def diff_augment(*policies: str, also: tuple[str, ...] = ()) -> Augment:
@@ -80,6 +89,11 @@ def diff_augment(*policies: str, also: tuple[str, ...] = ()) -> Augment:
         what = f"no policy {unknown[0]!r}" if unknown else "been given no policy"
         raise UserError(f"diff_augment has {what}; use some of {', '.join(_POLICIES)}")
 
+    return Augment(_changed(policies, also))
+
+
+@bound
+def _changed(policies: tuple[str, ...], also: tuple[str, ...]) -> Callable:
     def shown(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:
         pictures = [name for name in names if _is_picture(examples[name])]
         if not pictures:
@@ -98,16 +112,21 @@ def diff_augment(*policies: str, also: tuple[str, ...] = ()) -> Augment:
             examples = examples | {n: jax.vmap(change)(draws, examples[n]) for n in changed}
         return examples
 
-    return Augment(shown)
+    return shown
 
 
 def with_probability(augment: Augment, probability: Scheduled) -> Augment:
     """Changes each example with a probability, a number or a schedule of the step."""
 
+    return augment._replace(shown=_with_probability(augment, probability))
+
+
+@bound
+def _with_probability(augment: Augment, probability: Scheduled) -> Callable:
     def shown(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:
         return _sometimes(augment, at(probability, play.step), play, examples, names, use)
 
-    return augment._replace(shown=shown)
+    return shown
 
 
 def adaptive(
@@ -132,12 +151,24 @@ def adaptive(
     module = Probability(target, 1000.0 * kimg, interval)
     together = chain(*augments)
 
+    return Augment(
+        _adaptively(augments), _adapted(together), {"adaptive": Player(module), **together.players}
+    )
+
+
+@bound
+def _adaptively(augments: tuple[Augment, ...]) -> Callable:
     def shown(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:
         probability, _ = play.apply("adaptive", method="probability")
         for i, augment in enumerate(augments):
             examples = _sometimes(augment, probability, play, examples, names, f"{use} {i}")
         return examples
 
+    return shown
+
+
+@bound
+def _adapted(together: Augment) -> Callable:
     def adapted(play: Play, on_real: Any) -> Outcome:
         options = dict(examples=len(play.keys), method="adapt")
         _, state = play.apply("adaptive", on_real, **options)
@@ -145,7 +176,7 @@ def adaptive(
         metrics = {"augment_probability": state["adaptive"]["probability"], **more.metrics}
         return Outcome(metrics, {"adaptive": state, **more.states})
 
-    return Augment(shown, adapted, {"adaptive": Player(module), **together.players})
+    return adapted
 
 
 def chain(*augments: Augment) -> Augment:
@@ -155,11 +186,22 @@ def chain(*augments: Augment) -> Augment:
     if twice:
         raise UserError(f"two augmentations in a chain keep state as player {twice[0]!r}; use one")
 
+    players = {name: player for augment in augments for name, player in augment.players.items()}
+    return Augment(_chained(augments), _all_adapted(augments), players)
+
+
+@bound
+def _chained(augments: tuple[Augment, ...]) -> Callable:
     def shown(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:
         for i, augment in enumerate(augments):
             examples = augment.shown(play, examples, names, f"{use} {i}")
         return examples
 
+    return shown
+
+
+@bound
+def _all_adapted(augments: tuple[Augment, ...]) -> Callable:
     def adapted(play: Play, on_real: Any) -> Outcome:
         metrics, states = {}, {}
         for augment in augments:
@@ -167,8 +209,7 @@ def chain(*augments: Augment) -> Augment:
             metrics, states = metrics | more.metrics, states | more.states
         return Outcome(metrics, states)
 
-    players = {name: player for augment in augments for name, player in augment.players.items()}
-    return Augment(shown, adapted, players)
+    return adapted
 
 
 def _sometimes(

@@ -1,6 +1,5 @@
 """Objectives that look at the conditions of examples."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxgan.bound import bound
 from jaxgan.calling import Apply
 from jaxgan.game import Batch, Move
 from jaxgan.gan_moves import adversarial
 from jaxgan.judging import Judge
-from jaxgan.objectives import Objective
+from jaxgan.objectives import Loss, Objective
 
 
 def auxiliary_classifier(
@@ -47,23 +47,34 @@ def auxiliary_classifier(
     """
     for_generator = weight if generator_weight is None else generator_weight
 
+    classes = Objective(_of_both(weight), _of_fake(for_generator), auxiliary=True)
+    heads = {"logit": objective, "class": classes}
+    return adversarial(heads, latent, generate, _with_labels(judge, label), **options)
+
+
+@bound
+def _with_labels(judge: Judge, label: str) -> Judge:
+    """The judge, with the cross-entropies of the labels in place of the classes."""
+
     def judged(apply: Apply, examples: Batch, state: Any = None) -> tuple[Any, Any]:
         outputs, state = judge(apply, examples, state=state)
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs["class"], examples[label])
         return {"logit": outputs["logit"], "class": losses}, state
 
-    classes = Objective(
-        functools.partial(_of_both, weight),
-        functools.partial(_of_fake, for_generator),
-        auxiliary=True,
-    )
-    heads = {"logit": objective, "class": classes}
-    return adversarial(heads, latent, generate, judged, **options)
+    return judged
 
 
-def _of_both(weight: float, real: Array, fake: Array) -> Array:
-    return weight * (jnp.mean(real) + jnp.mean(fake))
+@bound
+def _of_both(weight: float) -> Loss:
+    def loss(real: Array, fake: Array) -> Array:
+        return weight * (jnp.mean(real) + jnp.mean(fake))
+
+    return loss
 
 
-def _of_fake(weight: float, real: Array, fake: Array) -> Array:
-    return weight * jnp.mean(fake)
+@bound
+def _of_fake(weight: float) -> Loss:
+    def loss(real: Array, fake: Array) -> Array:
+        return weight * jnp.mean(fake)
+
+    return loss

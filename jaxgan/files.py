@@ -92,14 +92,16 @@ def make_folder(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: pathlib.Path) -> Iterator[Any]:
-    """A file to write bytes to, which takes its name when the block ends, in place of what had it
-    before.
+    """A file to write bytes to, which takes its name when the block ends, in place of the file that
+    had it before.
 
     Raises:
-      RunError: where it cannot be written; what had the name before is as it was.
+      RunError: where it cannot be written, or what has the name is no plain file; that is as it
+        was.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_plain(path)
         # A new name of its own: nothing is written through a link that lies in the folder.
         options: dict[str, Any] = dict(
             dir=path.parent, prefix=".", suffix=path.suffix, delete=False
@@ -118,9 +120,19 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
                 raise
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written: {error.strerror or error}; make room or choose another "
+            f"{path} cannot be written: {error.strerror or error}; mend that, or choose another "
             "place"
         ) from None
+
+
+def _check_plain(path: pathlib.Path) -> None:
+    """An `OSError` where a path is that of something else than a plain file, or of nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, "it is a link", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -14,6 +14,7 @@ import optax
 from flax import struct
 from jax import Array
 
+from jaxgan.bound import frozen
 from jaxgan.calling import Apply, begun
 from jaxgan.errors import UserError
 from jaxgan.examples import scaled
@@ -26,7 +27,9 @@ class Player(NamedTuple):
 
     Attributes:
       module: any Linen module. One without parameters keeps state, such as a running mean.
-      tx: the optimizer; None for a module without parameters, or one that stays as it begins.
+      tx: the optimizer, an Optax transformation, or `jaxgan.bound.Bound(optax.adam, 1e-3)`, which
+        can be compared and pickled; None for a module without parameters, or one that stays as it
+        begins.
       ema_decay: of the parameters' average, per step: a number, which counts the first steps less;
         a schedule (`jaxgan.schedules`); None for no average.
     """
@@ -100,6 +103,9 @@ class Game(NamedTuple):
     generate: Callable[[Apply, Any, Batch], tuple[Batch, dict[str, Any]]]
     dtype: Any = jnp.float32
     rule: Callable | None = None
+
+    def __hash__(self) -> int:
+        return hash(frozen(tuple(self)))
 
 
 class PlayerState(struct.PyTreeNode):

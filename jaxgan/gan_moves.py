@@ -7,6 +7,7 @@ from jax import Array
 
 from jaxgan import checks
 from jaxgan.augment import NO_AUGMENT, Augment
+from jaxgan.bound import bound
 from jaxgan.examples import drawn
 from jaxgan.game import Batch, Move, Outcome, Play
 from jaxgan.heads import Objectives, over_heads, scores
@@ -36,11 +37,37 @@ def adversarial(
       generators: the players that make examples.
     """
 
+    penalties, generator_penalties = tuple(penalties), tuple(generator_penalties)
+    examples = _made_in(latent, generate)
+    discriminate = _discriminate(objective, examples, judge, penalties, augment)
+    deceive = _deceive(objective, examples, judge, generator_penalties, augment)
+    judges = "discriminator", *companions(augment, *penalties)
+    makers = *generators, *companions(*generator_penalties)
+    return Move("discriminator", judges, discriminate), Move("generator", makers, deceive)
+
+
+@bound
+def _made_in(latent: Callable, generate: Callable) -> Callable:
+    """play -> (latents, made, states)."""
+
     def made_in(play: Play) -> tuple[Any, Batch, dict[str, Any]]:
         latents = drawn(latent, play.keys, "latent")
         made, states = generate(play.apply, latents, play.batch)
         checks.check_made(play.batch, made)
         return latents, made, states
+
+    return made_in
+
+
+@bound
+def _discriminate(
+    objective: Objectives,
+    made_in: Callable,
+    judge: Judge,
+    penalties: tuple[Penalty, ...],
+    augment: Augment,
+) -> Callable[[Play], tuple[Array, Outcome]]:
+    """The discriminator's loss."""
 
     def discriminate(play: Play) -> tuple[Array, Outcome]:
         _, made, _ = made_in(play)
@@ -54,6 +81,19 @@ def adversarial(
         states |= {"discriminator": state, **adapted.states}
         return loss + more, Outcome({"loss_discriminator": loss, **seen, **values}, states)
 
+    return discriminate
+
+
+@bound
+def _deceive(
+    objective: Objectives,
+    made_in: Callable,
+    judge: Judge,
+    generator_penalties: tuple[GeneratorPenalty, ...],
+    augment: Augment,
+) -> Callable[[Play], tuple[Array, Outcome]]:
+    """The generators' loss."""
+
     def deceive(play: Play) -> tuple[Array, Outcome]:
         latents, made, states = made_in(play)
         fake = play.batch | made
@@ -64,6 +104,4 @@ def adversarial(
         more, values, kept = added(generator_penalties, play, latents, fake)
         return loss + more, Outcome({"loss_generator": loss, **values}, states | kept)
 
-    judges = "discriminator", *companions(augment, *penalties)
-    makers = *generators, *companions(*generator_penalties)
-    return Move("discriminator", judges, discriminate), Move("generator", makers, deceive)
+    return deceive

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxgan import slopes
+from jaxgan.bound import bound
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
 from jaxgan.game import Batch, Play, Player
@@ -17,6 +18,7 @@ from jaxgan.penalties import GeneratorPenalty, Value
 from jaxgan.schedules import Scheduled
 from jaxgan.traits import traits
 
+_NORMS = {"l1": jnp.abs, "l2": jnp.square}
 Generate = Callable[..., tuple[Batch, dict[str, Any]]]
 Styled = Callable[[Play, Any], tuple[Any, Callable[[Any], Array]]]
 
@@ -49,6 +51,18 @@ def path_length(
       Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020.
     """
 
+    companion = Player(MovingMean(1.0 - decay))
+    return GeneratorPenalty(
+        "path_length",
+        weight,
+        _path_length(of, subset, independent),
+        every,
+        {"path_length": companion},
+    )
+
+
+@bound
+def _path_length(of: Styled, subset: int, independent: bool) -> Callable:
     def value(play: Play, latents: Any, fake: Batch) -> Value:
         batch, keys, latents = slopes.every_nth(
             "penalty 'path_length'", (play.batch, play.keys, latents), subset
@@ -67,13 +81,16 @@ def path_length(
         mean, state = play.apply("path_length", lengths)
         return jnp.mean((lengths - mean) ** 2), {"path_length": state}
 
-    companion = Player(MovingMean(1.0 - decay))
-    return GeneratorPenalty("path_length", weight, value, every, {"path_length": companion})
+    return value
 
 
 def in_latent(generate: Generate, made: str = "image", name: str | None = None) -> Styled:
     """Path lengths in the latents, where these are one array, or in their leaf of this name."""
+    return _in_latent(generate, made, name)
 
+
+@bound
+def _in_latent(generate: Generate, made: str, name: str | None) -> Callable:
     def of(play: Play, latents: Any) -> tuple[Any, Callable[[Any], Array]]:
         def synthesis(z: Any) -> Array:
             moved = z if name is None else latents | {name: z}
@@ -107,6 +124,11 @@ def mode_seeking(
       Mao et al., Mode Seeking Generative Adversarial Networks for Diverse Image Synthesis, 2019.
     """
 
+    return GeneratorPenalty("mode_seeking", weight, _mode_seeking(latent, generate, name), every)
+
+
+@bound
+def _mode_seeking(latent: Callable[[Array], Any], generate: Generate, name: str | None) -> Callable:
     def value(play: Play, latents: Any, fake: Batch) -> Array:
         others = drawn(latent, play.keys, "mode_seeking")
         made, _ = generate(play.apply, others, play.batch)  # the state of this pass is forgotten
@@ -116,7 +138,7 @@ def mode_seeking(
         of_made = _distance({n: fake[n] for n in made}, made)
         return jnp.mean(of_latents / (of_made + 1e-5 * of_latents + 1e-12))
 
-    return GeneratorPenalty("mode_seeking", weight, value, every)
+    return value
 
 
 def reconstruction(
@@ -139,10 +161,14 @@ def reconstruction(
     References:
       Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, 2017.
     """
-    norms = {"l1": jnp.abs, "l2": jnp.square}
-    if norm not in norms:
-        raise UserError(f"reconstruction has no norm {norm!r}; use {', '.join(norms)}")
+    if norm not in _NORMS:
+        raise UserError(f"reconstruction has no norm {norm!r}; use {', '.join(_NORMS)}")
 
+    return GeneratorPenalty("reconstruction", weight, _reconstruction(target, made, norm), every)
+
+
+@bound
+def _reconstruction(target: str, made: str | None, norm: Literal["l1", "l2"]) -> Callable:
     def value(play: Play, latents: Any, fake: Batch) -> Array:
         wanted, got = play.batch[target], fake[made or target]
         if wanted.shape != got.shape:
@@ -150,9 +176,9 @@ def reconstruction(
                 f"reconstruction of {target!r} {wanted.shape} by {made or target!r} {got.shape}; "
                 "make their shapes equal"
             )
-        return jnp.mean(norms[norm](got - wanted))
+        return jnp.mean(_NORMS[norm](got - wanted))
 
-    return GeneratorPenalty("reconstruction", weight, value, every)
+    return value
 
 
 def _mean_square(slope: Array) -> Array:

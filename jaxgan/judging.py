@@ -1,6 +1,5 @@
 """How a discriminator judges real and made examples."""
 
-import functools
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan import checks
+from jaxgan.bound import bound
 from jaxgan.calling import Apply
 from jaxgan.game import Batch, Play
 from jaxgan.heads import Objectives, verdicts
@@ -17,7 +17,7 @@ from jaxgan.traits import traits
 Judge = Callable[..., tuple[Any, Any]]  # (apply, examples, state=None) -> (logits, state)
 
 
-@functools.cache
+@bound
 def critic(*features: str, name: str = "discriminator") -> Judge:
     """(apply, examples, state=None) -> (logits, state), by a player called with these features."""
 

@@ -1,22 +1,22 @@
 """What is random in one example that is made: functions key -> leaf, for `Game.latent`.
 
-Equal arguments give the identical function, so that games of them share compiled programs.
+Equal arguments give equal functions, so that games of them share compiled programs.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.bound import bound
 from jaxgan.calling import fold_in_name
 
 Latent = Callable[[Array], Array]
 Shape = int | tuple[int, ...]
 
 
-@functools.cache
+@bound
 def normal(size: Shape) -> Latent:
     """Standard normal numbers, float32 of this size or shape."""
     shape = _shape(size)
@@ -27,7 +27,7 @@ def normal(size: Shape) -> Latent:
     return latent
 
 
-@functools.cache
+@bound
 def uniform(size: Shape) -> Latent:
     """Numbers uniform in [-1, 1), float32 of this size or shape."""
     shape = _shape(size)
@@ -38,7 +38,7 @@ def uniform(size: Shape) -> Latent:
     return latent
 
 
-@functools.cache
+@bound
 def truncated_normal(size: Shape, bound: float) -> Latent:
     """Standard normal numbers, those outside [-bound, bound] drawn anew: variance below 1."""
     shape = _shape(size)
@@ -49,7 +49,7 @@ def truncated_normal(size: Shape, bound: float) -> Latent:
     return latent
 
 
-@functools.cache
+@bound
 def one_hot(classes: int) -> Latent:
     """A class, each equally likely: float32 [classes], 1 at the class and 0 elsewhere."""
 
@@ -64,7 +64,7 @@ def joined(**parts: Latent) -> Callable[[Array], dict[str, Array]]:
     return _joined(tuple(sorted(parts.items())))
 
 
-@functools.cache
+@bound
 def _joined(parts: tuple[tuple[str, Latent], ...]) -> Callable[[Array], dict[str, Array]]:
     def latent(key: Array) -> dict[str, Array]:
         return {name: draw(fold_in_name(key, name)) for name, draw in parts}

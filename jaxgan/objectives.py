@@ -8,7 +8,7 @@ objective's twin with each loss and its gradients in one pass.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -50,12 +50,25 @@ def binary_cross_entropy(logits: Array, target: Array | float) -> Array:
     return jnp.mean(target * softplus(-logits) + (1.0 - target) * softplus(logits))
 
 
-@functools.cache
+class _WithLabel(functools.partial):
+    """A partial that equals those of the same function and label."""
+
+    def __eq__(self, other: object) -> bool:
+        # JAX may leave attributes on a function, which are no part of it.
+        return isinstance(other, _WithLabel) and self._known() == other._known()
+
+    def __hash__(self) -> int:
+        return hash(self._known())
+
+    def _known(self) -> tuple[Any, ...]:
+        return self.func, self.args, tuple(self.keywords.items())
+
+
 def _smoothed(loss: Callable[..., Array], label_smoothing: float) -> Loss:
-    """The loss with its label bound; the same function for the same label."""
+    """The loss with its label bound."""
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1); use 0.1, say")
-    return functools.partial(loss, label_smoothing=label_smoothing)
+    return _WithLabel(loss, label_smoothing=label_smoothing)
 
 
 def _cross_entropy_of_discriminator(real: Array, fake: Array, *, label_smoothing: float) -> Array:

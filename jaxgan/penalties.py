@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgan import slopes
+from jaxgan.bound import bound, frozen
 from jaxgan.errors import UserError
 from jaxgan.game import Batch, Play, Player
 from jaxgan.moving import MovingMean
@@ -57,6 +58,9 @@ class Penalty(NamedTuple):
     every: int = 1
     players: dict[str, Player] = {}
 
+    def __hash__(self) -> int:
+        return hash(frozen(tuple(self)))
+
 
 class GeneratorPenalty(NamedTuple):
     """A term of the generator's loss. As `Penalty`, but value: (play, latents, fake) -> scalar, or
@@ -67,6 +71,9 @@ class GeneratorPenalty(NamedTuple):
     value: Callable[[Play, Any, Batch], Value]
     every: int = 1
     players: dict[str, Player] = {}
+
+    def __hash__(self) -> int:
+        return hash(frozen(tuple(self)))
 
 
 def added(
@@ -194,6 +201,11 @@ def lecam(weight: Scheduled, *, decay: float = 0.99, every: int = 1) -> Penalty:
       Tseng et al., Regularizing Generative Adversarial Networks under Limited Data, 2021.
     """
 
+    return Penalty("lecam", weight, _lecam(), every, {"lecam": Player(MovingMean(decay))})
+
+
+@bound
+def _lecam() -> Callable[[Play, Critique, Batch, Batch], Value]:
     def value(play: Play, critique: Critique, real: Batch, fake: Batch) -> Value:
         logits = {"real": critique.on_real, "fake": critique.on_fake}
         means, state = play.apply("lecam", logits)
@@ -205,7 +217,7 @@ def lecam(weight: Scheduled, *, decay: float = 0.99, every: int = 1) -> Penalty:
         on_fake = jax.tree.map(distance, critique.on_fake, means["real"])
         return sum(jax.tree.leaves((on_real, on_fake)), jnp.zeros(())), {"lecam": state}
 
-    return Penalty("lecam", weight, value, every, {"lecam": Player(MovingMean(decay))})
+    return value
 
 
 def _on_slopes(
@@ -222,6 +234,19 @@ def _on_slopes(
     if method not in slopes.METHODS:
         raise UserError(f"{name} has no method {method!r}; use {', '.join(slopes.METHODS)}")
 
+    value = _of_slopes(name, where, form, method, subset, independent)
+    return Penalty(name, weight, value, every)
+
+
+@bound
+def _of_slopes(
+    name: str,
+    where: Callable[..., Batch],
+    form: Callable[[Array], Array],
+    method: str,
+    subset: int,
+    independent: bool,
+) -> Callable[[Play, Critique, Batch, Batch], Value]:
     def value(play: Play, critique: Critique, real: Batch, fake: Batch) -> Value:
         if independent and critique.across_batch:
             raise UserError(
@@ -240,7 +265,7 @@ def _on_slopes(
 
         return form(slopes.METHODS[method](logits, at_examples, keys, name))
 
-    return Penalty(name, weight, value, every)
+    return value
 
 
 def _half(squared: Array) -> Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from jaxgan.bound import made
 from jaxgan.game import Player, PlayerState
 from jaxgan.kernels.arrays import wide
 from jaxgan.rules import Gradient
@@ -17,7 +18,7 @@ def updated(spec: Player, player: PlayerState, gradient: Gradient, name: str) ->
     player = player.replace(model_state=gradient.outcome.states.get(name, player.model_state))
     if spec.tx is None:
         return player
-    update: Any = optax.with_extra_args_support(spec.tx).update
+    update: Any = optax.with_extra_args_support(made(spec.tx)).update
     grads, loss = gradient.grads[name], gradient.loss
     updates, opt_state = update(grads, player.opt_state, player.params, value=loss)
     return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.bound import bound
 from jaxgan.errors import UserError
 from jaxgan.game import Move, Outcome, PlayerState
 
@@ -82,6 +83,7 @@ def extragradient(round: Round, players: Players) -> tuple[Players, Metrics]:
     return _finished(round, players, _gradients(round, there))
 
 
+@bound
 def consensus(weight: float = 1.0) -> Rule:
     """xi + weight J^T xi: descends the squared norm of the joint gradient beside the losses.
 
@@ -91,6 +93,7 @@ def consensus(weight: float = 1.0) -> Rule:
     return functools.partial(_consensus, weight)
 
 
+@bound
 def symplectic(weight: float = 1.0, align: bool = False) -> Rule:
     """Symplectic gradient adjustment, xi + weight A^T xi with A = (J - J^T) / 2.
 
@@ -105,6 +108,7 @@ def symplectic(weight: float = 1.0, align: bool = False) -> Rule:
     return functools.partial(_symplectic, weight, align)
 
 
+@bound
 def competitive(rate: float, iterations: int = 10) -> Rule:
     """Competitive gradient descent: two moves step to the equilibrium of the local bilinear game.
 

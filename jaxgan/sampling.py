@@ -16,7 +16,7 @@ from jaxgan import memory
 from jaxgan.calling import applier
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn, scaled
-from jaxgan.game import Batch, Game, GANState, PlayerState
+from jaxgan.game import Batch, Game, GANState, Player, PlayerState
 
 _STATISTICS_BATCH = 1024
 _CHUNK = 250  # examples made at once
@@ -24,7 +24,8 @@ Examples = dict[str, np.ndarray]
 
 
 class Sampler:
-    """Makes examples of a game from its states; compiles once for all of them.
+    """Makes examples of a game from its states; compiles once for all of them, and for samplers of
+    games that make examples alike.
 
     Args:
       game: the variant.
@@ -36,9 +37,14 @@ class Sampler:
         self, game: Game, pixels: tuple[str, ...] = ("image",), averaged: bool = True
     ) -> None:
         self._game, self._averaged = game, averaged
-        self._made = jax.jit(functools.partial(_made, game, pixels))
-        self._with_statistics = jax.jit(functools.partial(_with_statistics, game))
-        self._latents = jax.jit(lambda key, index: latents_at(game, key, index))
+        # What making an example looks at: rates, losses and rules are others' concern.
+        players = {name: Player(player.module) for name, player in game.players.items()}
+        makes = game._replace(players=players, moves=(), rule=None)
+        try:
+            programs = _shared_programs(makes, tuple(pixels))
+        except TypeError:  # a part of the user's own that cannot be hashed
+            programs = _programs(makes, tuple(pixels))
+        self._made, self._with_statistics, self._latents = programs
 
     def variables(self, state: GANState, conditions: Batch | None = None) -> dict[str, Any]:
         """What the players make examples with: their averages, with batch statistics of their own.
@@ -155,6 +161,18 @@ class Sampler:
                 whole[name][first : first + len(leaf)] = leaf
             first += len(jax.tree.leaves(part)[0])
         return whole
+
+
+def _programs(game: Game, pixels: tuple[str, ...]) -> tuple[Any, Any, Any]:
+    """Compiled `_made`, `_with_statistics` and `latents_at` of a game."""
+    return (
+        jax.jit(functools.partial(_made, game, pixels)),
+        jax.jit(functools.partial(_with_statistics, game)),
+        jax.jit(functools.partial(latents_at, game)),
+    )
+
+
+_shared_programs = functools.lru_cache(64)(_programs)  # equal games are compiled once
 
 
 def _fetched(parts: Iterator[Any], count: int) -> Iterator[Examples]:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxgan.bound import bound
+
 Scheduled = float | optax.Schedule
 
 
@@ -19,6 +21,7 @@ def at(value: Scheduled, step: Array) -> Any:
     return value(step) if callable(value) else value
 
 
+@bound
 def cosine(start: float, end: float, steps: int) -> optax.Schedule:
     """Half a cosine from `start` at step 0 to `end` at `steps` and after; either may be 0."""
     falling = optax.cosine_decay_schedule(1.0, steps)  # whose own end is a share of its start
@@ -29,6 +32,7 @@ def cosine(start: float, end: float, steps: int) -> optax.Schedule:
     return schedule
 
 
+@bound
 def half_life(images: float, batch_size: int, ramp_up: float | None = None) -> optax.Schedule:
     """The decay of an EMA by step: what a weight counts halves with every so many images.
 

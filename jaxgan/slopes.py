@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.bound import bound
 from jaxgan.checks import near_multiples
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
@@ -109,6 +110,7 @@ def between(real: Batch, fake: Batch, keys: Array, pack: int, use: str) -> Batch
     return {name: mixed(real[name], fake[name]) for name in real}
 
 
+@bound
 def around_real(deviation: float) -> Callable[..., Batch]:
     """real + n, n normal of this standard deviation."""
 

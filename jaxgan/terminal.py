@@ -59,17 +59,20 @@ def bar(**options: Any) -> Any:
     """A bar of tqdm on standard error."""
     from tqdm import tqdm
 
-    return tqdm(file=_Lasting(), **options)
+    return tqdm(file=lasting_stderr(), **options)
 
 
 def above(bar: Any, text: Any) -> None:
     """A line on standard error, above a bar that stays."""
-    bar.write(one_line(text), file=_Lasting())
+    bar.write(one_line(text), file=lasting_stderr())
+
+
+def lasting_stderr() -> Any:
+    """Standard error, for those who write to it themselves, such as tqdm: no write fails."""
+    return _Lasting()
 
 
 class _Lasting:
-    """Standard error as tqdm wants it, for as long as the program lasts."""
-
     def __init__(self) -> None:
         self._stream = sys.stderr
         self.encoding = getattr(sys.stderr, "encoding", None) or "ascii"

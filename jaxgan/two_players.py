@@ -1,12 +1,12 @@
 """The game of two networks, a generator and a discriminator, from its parts."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
 from jaxgan.augment import NO_AUGMENT
+from jaxgan.bound import bound
 from jaxgan.calling import Apply
 from jaxgan.errors import UserError
 from jaxgan.game import Batch, Game, Player
@@ -41,6 +41,9 @@ def gan(
       options: further arguments of `adversarial`.
     """
     _check_parts(generator, discriminator, latent, given, options)
+    options = {
+        n: tuple(parts) if isinstance(parts, list) else parts for n, parts in options.items()
+    }
     generate = maker(made, *given)
     critic_, actor = adversarial(objective, latent, generate, critic(made, *given), **options)
     moves = critic_._replace(times=critic_steps), actor
@@ -78,7 +81,7 @@ def _check_parts(
             )
 
 
-@functools.cache
+@bound
 def maker(made: str, *given: str, name: str = "generator") -> Callable:
     """(apply, latents, batch) -> (made, states), by a player called with latents and features.
 

@@ -123,9 +123,9 @@ def test_parts_of_a_joined_latent_are_independent_of_each_other_and_of_further_p
     assert more["code"].shape == (COUNT, 3)
 
 
-def test_equal_arguments_give_the_identical_latent():
-    assert latents.normal(3) is latents.normal(3)
-    assert latents.truncated_normal((3,), 2.0) is latents.truncated_normal((3,), 2.0)
-    assert latents.normal(3) is not latents.normal(4)
+def test_equal_arguments_give_equal_latents():
+    assert latents.normal(3) == latents.normal(3)
+    assert latents.truncated_normal((3,), 2.0) == latents.truncated_normal((3,), 2.0)
+    assert latents.normal(3) != latents.normal(4)
     z, c = latents.normal(3), latents.one_hot(2)
-    assert latents.joined(z=z, c=c) is latents.joined(c=c, z=z)
+    assert latents.joined(z=z, c=c) == latents.joined(c=c, z=z)

@@ -552,11 +552,12 @@ def test_prepared_data_live_in_the_cache_by_default():
 
 
 def test_without_a_home_one_line_says_what_to_pass(monkeypatch):
-    def no_home(self):
-        raise RuntimeError("Could not determine home directory.")
+    def nobody(uid):
+        raise KeyError("getpwuid(): uid not found")
 
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(pathlib.Path, "expanduser", no_home)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
     with pytest.raises(UserError, match=r"no home folder .*; pass --data\.dir, or set HOME"):
         data_dir(DataOptions())
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxgan import caches
+from jaxgan import caches, terminal
 from jaxgan.data.options import DataOptions
 from jaxgan.data.originals import check_manual_files, check_network
 from jaxgan.data.rows import one_line
@@ -222,7 +222,11 @@ def _prepare(
     downloads = root / "downloads" / f"jaxgan_{name}"
     download_config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # where TFDS announces each step
+        # TFDS announces each step on standard output, and shows its bars on standard error.
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(terminal.lasting_stderr()),
+        ):
             builder.download_and_prepare(download_dir=downloads, download_config=download_config)
     except MemoryError:
         raise

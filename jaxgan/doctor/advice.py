@@ -105,7 +105,10 @@ def _jax(found: Found) -> Iterator[str]:
     if error and asked and _of(found, "jax", "imported"):
         yield f"JAX finds nothing for JAX_PLATFORMS={asked}: {error}; unset it, or mend that"
     elif error:
-        yield f"JAX cannot be used: {error}; mend that, or install jaxgan in a new environment"
+        yield (
+            f"JAX cannot be used: {error}; mend that (the variables and limits above may be the "
+            "cause), or install jaxgan in a new environment"
+        )
     library = _of(found, "jax", "library")
     if library:
         yield f"jaxgan cannot be imported: {library}; install it anew, in a new environment"

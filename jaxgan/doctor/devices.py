@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 SECONDS = 20  # that JAX may take
+_TELLING = re.compile(r"Unknown flag|\w*(Error|Exception|Exit)\b|Check failed|cannot|failed|alloc")
 _LOGGED = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ \S+\] |^[A-Z]+:[\w.]+:")  # before C++'s, Python's
 _CODE = "from jaxgan.doctor import devices; devices.tell()"
 
@@ -44,9 +45,10 @@ def asked(seconds: float = SECONDS, code: str = _CODE) -> dict[str, Any]:
     try:
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        last = complaints[-1] if complaints else "it said nothing"
-        flag = [line for line in complaints if "Unknown flag" in line]
-        return {"error": (flag or [last])[-1] + f" (exit status {done.returncode})"}
+        # An abort ends with a page of addresses.
+        told = [line for line in complaints if _TELLING.search(line)]
+        last = told[-1] if told else "it said nothing that helps"
+        return {"error": f"{last} (exit status {done.returncode})"}
     errors = [line for line in complaints if re.match(r"\w*Error: ", line)]
     complaint = errors[-1] if errors else None
     if complaint and re.fullmatch(r"\w+", found.get("error") or ""):  # a bare AssertionError

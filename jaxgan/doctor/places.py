@@ -41,7 +41,8 @@ def cache(root: pathlib.Path, most: int = _MOST) -> dict[str, Any]:
     """How many files lie in a cache and how large they are; `complete` where all were looked at."""
     found: dict[str, Any] = {"path": str(root), "files": 0, "bytes": 0, "complete": True}
     if not root.exists():
-        return {**found, "there": False, "writable": os.access(nearest(root), os.W_OK)}
+        writable = os.access(nearest(root), os.W_OK) and not is_obstructed(root)
+        return {**found, "there": False, "writable": writable}
     found |= {"there": True, "writable": root.is_dir() and os.access(root, os.W_OK | os.X_OK)}
     try:
         for entry in walk(root, most):
@@ -91,6 +92,13 @@ def nearest(path: pathlib.Path) -> pathlib.Path:
     return next((p for p in (path, *path.parents) if p.is_dir()), pathlib.Path("/"))
 
 
+def is_obstructed(path: pathlib.Path) -> bool:
+    """Whether something that is no folder lies where this folder, or one above it, would be."""
+    path = path.absolute()
+    found = next((p for p in (path, *path.parents) if os.path.lexists(p)), pathlib.Path("/"))
+    return not found.is_dir()
+
+
 def room(path: pathlib.Path) -> dict[str, Any]:
     """Bytes of the disk that a folder is on, or would be."""
     usage = shutil.disk_usage(nearest(path))
@@ -104,6 +112,8 @@ def abilities(path: pathlib.Path) -> dict[str, Any]:
     """
     place = nearest(path)
     found: dict[str, Any] = {"path": str(path), "type": _type_of(place)}
+    if is_obstructed(path):
+        return {**found, "writable": "Not a directory"}
     try:
         own = pathlib.Path(tempfile.mkdtemp(prefix=".jaxgan-doctor-", dir=place))
     except OSError as error:

@@ -7,6 +7,7 @@ import optax
 
 from jaxgan import objectives
 from jaxgan.augment import NO_AUGMENT, Augment, instance_noise
+from jaxgan.bound import bound
 from jaxgan.errors import UserError
 from jaxgan.objectives import Objective
 from jaxgan.options import option
@@ -68,6 +69,7 @@ class OptimizerOptions:
     )
 
 
+@bound
 def adam(options: OptimizerOptions, rate: float) -> optax.GradientTransformation:
     """Adam at a rate that falls, of clipped gradients, as the options say."""
     schedule: Any = rate
@@ -100,9 +102,12 @@ def augment_of(options: ObjectiveOptions) -> Augment:
     """Instance noise, where there is any."""
     if not options.instance_noise:
         return NO_AUGMENT
-    return instance_noise(
-        optax.linear_schedule(options.instance_noise, 0.0, options.instance_noise_steps)
-    )
+    return instance_noise(_falling(options.instance_noise, options.instance_noise_steps))
+
+
+@bound
+def _falling(start: float, steps: int) -> optax.Schedule:
+    return optax.linear_schedule(start, 0.0, steps)
 
 
 def image_shape(
