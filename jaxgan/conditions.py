@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxgan.bound import bound
 from jaxgan.calling import Apply
+from jaxgan.examples import feature_of
 from jaxgan.game import Batch, Move
 from jaxgan.gan_moves import adversarial
 from jaxgan.judging import Judge
@@ -58,7 +59,9 @@ def _with_labels(judge: Judge, label: str) -> Judge:
 
     def judged(apply: Apply, examples: Batch, state: Any = None) -> tuple[Any, Any]:
         outputs, state = judge(apply, examples, state=state)
-        losses = optax.softmax_cross_entropy_with_integer_labels(outputs["class"], examples[label])
+        labels = feature_of(examples, label)
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs["class"], labels)
+        losses = jnp.where(labels < 0, jnp.nan, losses)  # as for one beyond the classes
         return {"logit": outputs["logit"], "class": losses}, state
 
     return judged

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgan.calling import fold_in_name
+from jaxgan.errors import UserError
 
 
 def drawn(draw: Callable[[Array], Any], keys: Array, use: str) -> Any:
@@ -19,6 +20,21 @@ def drawn(draw: Callable[[Array], Any], keys: Array, use: str) -> Any:
       use: any name, of what is drawn.
     """
     return jax.vmap(lambda key: draw(fold_in_name(key, use)))(keys)
+
+
+def feature_of(batch: Any, name: str) -> Any:
+    """A feature of a batch, which a game is given.
+
+    Raises:
+      UserError: where the batch has none of that name.
+    """
+    try:
+        return batch[name]
+    except KeyError:
+        raise UserError(
+            f"the game is given the feature {name!r}, the batch holds "
+            f"{', '.join(map(repr, batch)) or 'none'}; name features of the data"
+        ) from None
 
 
 def scaled(batch: dict[str, Any]) -> dict[str, Any]:

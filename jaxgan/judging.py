@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxgan import checks
 from jaxgan.bound import bound
 from jaxgan.calling import Apply
+from jaxgan.examples import feature_of
 from jaxgan.game import Batch, Play
 from jaxgan.heads import Objectives, verdicts
 from jaxgan.penalties import Critique
@@ -22,7 +23,7 @@ def critic(*features: str, name: str = "discriminator") -> Judge:
     """(apply, examples, state=None) -> (logits, state), by a player called with these features."""
 
     def judge(apply: Apply, examples: Batch, state: Any = None) -> tuple[Any, Any]:
-        return apply(name, *(examples[feature] for feature in features), state=state)
+        return apply(name, *(feature_of(examples, feature) for feature in features), state=state)
 
     return judge
 

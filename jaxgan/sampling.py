@@ -249,7 +249,7 @@ def conditions_of(game: Game, state: GANState, features: dict[str, Any]) -> tupl
     alone = {name: batch[name] for name in wanted}
     try:
         jax.eval_shape(functools.partial(make, dict), state, alone, key)
-    except KeyError:  # read through a copy of the batch, say
+    except (KeyError, UserError):  # read through a copy of the batch, say
         return tuple(sorted(features))
     return tuple(wanted)
 

@@ -9,6 +9,7 @@ from jaxgan.augment import NO_AUGMENT
 from jaxgan.bound import bound
 from jaxgan.calling import Apply
 from jaxgan.errors import UserError
+from jaxgan.examples import feature_of
 from jaxgan.game import Batch, Game, Player
 from jaxgan.gan_moves import adversarial
 from jaxgan.heads import Objectives
@@ -92,7 +93,7 @@ def maker(made: str, *given: str, name: str = "generator") -> Callable:
     """
 
     def generate(apply: Apply, latents: Any, batch: Batch) -> tuple[Batch, dict[str, Any]]:
-        output, state = apply(name, latents, *(batch[feature] for feature in given))
+        output, state = apply(name, latents, *(feature_of(batch, feature) for feature in given))
         return {made: output}, {name: state}
 
     return generate

@@ -153,7 +153,8 @@ def test_a_section_that_is_broken_costs_a_line_and_no_advice(section, broken):
     if broken == {"error": "OSError: gone"}:
         assert "OSError: gone" in after
     assert set(advise(found)) <= {
-        "JAX cannot be used: OSError: gone; mend that, or install jaxgan in a new environment"
+        "JAX cannot be used: OSError: gone; mend that (the variables and limits above may be the "
+        "cause), or install jaxgan in a new environment"
     }
 
 
@@ -382,3 +383,13 @@ def test_closed_streams_and_limits_that_are_not_known_cost_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     assert "stdin" not in gathering.terminal()["terminals"]
     assert gathering.limits()["NOFILE"] > 0
+
+
+def test_a_cache_where_a_file_is_in_the_way_cannot_be_written(tmp_path):
+    """And nothing is tried in the folder above it, where no run would write."""
+    (tmp_path / "file").write_text("")
+    before = set(tmp_path.iterdir())
+    where = tmp_path / "file" / "jaxgan"
+    assert places.abilities(where)["writable"] == "Not a directory"
+    assert places.cache(where)["writable"] is False
+    assert set(tmp_path.iterdir()) == before

@@ -41,7 +41,7 @@ def test_data_that_cannot_be_read_before_the_start_leave_nothing_behind(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("error", [RunError, ValueError, OSError, UserError])
+@pytest.mark.parametrize("error", [RunError, ValueError, OSError, UserError, SystemExit])
 def test_data_that_cannot_be_read_any_more_cost_no_step(tmp_path, error):
     """Whatever the reader raises, the last whole step is saved; resumed, the run is the same."""
     streamed: Any = {"data.resident_limit_mb": 0}
@@ -56,6 +56,27 @@ def test_data_that_cannot_be_read_any_more_cost_no_step(tmp_path, error):
     again = train_points(tmp_path / "run", data=data, must_resume=True, **streamed)
     assert_equal_trees(whole, again)
     assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "run")
+
+
+def test_memory_that_a_reader_lacks_costs_no_step(tmp_path):
+    data, _ = faults.breaking(13, RUN["batch_size"], MemoryError)
+    text = "this machine's memory does not suffice; the checkpoint of step 13 is kept"
+    with pytest.raises(RunError, match=text):
+        train_points(tmp_path, data=data, **{"data.resident_limit_mb": 0})
+    assert steps_in(tmp_path) == [10, 13]
+
+
+def test_a_reader_may_write_over_what_it_gave_before(tmp_path):
+    """Batches that are read ahead wait for their steps."""
+    numbers, room = faults.numbers(), np.empty((RUN["batch_size"], 2), np.float32)
+
+    def read(indices):
+        room[: len(indices)] = numbers.read(indices)["point"]
+        return {"point": room[: len(indices)]}
+
+    streamed: Any = {"data.resident_limit_mb": 0, "data.read_threads": 1}
+    ours = train_points(tmp_path / "ours", data=faults.numbers(read=read), **streamed)
+    assert_equal_trees(ours, train_points(tmp_path / "whole", data=numbers, **streamed))
 
 
 # File systems.

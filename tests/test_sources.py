@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxgan import data
-from jaxgan.data import DataOptions, Feature, arrays, as_source, rows
+from jaxgan.data import DataOptions, Feature, Source, arrays, as_source, make_feed, rows
 from jaxgan.errors import RunError, UserError
 
 RNG = np.random.default_rng(0)
@@ -425,3 +425,55 @@ def test_pictures_and_tensors_at_hand_are_data():
     given = [tensor, tensor.clone().requires_grad_(), tensor.bfloat16(), list(tensor)]
     for data_ in [*given, {"point": tensor}]:
         np.testing.assert_array_equal(everything(as_source(data_))["point"], points)
+
+
+# Sources of the user's.
+def source_of(**changes):
+    fields = dict(
+        name="mine",
+        count=4,
+        read=lambda i: {"point": np.zeros((len(i), 2), np.float32)},
+        features={"point": Feature((2,), np.dtype(np.float32))},
+        version="1",
+    )
+    return Source(**{**fields, **changes})
+
+
+def test_a_source_may_use_numpys_numbers_and_types():
+    sizes = {"point": Feature((np.int64(2),), "float32")}
+    found = as_source(source_of(count=np.int64(4), features=sizes, name="a\nb", version=3))
+    assert type(found.count) is int and found.features["point"] == Feature(
+        (2,), np.dtype("float32")
+    )
+    assert (found.name, found.version) == ("a b", "3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"count": 0}, "count=0; give a whole number of 1 or more"),
+        ({"count": -5}, "count=-5; give a whole number"),
+        ({"count": 1.5}, r"count=1\.5; give a whole number"),
+        ({"count": "64"}, "count='64'; give a whole number"),
+        ({"count": True}, "count=True; give a whole number"),
+        ({"read": None}, "read=None, which is no function"),
+        ({"features": {}}, "features={}; give a dict of Feature"),
+        ({"features": ["point"]}, r"features=\['point'\]; give a dict"),
+        ({"features": {"point": ((2,), np.float32)}}, "the feature 'point': .*; give a name"),
+        ({"features": {"point": Feature((0,), np.dtype("f4"))}}, "the feature 'point'"),
+        ({"features": {"point": Feature((), np.dtype("U3"))}}, "the feature 'point'"),
+        ({"features": {3: Feature((2,), np.dtype("f4"))}}, "the feature 3"),
+    ],
+)
+def test_a_source_that_says_nothing_of_use_is_refused_by_one_line(changes, text):
+    with pytest.raises(UserError, match=f"^source mine has .*{text}") as error:
+        as_source(source_of(**changes))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given", [None, [np.zeros(2)], {"point": [[1.0], [2.0, 3.0]]}], ids=["none", "list", "ragged"]
+)
+def test_what_no_reader_may_give_is_one_line(given):
+    with pytest.raises(RunError, match=r"mine: examples 0, 1, 2, \.\. cannot be read: "):
+        make_feed(source_of(read=lambda i: given), 4, 0)

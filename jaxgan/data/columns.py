@@ -91,7 +91,7 @@ def image_column(
     """
     first = values[0]
     if isinstance(values, np.ndarray):
-        seen = pixels.range_of([values])
+        seen = pixels.range_of(list(values))
     elif isinstance(first, bytes | Image.Image):
         seen = pixels.BYTES
     else:
@@ -156,14 +156,20 @@ def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     Raises:
       Unusable: for whole numbers that do not fit, and for what is no number.
     """
-    if values.dtype == dtype:
+    if values.dtype == dtype and dtype != np.float32:
         return values
     found = dtype_of(values.dtype, 2 if dtype == np.uint8 else 0)
     if found != dtype and not (found == np.int32 and dtype == np.float32):
         raise Unusable(f"holds {values.dtype} where the first one gives {dtype}")
     if dtype == np.int32:
         check_fits(values)
-    return values.astype(dtype)
+    if dtype != np.float32:
+        return values.astype(dtype)
+    with np.errstate(over="ignore"):
+        numbers = values.astype(dtype)
+    if not np.isfinite(numbers).all():
+        raise Unusable("holds numbers that are not finite in float32; leave that example out")
+    return numbers
 
 
 def check_fits(values: np.ndarray) -> None:
@@ -181,6 +187,8 @@ def as_array(value: Any) -> np.ndarray:
     Raises:
       Unusable: for ragged sequences.
     """
+    if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
+        raise Unusable("is a masked array with missing values; fill them")
     try:
         if callable(getattr(value, "detach", None)):  # one that records gradients is refused
             value = value.detach().cpu()

@@ -151,21 +151,25 @@ def checked_read(source: Source, indices: np.ndarray) -> Leaves:
     """
     try:
         leaves = source.read(indices)
+        # What a reader gives is its own: it may write over it in the next call.
+        if not isinstance(leaves, Mapping):
+            raise TypeError(f"read gives {type(leaves).__name__}, and not a dict of arrays")
+        leaves = {name: np.array(leaf) for name, leaf in leaves.items()}
     except (RunError, MemoryError):
         raise
-    except Exception as error:  # a reader of the user's may raise anything
+    except (Exception, SystemExit) as error:  # a reader of the user's may raise anything
         some = ", ".join(str(index) for index in indices[:3].tolist())
         raise RunError(
             f"{source.name}: examples {some}{', ..' * (len(indices) > 3)} cannot be read: "
             f"{type(error).__name__}: {one_line(error)}; a disk or a mount may have failed, or the "
             "data have changed: mend that and go on"
         ) from error
-    found = {name: (np.shape(leaf), np.asarray(leaf).dtype) for name, leaf in leaves.items()}
+    found = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
     told = {
         name: ((len(indices), *feature.shape), np.dtype(feature.dtype))
         for name, feature in source.features.items()
     }
-    for name in sorted(found.keys() | told.keys()):
+    for name in sorted(found.keys() | told.keys(), key=str):
         if found.get(name) != told.get(name):
             raise RunError(
                 f"{source.name}: read gives {name!r} as {found.get(name)}, its features promise "

@@ -8,6 +8,7 @@ where it is not asked for, is laid on white.
 import contextlib
 import io
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _KINDS = {"b": "truth values", "i": "whole numbers", "u": "whole numbers", "f": "floating numbers"}
+_FLOATING = _KINDS["f"]
+_OVERSHOOT = 0.125  # of the range
+_BYTES_FROM = 16.0  # of floating numbers: an image in [0, 255] that is no darker
 _USUAL = {  # the ranges in which images come, narrowest first
     "truth values": ((0, 1),),
     "whole numbers": ((0, 1), (0, 255), (0, 65535)),
@@ -133,17 +137,23 @@ def eight_bits(values: np.ndarray, seen: Range) -> np.ndarray:
         return values
     if values.size:
         low, high = values.min(), values.max()
-        if not (low >= seen.low and high <= seen.high):  # so that NaN fails, too
+        if not _within(low, high, seen.low, seen.high, seen.kind):  # so that NaN fails, too
             raise PixelError(
                 f"holds numbers from {low:g} to {high:g}, where those looked at first lie in "
                 f"{seen.low:g} to {seen.high:g}"
             )
     scaled = (values.astype(np.float64) - seen.low) * (255.0 / (seen.high - seen.low))
-    return np.rint(scaled).astype(np.uint8)
+    return np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
+
+
+def _within(low: float, high: float, black: float, white: float, kind: str) -> bool:
+    over = _OVERSHOOT * (white - black) if kind == _FLOATING else 0.0
+    return low >= black - over and high <= white + over
 
 
 def range_of(arrays: Sequence[np.ndarray]) -> Range:
-    """The range that images in numbers have, told from the type and the numbers of some.
+    """The range that images in numbers have, told from the type and the numbers of some. Floating
+    ones may overshoot it a little, as resized ones do.
 
     Raises:
       PixelError: where it cannot be told.
@@ -156,15 +166,29 @@ def range_of(arrays: Sequence[np.ndarray]) -> Range:
         return BYTES
     if not all(array.size for array in arrays):
         raise PixelError("is empty")
-    low = np.min([array.min() for array in arrays])
-    high = np.max([array.max() for array in arrays])
+    lows, highs = (np.array([f(array) for array in arrays]) for f in (np.min, np.max))
+    low, high = lows.min(), highs.max()
     for black, white in _USUAL[kind]:
-        if low >= black and high <= white:
-            return Range(black, white, kind)
+        if not _within(low, high, black, white, kind):
+            continue
+        if kind == _FLOATING and white == 255:
+            dark = (highs < _BYTES_FROM) & (highs > lows)
+            if high < _BYTES_FROM:
+                break  # they would all be black
+            if dark.any():
+                raise PixelError(
+                    f"holds {dtype}, some up to {highs[dark].max():g} and others up to {high:g}; "
+                    "scale them alike"
+                )
+        return Range(black, white, kind)
     ranges = " or ".join(f"[{black}, {white}]" for black, white in _USUAL[kind])
     raise PixelError(
         f"holds {dtype} from {low:g} to {high:g}; scale them to {ranges}, or give uint8"
     )
+
+
+# A photograph of 100 million pixels is no attack; one of 200 million is refused.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def _opened(file: bytes | pathlib.Path) -> Image.Image:

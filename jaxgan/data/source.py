@@ -1,5 +1,6 @@
 """A source: how many examples there are, and a function that reads some of them."""
 
+import operator
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from jaxgan.data import arrays, rows
 from jaxgan.data.columns import Feature
 from jaxgan.data.names import chosen
 from jaxgan.errors import UserError
+from jaxgan.terminal import one_line
 
 __all__ = ["Feature", "Source", "as_source", "select"]
 
@@ -59,7 +61,7 @@ def as_source(
       UserError: for what cannot be examples.
     """
     if isinstance(data, Source):
-        return select(data, features)
+        return select(_checked(data), features)
     if isinstance(data, str | bytes | pathlib.PurePath):
         raise UserError(
             f"{name} is text and not data; open files by DataOptions(folder=..) or (file=..)"
@@ -70,6 +72,39 @@ def as_source(
         return Source(name, *rows.opened(name, data, features, size, channels))
     raise UserError(
         f"{name} is {type(data).__name__}; give an array, a dict of arrays, or a sequence of them"
+    )
+
+
+def _checked(source: Source) -> Source:
+    """The source, whose numbers may be NumPy's.
+
+    Raises:
+      UserError: for what `Source` does not say of its fields.
+    """
+    name, count = one_line(source.name), source.count
+    fix = "see jaxgan.data.Source"
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+        raise UserError(f"source {name} has count={count!r}; give a whole number of 1 or more")
+    if not callable(source.read):
+        raise UserError(f"source {name} has read={source.read!r}, which is no function; {fix}")
+    if not isinstance(source.features, Mapping) or not source.features:
+        raise UserError(f"source {name} has features={source.features!r}; give a dict of Feature")
+    features = {}
+    for key, feature in source.features.items():
+        try:
+            shape, dtype = tuple(map(operator.index, feature.shape)), np.dtype(feature.dtype)
+            if not isinstance(key, str) or any(size < 1 for size in shape):
+                raise TypeError
+            if dtype not in (np.uint8, np.int32, np.float32):
+                raise TypeError
+        except (TypeError, AttributeError):
+            raise UserError(
+                f"source {name} has the feature {key!r}: {feature!r}; give a name and a "
+                "Feature(shape, dtype) of whole numbers from 1 on and uint8, int32 or float32"
+            ) from None
+        features[key] = Feature(shape, dtype, feature.classes)
+    return source._replace(
+        name=name, count=int(count), features=features, version=one_line(source.version)
     )
 
 

@@ -18,8 +18,8 @@ from jaxgan.models.layers import Initializer, along_channels
 class ConditionMap(nn.Module):
     """A condition as numbers of the network's own: [B], [B,K] or [B,F] -> [B,features].
 
-    Labels choose rows of a table, and several labels of an example have the sum of theirs; numbers
-    go through a linear map.
+    Labels choose rows of a table, and several labels of an example have the sum of theirs; one that
+    is none of the classes gives NaN. Numbers go through a linear map.
 
     Attributes:
       features: numbers that come out.
@@ -41,6 +41,8 @@ class ConditionMap(nn.Module):
                 )
             init = self.init or nn.initializers.normal(1.0)
             rows = nn.Embed(self.classes, self.features, embedding_init=init)(condition)
+            # As one beyond the classes has: an index below 0 would count from the end.
+            rows = jnp.where((condition < 0)[..., None], jnp.nan, rows)
             return rows if condition.ndim == 1 else jnp.sum(rows, axis=-2)
         if condition.ndim != 2 or not jnp.issubdtype(condition.dtype, jnp.floating):
             raise UserError(

@@ -10,7 +10,10 @@ import numpy as np
 
 from jaxgan.errors import RunError
 
-_FIX = "look for such numbers in the data, use lower rates or clip gradients, in a new --workdir"
+_FIX = (
+    "look for such numbers in the data, and for labels beyond a network's classes, use lower rates "
+    "or clip gradients, in a new --workdir"
+)
 
 
 def first_not_finite(tree: Any) -> str | None:

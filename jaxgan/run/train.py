@@ -122,9 +122,11 @@ def train(
             count = per_call if until - step >= per_call else 1
             try:
                 item = dispatch.item_of(feed, step, count)
-            except RunError as error:  # the reader failed, not a step: the state is whole
+            except Exception as error:  # the reader failed, not a step: the state is whole
                 whole = functools.partial(save, Moment(step, parallel.local(state), {}))
                 kept = finite.saved_after_reading_failed(step, saver, whole)
+                if not isinstance(error, RunError):  # memory does not suffice
+                    raise
                 raise RunError(f"{error}; {kept}") from error.__cause__
             compiled, item = program.of(count), program.place(item, count)
             sent = Dispatch(step, count, until, compiled, (state, resident, item))
