@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgan.errors import UserError
+from jaxgan.errors import UserError, blamed
 from jaxgan.traits import fields_set, train_option
 
 Apply = Callable[..., tuple[Any, Any]]
@@ -48,7 +48,7 @@ def applier(
             known = ", ".join(map(repr, modules))
             raise UserError(f"a loss calls player {name!r}; this game has {known}")
         held = {**variables[name], **(state or {})}
-        with fields_set(fields):
+        with fields_set(fields), blamed(f"player {name!r} cannot be called"):
             output, state = modules[name].apply(
                 held,
                 *cast_floats(inputs, dtype),
@@ -79,7 +79,8 @@ def begun(
     first_calls: dict[str, Any] = {}
 
     def first(name: str) -> dict[str, Any]:
-        return begin(modules[name], fold_in_name(key, name), *first_calls[name])
+        with blamed(f"player {name!r} cannot be begun"):
+            return begin(modules[name], fold_in_name(key, name), *first_calls[name])
 
     def traced(batch: Any) -> None:
         variables: dict[str, Any] = {}

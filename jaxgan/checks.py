@@ -3,13 +3,15 @@
 Each function raises `UserError` with one line: the move or player, the shapes, and the fix.
 """
 
+import numbers
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxgan.errors import UserError
-from jaxgan.game import Game, Move, Outcome
+from jaxgan.game import Game, Move, Outcome, Player
 
 
 def check_game(game: Game) -> None:
@@ -32,10 +34,10 @@ def check_game(game: Game) -> None:
             raise UserError(f"move {move.name!r} names player {name!r}; this game has {known}")
     moved = {name for move in game.moves for name in move.players}
     for name, player in game.players.items():
+        _check_parts(name, player)
         decay = player.ema_decay
-        if not (
-            decay is None or callable(decay) or (isinstance(decay, float | int) and 0 <= decay < 1)
-        ):
+        is_number = isinstance(decay, numbers.Real) and 0 <= decay < 1
+        if not (decay is None or callable(decay) or is_number):
             raise UserError(
                 f"player {name!r} has ema_decay={decay!r}; use a number in [0, 1), a schedule, "
                 "or None"
@@ -45,6 +47,22 @@ def check_game(game: Game) -> None:
                 f"no move trains player {name!r}, which has an optimizer; name it in a move's "
                 "players, or leave out its tx to keep it as it is"
             )
+
+
+def _check_parts(name: str, player: Any) -> None:
+    """Refuses what is easily given in place of a network or of an optimizer."""
+    if not isinstance(player, Player):
+        raise UserError(f"player {name!r} is {type(player).__name__}; give Player(module, tx)")
+    if not isinstance(player.module, nn.Module):
+        given = getattr(player.module, "__name__", type(player.module).__name__)
+        fix = f"call it: {given}()" if isinstance(player.module, type) else "give one of flax.linen"
+        raise UserError(f"the module of player {name!r} is {given} and no network; {fix}")
+    if player.tx is not None and not (hasattr(player.tx, "init") and hasattr(player.tx, "update")):
+        given = getattr(player.tx, "__name__", repr(player.tx))
+        raise UserError(
+            f"the tx of player {name!r} is {given} and no optimizer; give one such as "
+            "optax.adam(1e-3)"
+        )
 
 
 def examples_in(batch: Any) -> int:

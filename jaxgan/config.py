@@ -56,7 +56,7 @@ class RunOptions:
 # What `config.json` says beside the options.
 RESERVED = (
     *("recipe", "recipe_sha256", "recipe_folder"),
-    *("examples", "data_version", "example", "game"),
+    *("examples", "data_version", "example", "game", "run_id"),
 )
 
 
@@ -76,7 +76,7 @@ class Config(NamedTuple):
 
 # A run is continued with these changed; a change of any other option makes it another run.
 _MAY_CHANGE = (
-    *("steps", "devices", "kernels", "steps_per_call", "recipe_folder"),
+    *("steps", "devices", "kernels", "steps_per_call", "recipe_folder", "run_id"),
     *("data.dir", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
 )
 

@@ -1,6 +1,9 @@
 """The two errors a user sees. The text of each is one line; the command line prints it and exits
 with 2."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
     """A mistake in what was asked for; the text names the field, the numbers and the fix."""
@@ -9,6 +12,18 @@ class UserError(ValueError):
 class RunError(RuntimeError):
     """A run that cannot go on: a loss that is not finite, a disk that is full, checkpoints that
     cannot be read."""
+
+
+@contextlib.contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Turns an error of a part that a user gave, such as a network that cannot be traced, into a
+    `UserError` that names the part; the error itself is its cause."""
+    try:
+        yield
+    except (UserError, RunError, MemoryError):
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {line_of(error)}") from error
 
 
 def line_of(error: BaseException) -> str:

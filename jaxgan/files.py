@@ -19,6 +19,7 @@ from jaxgan.errors import RunError
 
 # What file systems say that have nothing to wait for.
 _CANNOT_WAIT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LARGEST = 2**26  # bytes that are read where nobody says more
 
 
@@ -120,8 +121,8 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
                 raise
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written: {error.strerror or error}; mend that, or choose another "
-            "place"
+            f"{path} cannot be written: {error.strerror or error}; {fix_of(error)}, or choose "
+            "another place"
         ) from None
 
 
@@ -139,6 +140,11 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes JSON; raises as `written_whole`."""
     with written_whole(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def fix_of(error: OSError) -> str:
+    """What helps against an error of writing, in a word."""
+    return "make room" if error.errno in _NO_ROOM else "mend that"
 
 
 def set_aside(path: pathlib.Path, as_name: str | None = None) -> str:

@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxgan.bound import frozen
 from jaxgan.calling import Apply, begun
-from jaxgan.errors import UserError
+from jaxgan.errors import UserError, blamed
 from jaxgan.examples import scaled
 
 Batch = dict[str, Any]  # an example is a dict, real or made: `image`, and what it is an image of
@@ -139,7 +139,8 @@ def init(game: Game, key: Array, batch: Batch) -> GANState:
     def every_move(apply: Apply, states: dict[str, Any], batch: Batch) -> None:
         keys = jax.random.split(for_training, len(jax.tree.leaves(batch)[0]))
         for move in game.moves:
-            move.loss(Play(apply, scaled(batch), keys, jnp.zeros((), jnp.int32), states))
+            with blamed(f"the loss of move {move.name!r}"):
+                move.loss(Play(apply, scaled(batch), keys, jnp.zeros((), jnp.int32), states))
 
     variables = begun(modules, game.dtype, for_players, every_move, batch)
     descending = {name: move.name for move in game.moves for name in move.players}
@@ -150,7 +151,9 @@ def init(game: Game, key: Array, batch: Batch) -> GANState:
             by = f"player {name!r} has parameters, descends in move {descending[name]!r}"
             raise UserError(f"{by} and has no optimizer; give its tx (or optax.set_to_zero())")
         ema = None if spec.ema_decay is None else jax.tree.map(jnp.copy, params)
-        return PlayerState(params, variables[name], spec.tx.init(params) if spec.tx else (), ema)
+        with blamed(f"the optimizer of player {name!r}"):
+            opt_state = () if spec.tx is None else spec.tx.init(params)
+        return PlayerState(params, variables[name], opt_state, ema)
 
     players = {name: player(name, spec) for name, spec in game.players.items()}
     return GANState(jnp.zeros((), jnp.int32), for_training, players)

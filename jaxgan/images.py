@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.errors import RunError, UserError
-from jaxgan.files import written_whole
+from jaxgan.files import fix_of, written_whole
 
 INCOMPLETE = "INCOMPLETE"  # a file that lies in a folder of pictures until all are there
 _SEEN_WELL, _LONGEST = 456, 4096  # sides of a page in pixels
@@ -174,7 +174,7 @@ def _marked(folder: pathlib.Path, count: int) -> Iterator[None]:
             file.write("command that wrote them was stopped.\n")
     except OSError as error:
         raise RunError(
-            f"{folder} cannot be written: {error.strerror}; make room or choose another place"
+            f"{folder} cannot be written: {error.strerror}; {fix_of(error)} or choose another place"
         ) from None
     try:
         yield

@@ -8,6 +8,7 @@ import optax
 from jax import Array, lax
 
 from jaxgan.bound import made
+from jaxgan.errors import blamed
 from jaxgan.game import Player, PlayerState
 from jaxgan.kernels.arrays import wide
 from jaxgan.rules import Gradient
@@ -20,8 +21,10 @@ def updated(spec: Player, player: PlayerState, gradient: Gradient, name: str) ->
         return player
     update: Any = optax.with_extra_args_support(made(spec.tx)).update
     grads, loss = gradient.grads[name], gradient.loss
-    updates, opt_state = update(grads, player.opt_state, player.params, value=loss)
-    return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
+    with blamed(f"the optimizer of player {name!r}"):
+        updates, opt_state = update(grads, player.opt_state, player.params, value=loss)
+        params = optax.apply_updates(player.params, updates)
+    return player.replace(params=params, opt_state=opt_state)
 
 
 def averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:

@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from jaxgan import checks
 from jaxgan.calling import applier
+from jaxgan.errors import blamed
 from jaxgan.examples import scaled
 from jaxgan.game import Batch, Game, GANState, Move, Outcome, Play
 from jaxgan.players import averaged, mean_over, updated
@@ -59,7 +60,8 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
                 options: Any = dict(train=True, key=keys[0], axis_name=axis_name)
                 apply = applier(modules, variables, game.dtype, **options)
                 states = {name: player.model_state for name, player in held.items()}
-                value, outcome = move.loss(Play(apply, share, keys, state.step, states))
+                with blamed(f"the loss of move {move.name!r}"):
+                    value, outcome = move.loss(Play(apply, share, keys, state.step, states))
                 checks.check_outcome(game, move, value, outcome, states)
                 return value, outcome
 

@@ -1,6 +1,6 @@
 """The game of two networks, a generator and a discriminator, from its parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,10 +41,12 @@ def gan(
       dtype: what the networks compute in.
       options: further arguments of `adversarial`.
     """
-    _check_parts(generator, discriminator, latent, given, options)
     options = {
-        n: tuple(parts) if isinstance(parts, list) else parts for n, parts in options.items()
+        # Iterators among them would be empty after the first look.
+        n: tuple(parts) if n in _PARTS and isinstance(parts, Iterable) else parts
+        for n, parts in options.items()
     }
+    _check_parts(generator, discriminator, latent, given, options)
     generate = maker(made, *given)
     critic_, actor = adversarial(objective, latent, generate, critic(made, *given), **options)
     moves = critic_._replace(times=critic_steps), actor
@@ -58,6 +60,9 @@ def gan(
         raise UserError(f"a penalty or augmentation keeps state as player {taken[0]!r}; rename it")
     players |= extras
     return Game(players, moves, latent, generate, dtype)
+
+
+_PARTS = {"penalties": Penalty, "generator_penalties": GeneratorPenalty}
 
 
 def _check_parts(
@@ -74,9 +79,9 @@ def _check_parts(
         )
     if isinstance(given, str):
         raise UserError(f"given={given!r} is text; give a tuple of features: ({given!r},)")
-    for name, kind in (("penalties", Penalty), ("generator_penalties", GeneratorPenalty)):
+    for name, kind in _PARTS.items():
         parts = options.get(name, ())
-        if isinstance(parts, kind) or not all(isinstance(part, kind) for part in parts):
+        if not isinstance(parts, tuple) or not all(isinstance(part, kind) for part in parts):
             raise UserError(
                 f"{name} holds what is no {kind.__name__}; give a tuple of called ones, (r1(0.1),)"
             )

@@ -124,7 +124,7 @@ def test_a_checkpoint_that_the_disk_does_not_keep_takes_the_place_of_none(tmp_pa
     """Network file systems and quotas tell at the end that there was no room."""
     keeping: Any = {"log.keep": 1}
     train_points(tmp_path, steps=10, **keeping)
-    text = r"could not be written to .*the checkpoint of step 10 is complete; make room"
+    text = r"could not be written to .*the checkpoint of step 10 is complete; "
     with contextlib.ExitStack() as from_step_15, pytest.raises(RunError, match=text):
         train_points(
             tmp_path,

@@ -172,7 +172,7 @@ def test_a_mistake_in_a_file_is_one_line_with_its_number_and_leaves_nothing(
         ("mine.py:", "mine.py: unknown function ''; use centre, normal"),
         ("mine.py", "recipe 'mine.py' names no function; use mine.py:FUNCTION"),
         ("other.py:centre", "other.py cannot be read: No such file or directory; give FILE.py"),
-        ("folder.py:centre", "folder.py cannot be read: Is a directory"),
+        ("folder.py:centre", "folder.py cannot be read: it is no plain file"),
         ("bytes.py:centre", "bytes.py cannot be read: "),
         ("zero.py:centre", "zero.py cannot be read: it holds a zero byte"),
     ],

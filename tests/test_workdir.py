@@ -53,7 +53,7 @@ def test_no_error_takes_a_workdir_with_a_result_in_it(tmp_path, error, result):
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    text = r"workdir=.*file/run cannot be written: Not a directory; choose another --workdir"
+    text = r"workdir=.*file/run cannot be written: Not a directory; mend that, or choose another"
     with pytest.raises(UserError, match=text), workdirs.held(tmp_path / "file" / "run"):
         pass
 

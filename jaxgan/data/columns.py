@@ -187,7 +187,7 @@ def as_array(value: Any) -> np.ndarray:
     Raises:
       Unusable: for ragged sequences.
     """
-    if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
+    if hasattr(value, "mask") and np.ma.is_masked(value):
         raise Unusable("is a masked array with missing values; fill them")
     try:
         if callable(getattr(value, "detach", None)):  # one that records gradients is refused

@@ -195,10 +195,10 @@ def blamed_on(name: str, source: str | None) -> Iterator[None]:
     that file."""
     try:
         yield
-    except (UserError, RunError):
-        raise
-    except Exception as error:
-        if source is None:
+    except Exception as raised:
+        # Such as an error of a network, which a line of ours blames on its player.
+        error = raised.__cause__ if isinstance(raised, UserError) else raised
+        if source is None or error is None or isinstance(error, UserError | RunError):
             raise
         folder = user_path(name.rpartition(":")[0], "recipe").resolve().parent
         frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]

@@ -102,23 +102,25 @@ def begun(
             if writes:
                 workdirs.check(workdir, about, *asked)
         feed = _feed(opened, run, progress and writes)
-        kept_in = workdir if writes else None
-        found = first.first_state(game, template, opened.features, run, kept_in)
+        kept_in = None
+        if writes:
+            kept_in, about["run_id"] = workdir, workdirs.run_id_of(workdir)
+        run_id = about.get("run_id")
+        found = first.first_state(game, template, opened.features, run, kept_in, run_id)
     processes.check_same({"examples": opened.count, "data_version": opened.version})
     state = processes.from_first(found.state)
     position, kept = processes.from_first_json([found.position, found.records or {}])
     log, saver, sampler = records.SILENCE, checkpoint.NOWHERE, None
-    with (
-        processes.together(),
-        signals.at_once(),
-    ):  # nothing is refused any more: the workdir is this run's
+    # Nothing is refused any more: the workdir is this run's.
+    with processes.together(), signals.at_once():
         if writes:
             sampler = hooks.sampler(game, found.state, opened, run)
             workdirs.write(workdir, about, sampler.conditions, recipe)
             step, epoch = int(state.step), feed.steps_per_epoch
             log = records.Records(workdir, step, run.steps, epoch, run.log.tensorboard)
             held.enter_context(contextlib.closing(log))
-            saver = checkpoint.open_checkpoints(workdir / workdirs.CHECKPOINTS, run.log.keep)
+            folder = workdir / workdirs.CHECKPOINTS
+            saver = checkpoint.open_checkpoints(folder, run.log.keep, run_id)
             held.enter_context(checkpoint.closing(saver))
         if position is not None:
             feed.seek(position)

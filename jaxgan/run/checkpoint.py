@@ -9,67 +9,72 @@ still decompress to wrong numbers.
 
 import concurrent.futures
 import contextlib
-import json
+import errno
 import os
 import pathlib
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import flax.serialization
 import jax
 import numpy as np
 
 from jaxgan import files
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import GANState
+from jaxgan.run import manifest
 from jaxgan.run.arrays import read_arrays, write_arrays
+from jaxgan.run.states import named_shapes, same_bits, to_arrays
 
-_MANIFEST = "manifest.json"
+_WRITING = ".writing_"  # and the step, of a folder that is not complete
+_NO_ROOM = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+_SYSTEM = [
+    *_NO_ROOM,
+    *(os.strerror(n) for n in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)),
+]
 
 
 class Checkpoints(NamedTuple):
     """An open folder of checkpoints, see `open_checkpoints`.
 
     Attributes:
-      save: (state, position, records=None) -> None. Copies the state to the host and writes in the
-        background; the other two are JSON.
-      wait: () -> None. Returns when all is written; raises `RunError` where it was not.
+      save: (state, position, records=None) -> lines for the user. Copies the state to the host and
+        writes in the background; the other two are JSON.
+      wait: () -> lines for the user. Returns when all is written; raises `RunError` where it was
+        not.
       close: () -> None.
       latest: () -> the step last given to `save`, or else of the newest checkpoint; 0 for none.
     """
 
-    save: Callable[..., None]
-    wait: Callable[[], None]
+    save: Callable[..., list[str]]
+    wait: Callable[[], list[str]]
     close: Callable[[], None]
     latest: Callable[[], int]
 
 
-def _save_nothing(state: GANState, position: Any, records: Any = None) -> None: ...
+def _save_nothing(state: GANState, position: Any, records: Any = None) -> list[str]:
+    return []
+
+
+def _no_lines() -> list[str]:
+    return []
 
 
 def _return() -> None: ...
 
 
-NOWHERE = Checkpoints(
-    _save_nothing, _return, _return, lambda: 0
-)  # for a process that does not write
-
-
-class Restored(NamedTuple):
-    """A state read back, with what was saved beside it; damaged: what was passed over, a line
-    each."""
-
-    state: GANState
-    position: Any
-    damaged: list[str]
-    records: Any = None
+# For a process that does not write.
+NOWHERE = Checkpoints(_save_nothing, _no_lines, _return, lambda: 0)
 
 
 def _is_step(name: str) -> bool:
     """Whether a folder of this name is one of ours: neither `007` nor digits of other scripts."""
     return len(name) < 12 and name.isascii() and name.isdigit() and str(int(name)) == name
+
+
+def _is_writing(name: str) -> bool:
+    """Whether a folder of this name is a checkpoint of ours that is not complete."""
+    return name.startswith(_WRITING) and _is_step(name.removeprefix(_WRITING))
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
@@ -91,44 +96,72 @@ def steps_in(folder: pathlib.Path) -> list[int]:
     return sorted(int(name) for name in folders if _is_step(name))
 
 
-def open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
+def check_names(folder: pathlib.Path) -> None:
+    """Raises `UserError` where something that is no folder has the name of a checkpoint, before a
+    run is trained that could not save."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            ours = _is_step(entry.name) or _is_writing(entry.name)
+            if ours and not entry.is_dir(follow_symlinks=False):
+                raise UserError(
+                    f"{folder / entry.name} is no folder, and has the name of a checkpoint; move "
+                    "it away"
+                )
+
+
+def open_checkpoints(folder: pathlib.Path, keep: int, run_id: str | None = None) -> Checkpoints:
     """Opens a folder for writing; of the checkpoints in it the newest `keep` are kept.
 
     The first that is written is read back before it gets its name.
 
+    Args:
+      folder: where they are.
+      keep: how many.
+      run_id: of the run, which its checkpoints tell.
+
     Raises (as do the functions that it returns):
       RunError: where a checkpoint cannot be written; those written before stay as they are.
     """
-    for leftover in folder.glob(".writing_*"):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in folder.iterdir():  # of a run that was killed
+        if _is_writing(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
     writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
     under_way: list[concurrent.futures.Future] = []
     before = steps_in(folder)
-    saved = [before[-1] if before else 0]
+    saved, told = [before[-1] if before else 0], set[str]()
 
-    def wait() -> None:
+    def wait() -> list[str]:
+        lines = []
         try:
             while under_way:
-                under_way.pop().result()
+                lines += under_way.pop().result()
         except Exception as error:  # Orbax and TensorStore share no error type
             complete = steps_in(folder)
             kept = f"the checkpoint of step {complete[-1]} is" if complete else "no checkpoint is"
+            cause = cause_of(error)
+            fix = "make room" if any(words in cause for words in _NO_ROOM) else "mend that"
             raise RunError(
-                f"a checkpoint could not be written to {folder}: {_cause(error)}; {kept} complete; "
-                "make room and run again"
+                f"a checkpoint could not be written to {folder}: {cause}; {kept} complete; {fix} "
+                "and run again"
             ) from None
+        new = [line for line in lines if line not in told]
+        told.update(new)
+        return new
 
-    def save(state: GANState, position: Any, records: Any = None) -> None:
-        arrays, kind = _to_arrays(state), str(jax.random.key_impl(state.key))
-        wait()
-        manifest = {
+    def save(state: GANState, position: Any, records: Any = None) -> list[str]:
+        arrays, kind = to_arrays(state), str(jax.random.key_impl(state.key))
+        lines, step = wait(), int(arrays["step"])
+        about = {
+            "step": step,
+            "run_id": run_id,
             "position": position,
             "records": records,
             "key": kind,
-            "arrays": _named_shapes(arrays),
+            "arrays": named_shapes(arrays),
         }
-        under_way.append(writer.submit(_write, folder, arrays, manifest, keep, len(saved) == 1))
-        saved.append(int(arrays["step"]))
+        under_way.append(writer.submit(_write, folder, arrays, about, keep, len(saved) == 1))
+        saved.append(step)
+        return lines
 
     return Checkpoints(save, wait, writer.shutdown, lambda: saved[-1])
 
@@ -148,185 +181,39 @@ def closing(saver: Checkpoints) -> Iterator[None]:
 
 
 def _write(
-    folder: pathlib.Path, arrays: Any, manifest: dict[str, Any], keep: int, read_back: bool
-) -> None:
-    step = int(arrays["step"])
-    writing = folder / f".writing_{step}"
+    folder: pathlib.Path, arrays: Any, about: dict[str, Any], keep: int, read_back: bool
+) -> list[str]:
+    """Writes a checkpoint, and removes older ones; gives a line for what could not be removed."""
+    step = about["step"]
+    writing = folder / f"{_WRITING}{step}"
     try:
         writing.mkdir()
         write_arrays(writing, arrays)
         if read_back:  # a file system or a version that cannot hold states shows in the first
             found = read_arrays(writing, jax.tree.map(np.empty_like, arrays))
-            if not jax.tree.all(jax.tree.map(_same_bits, arrays, found)):
+            if not jax.tree.all(jax.tree.map(same_bits, arrays, found)):
                 raise OSError("other numbers are read back than were written")
-        checksums = {p.relative_to(writing).as_posix(): _checksum(p) for p in _files(writing)}
-        manifest = {**manifest, "files": checksums}
-        (writing / _MANIFEST).write_text(json.dumps(manifest))
-        for path in [*_files(writing), writing, folder]:
+        manifest.write(writing, about)
+        for path in [*manifest.files_of(writing), writing, folder]:
             _to_disk(path)
         writing.rename(folder / str(step))
         _to_disk(folder)
     except BaseException:
         shutil.rmtree(writing, ignore_errors=True)
         raise
+    lines = []
     for old in steps_in(folder)[:-keep]:
-        # Renamed first: a folder half removed must not look complete.
-        dying = folder / f".writing_{old}"
-        (folder / str(old)).rename(dying)
-        shutil.rmtree(dying, ignore_errors=True)
-
-
-def restore(
-    folder: pathlib.Path, template: GANState, set_aside: bool = True, step: int | None = None
-) -> Restored | None:
-    """The newest checkpoint that is whole, or that of a step; None where there is none at all.
-
-    Args:
-      folder: where the checkpoints are.
-      template: a state of the same structure; its arrays are not read.
-      set_aside: rename newer ones that are damaged to `damaged_<step>`, so that training can write
-        those steps again. Only the process that trains in the folder may.
-      step: of the checkpoint to read; None for the newest.
-
-    Raises:
-      UserError: a step of which there is none.
-      RunError: where there are checkpoints and all of them are damaged, or that of the step is.
-    """
-    failed: list[tuple[int, str]] = []
-    if step is not None:
-        return _restored(folder, template, step, steps_in(folder))
-    while waiting := set(steps_in(folder)) - {step for step, _ in failed}:
-        step = max(waiting)
+        dying = folder / f"{_WRITING}{old}"
         try:
-            state, manifest = _read(folder / str(step), template)
-        except (UserError, MemoryError):
-            raise
-        except Exception as error:  # Orbax and TensorStore share no error type
-            if step in steps_in(folder):  # and was not replaced by a newer one meanwhile
-                failed.append((step, _cause(error)))
-            continue
-        lines = []
-        for bad, reason in failed:
-            damaged = folder / str(bad)
-            name = files.set_aside(damaged, f"damaged_{bad}") if set_aside else str(bad)
+            # Renamed first: a folder half removed must not look complete.
+            (folder / str(old)).rename(dying)
+            shutil.rmtree(dying)
+        except OSError as error:
             lines.append(
-                f"checkpoint {bad} is damaged ({reason}); kept as {name}, going back to step {step}"
+                f"older checkpoints in {folder} cannot be removed: {error.strerror}; training goes "
+                "on, and they stay"
             )
-        return Restored(state, manifest["position"], lines, manifest.get("records"))
-    if failed:
-        raise RunError(
-            f"none of the {len(failed)} checkpoints in {folder} can be read, the oldest: "
-            f"{failed[-1][1]}; restore them from a copy, or move the folder away to begin anew"
-        )
-    return None
-
-
-def _restored(folder: pathlib.Path, template: GANState, step: int, steps: list[int]) -> Restored:
-    """The checkpoint of a step, of those that there are."""
-    if step not in steps:
-        held = ", ".join(map(str, steps)) or "none"
-        raise UserError(f"there is no checkpoint of step {step!r} in {folder}; there are: {held}")
-    try:
-        state, manifest = _read(folder / str(int(step)), template)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # Orbax and TensorStore share no error type
-        others = ", ".join(str(other) for other in steps if other != step) or "none"
-        raise RunError(
-            f"the checkpoint of step {step} in {folder} cannot be read: {_cause(error)}; the "
-            f"others: {others}"
-        ) from None
-    return Restored(state, manifest["position"], [], manifest.get("records"))
-
-
-def _read(path: pathlib.Path, template: GANState) -> tuple[GANState, dict[str, Any]]:
-    """The state, and the manifest."""
-    manifest = files.read_json(path / _MANIFEST)
-    for name, checksum in manifest["files"].items():
-        if ".." in pathlib.PurePath(name).parts or pathlib.PurePath(name).is_absolute():
-            raise RunError(f"{name!r} is no file of a checkpoint")
-        try:
-            found = _checksum(path / name)
-        except FileNotFoundError:
-            raise RunError(f"{name} is missing") from None
-        if found != checksum:
-            raise RunError(f"{name} is changed or cut short")
-    needed, given = str(jax.random.key_impl(jax.random.key(0))), manifest.get("key")
-    if given and given != needed:
-        raise UserError(
-            f"{path} holds a key of {given}, here keys are {needed}; set "
-            f"JAX_DEFAULT_PRNG_IMPL={given}"
-        )
-    abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _shapes(template))
-    if "arrays" in manifest:  # older ones do not name them
-        _check_same_arrays(path, manifest["arrays"], _named_shapes(abstract))
-    arrays = read_arrays(path, abstract)
-    _check_same_arrays(path, _named_shapes(arrays), _named_shapes(abstract))
-    state: Any = flax.serialization.from_state_dict(template.replace(key=0), arrays)
-    key = jax.random.wrap_key_data(arrays["key"], impl=given or needed)
-    manifest["position"]  # which a whole one has
-    return state.replace(key=key), manifest
-
-
-def _named_shapes(arrays: Any) -> dict[str, list[int]]:
-    """`players.generator.params.Dense_0.kernel` and the like to shapes."""
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): list(np.shape(leaf))
-        for path, leaf in leaves
-    }
-
-
-def _check_same_arrays(
-    path: pathlib.Path, held: dict[str, list[int]], needed: dict[str, list[int]]
-) -> None:
-    """Raises `UserError` for a state of another game, which is no damage."""
-    fix = "train that game on, or choose another --workdir"
-    for name in sorted(held.keys() | needed.keys()):
-        if name not in held:
-            raise UserError(f"{path} holds no {name}, which this game has; {fix}")
-        if name not in needed:
-            raise UserError(f"{path} holds {name}, which this game has not; {fix}")
-        if held[name] != needed[name]:
-            raise UserError(
-                f"{path} holds {name} of shape {tuple(held[name])}, this game needs "
-                f"{tuple(needed[name])}; {fix}"
-            )
-
-
-def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
-    second = np.asarray(second)
-    return (first.dtype, first.shape, first.tobytes()) == (
-        second.dtype,
-        second.shape,
-        second.tobytes(),
-    )
-
-
-def _to_arrays(state: GANState) -> Any:
-    """The state as nested dicts of NumPy arrays, the key as its data."""
-    arrays = flax.serialization.to_state_dict(state.replace(key=jax.random.key_data(state.key)))
-    # On a CPU device_get may give views of buffers that the next step, to which the state is
-    # donated, writes over.
-    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(arrays))
-
-
-def _shapes(template: GANState) -> Any:
-    """As `_to_arrays`, of shapes."""
-    key = jax.eval_shape(jax.random.key_data, template.key)
-    return flax.serialization.to_state_dict(template.replace(key=key))
-
-
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _checksum(path: pathlib.Path) -> int:
-    with files.opened_to_read(path) as file:
-        checksum = 0
-        while part := file.read(2**22):
-            checksum = zlib.crc32(part, checksum)
-    return checksum
+    return lines
 
 
 def _to_disk(path: pathlib.Path) -> None:
@@ -339,10 +226,12 @@ def _to_disk(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost cause, in one line."""
+def cause_of(error: BaseException) -> str:
+    """The innermost cause, in one line: the system's words, where it has any."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     text = " ".join(str(error).split()) or type(error).__name__
-    # The system's own words come last.
-    return text if len(text) < 200 else f"{text[:60]} .. {text[-120:]}"
+    if len(text) < 200:
+        return text
+    said = [words for words in _SYSTEM if words in text]  # TensorStore's texts are long
+    return f"{text[:60]} .. {said[0] if said else text[-120:]}"

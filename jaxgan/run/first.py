@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgan.checks import check_game
 from jaxgan.config import Config, RunOptions
 from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState, init
 from jaxgan.kernels import using
 from jaxgan.options import shown
-from jaxgan.run import checkpoint, finite
+from jaxgan.run import finite, saved
 from jaxgan.run.hooks import Hook
 from jaxgan.run.records import OWN_FIELDS
 from jaxgan.run.workdir import CHECKPOINTS
@@ -63,6 +64,7 @@ def game_of(
         raise UserError(
             f"the function of the game gives {type(game).__name__}; return a jaxgan.Game"
         )
+    check_game(game)
     return game if dtype is None else game._replace(dtype=jnp.dtype(dtype))
 
 
@@ -144,15 +146,16 @@ def first_state(
     features: Features,
     run: RunOptions,
     workdir: pathlib.Path | None,
+    run_id: str | None = None,
 ) -> First:
     """The newest whole state of the workdir, or a new one.
 
     Raises:
-      UserError: checkpoints of another game.
+      UserError: checkpoints of another game or run.
       RunError: checkpoints that cannot be read, or hold numbers that are not finite.
     """
     if workdir:
-        found = checkpoint.restore(workdir / CHECKPOINTS, template)
+        found = saved.restore(workdir / CHECKPOINTS, template, run_id=run_id)
         if found:
             finite.check_restored(found.state, workdir)
             return First(found.state, found.position, tuple(found.damaged), found.records)

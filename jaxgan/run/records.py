@@ -271,6 +271,6 @@ def writable(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"{error.filename or path} cannot be written: {error.strerror}; mend that, or choose "
-            "another --workdir"
+            f"{error.filename or path} cannot be written: {error.strerror}; {files.fix_of(error)}, "
+            "or choose another --workdir"
         ) from None

@@ -15,7 +15,7 @@ from jaxgan.game import Game, GANState
 from jaxgan.options import fields, replace, shown
 from jaxgan.paths import user_path
 from jaxgan.recipes import recipe as recipes
-from jaxgan.run import checkpoint, finite, first
+from jaxgan.run import checkpoint, finite, first, saved
 from jaxgan.run import workdir as workdirs
 
 
@@ -67,7 +67,7 @@ def restore(
     run = _known(RunOptions(), about)
     made = first.game_of(game or _recipe_of(workdir, about), example, run.dtype)
     template = first.template_of(made, example, run)
-    found = checkpoint.restore(folder, template, set_aside=False, step=step)
+    found = saved.restore(folder, template, False, step, about.get("run_id"))
     assert found is not None  # steps_in was not empty
     finite.check_restored(found.state, workdir)
     pixels = tuple(name for name, feature in example.items() if feature.dtype == np.uint8)

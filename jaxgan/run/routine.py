@@ -19,7 +19,8 @@ def saving(here: Begun) -> Any:
         latest = here.saver.latest()
         finite.check_state(moment.state, moment.step, latest)
         told = {**here.means.kept(moment.step, latest), "seconds": here.clock.seconds()}
-        here.saver.save(moment.state, here.feed.position(), told)
+        for line in here.saver.save(moment.state, here.feed.position(), told):
+            here.log.say(line)
 
     return save
 

@@ -152,10 +152,10 @@ def train(
         with together():
             if saver.latest() != step:
                 save(Moment(step, parallel.local(state), {}))
-            saver.wait()
+            late = saver.wait()
             log.wait()
         log.close_bar()
         ended = messages.end(workdir, step, run, stopped, "samples" not in log.lost)
-        for line in (*(line for hook in all_hooks for line in hook.end()), ended):
+        for line in (*late, *(line for hook in all_hooks for line in hook.end()), ended):
             log.say(line)
         return parallel.local(state)

@@ -5,8 +5,10 @@ the user `recipe.py`, and for a conditional game `conditions.npz`.
 """
 
 import contextlib
+import errno
 import os
 import pathlib
+import uuid
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +24,8 @@ from jaxgan.run import checkpoint
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 RECIPE, CONDITIONS = "recipe.py", "conditions.npz"
+# Errors that say that something else lies where a file or folder of ours belongs.
+_IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ENXIO)
 _MOST_BYTES = 2**30  # of conditions, unpacked
 _SHOWN = 5  # differences that a message names
 _RESULTS = (CONFIG, "metrics.jsonl", "samples")
@@ -64,11 +68,12 @@ def held(workdir: pathlib.Path) -> Iterator[list[str]]:
 def _why_not_written(workdir: pathlib.Path, error: OSError) -> str:
     within = [n for n in (CHECKPOINTS, LOCK) if error.filename == str(workdir / n)]
     where = f"{within[0]}: " if within else ""
-    fix = "move that away, or choose" if within else "choose"
-    return (
-        f"workdir={shown(workdir)} cannot be written: {where}{error.strerror}; {fix} another "
-        "--workdir"
-    )
+    fix = "choose another --workdir"
+    if within and error.errno in _IN_THE_WAY:
+        fix = f"move that away, or {fix}"
+    else:
+        fix = f"{files.fix_of(error)}, or {fix}"
+    return f"workdir={shown(workdir)} cannot be written: {where}{error.strerror}; {fix}"
 
 
 def _without_lock(workdir: pathlib.Path, reason: str) -> str:
@@ -112,6 +117,7 @@ def check(
         known.
     """
     where, done = f"workdir={shown(workdir)}", checkpoint.steps_in(workdir / CHECKPOINTS)
+    checkpoint.check_names(workdir / CHECKPOINTS)
     if (workdir / CONFIG).exists():
         # An option that the run did not know of had its default's meaning.
         silent = {"game": about.get("game")}  # which only runs from Python tell
@@ -147,6 +153,14 @@ def check(
         )
 
 
+def run_id_of(workdir: pathlib.Path) -> str:
+    """What tells this run from all others, in its config and its checkpoints; a new one for a run
+    that is begun."""
+    known = read_config(workdir) if os.path.lexists(workdir / CONFIG) else {}
+    found = known.get("run_id")
+    return found if isinstance(found, str) else uuid.uuid4().hex
+
+
 def about_run(run: RunOptions, named: bool) -> dict[str, Any]:
     """What `config.json` says of a run's options; those of data only where they name the data."""
     values = to_dict(run)
@@ -173,7 +187,8 @@ def write(
     known = read_config(workdir) if (workdir / CONFIG).exists() else {}
     # A finished run that is asked again, with other kernels say, keeps the config that it was
     # trained with.
-    if not known or known.get("steps") != about["steps"] or differences(known, about):
+    same = all(known.get(name) == about.get(name) for name in ("steps", "run_id"))
+    if not same or differences(known, about):
         files.write_json(workdir / CONFIG, about)
     if recipe is not None and _differs(workdir / RECIPE, recipe):
         files.set_aside(workdir / RECIPE)
