@@ -12,8 +12,8 @@ import os
 import pathlib
 import stat
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from jaxgan.errors import RunError
 
@@ -179,12 +179,22 @@ def to_disk(descriptor: int) -> None:
             raise
 
 
-@contextlib.contextmanager
-def locked(path: pathlib.Path, wait: bool = False) -> Iterator[str]:
-    """Holds a file as a lock.
+class Lock(NamedTuple):
+    """A lock that is held.
 
-    Gives why there is no lock, such as "Function not implemented" on a file system that has none;
-    empty where there is one.
+    Attributes:
+      missing: why there is none, such as "Function not implemented" on a file system that has no
+        locks; empty where there is one.
+      is_ours: () -> whether the file is still there, and the one that was locked.
+    """
+
+    missing: str
+    is_ours: Callable[[], bool]
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, wait: bool = False) -> Iterator[Lock]:
+    """Holds a file as a lock.
 
     Args:
       path: of the lock, which is made where it is not there, and stays.
@@ -194,18 +204,35 @@ def locked(path: pathlib.Path, wait: bool = False) -> Iterator[str]:
       BlockingIOError: where another process holds it.
       OSError: where the file cannot be opened, see `opened`.
     """
-    descriptor = opened(path, os.O_RDWR | os.O_CREAT)
+    descriptor, missing = _locked(path, wait)
     try:
-        missing = ""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            missing = error.strerror or str(error)
-        yield missing
+        while not is_still(path, descriptor):  # who held it before has removed it
+            os.close(descriptor)
+            descriptor, missing = _locked(path, wait)
+        yield Lock(missing, lambda: is_still(path, descriptor))
     finally:
         os.close(descriptor)
+
+
+def _locked(path: pathlib.Path, wait: bool) -> tuple[int, str]:
+    descriptor = opened(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError as error:
+        return descriptor, error.strerror or str(error)
+    return descriptor, ""
+
+
+def is_still(path: pathlib.Path, descriptor: int) -> bool:
+    """Whether a file that was opened is what has its path now."""
+    try:
+        found, ours = os.lstat(path), os.fstat(descriptor)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def _umask() -> int:

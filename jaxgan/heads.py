@@ -21,6 +21,13 @@ def over_heads(objectives: Objectives, player: str, real: Any, fake: Any) -> Arr
             f"objective={objectives!r} is no Objective; use one such as hinge(), called"
         )
     if isinstance(objectives, dict):
+        for head in objectives:
+            if not isinstance(real, dict) or head not in real:
+                given = ", ".join(map(repr, real)) if isinstance(real, dict) else "no dict"
+                raise UserError(
+                    f"the objective names the head {head!r}, the discriminator gives {given}; name "
+                    "its heads"
+                )
         losses = [over_heads(o, player, real[head], fake[head]) for head, o in objectives.items()]
     else:
         loss = getattr(fused(objectives), player)

@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxgan.bound import bound
 from jaxgan.calling import fold_in_name
+from jaxgan.errors import UserError
 
 Latent = Callable[[Array], Array]
 Shape = int | tuple[int, ...]
@@ -73,4 +74,8 @@ def _joined(parts: tuple[tuple[str, Latent], ...]) -> Callable[[Array], dict[str
 
 
 def _shape(size: Shape) -> tuple[int, ...]:
-    return (size,) if isinstance(size, int) else size
+    """The sizes of a latent; refuses what is none."""
+    sizes = size if isinstance(size, tuple) else (size,)
+    if not sizes or not all(type(n) is int and n > 0 for n in sizes):
+        raise UserError(f"a latent of size {size!r}; use a whole number from 1 on, or several")
+    return sizes

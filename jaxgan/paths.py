@@ -7,6 +7,8 @@ from typing import Any
 from jaxgan.errors import UserError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # gs://bucket; pathlib makes gs:/bucket of it
+_MOST_FOLDERS = 500
+_LONGEST_NAME = 255  # bytes of a part of a path
 _LONGEST_SHOWN = 120
 
 
@@ -36,6 +38,15 @@ def user_path(text: Any, name: str = "path") -> pathlib.Path:
         raise UserError(
             f"{name}={shown(text)} is an address ({scheme}:), and only folders and files of this "
             "machine can be used; mount the store, or copy from it, and give the path"
+        )
+    if text.count("/") > _MOST_FOLDERS:
+        raise UserError(
+            f"{name}={shown(text)} lies in more than {_MOST_FOLDERS} folders; give a path with less"
+        )
+    if any(len(part) > _LONGEST_NAME for part in text.encode().split(b"/")):
+        raise UserError(
+            f"{name}={shown(text)} holds a name of more than {_LONGEST_NAME} bytes, which no file "
+            "system takes; give a shorter one"
         )
     try:
         return pathlib.Path(text).expanduser()

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgan.bound import bound
-from jaxgan.checks import near_multiples
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
 from jaxgan.game import Batch
@@ -71,11 +70,11 @@ def floating(examples: Batch, names: Any, what: str) -> Batch:
 def every_nth(what: str, tree: Any, subset: int, pack: int = 1) -> Any:
     """Every n-th pack of leaves [B, ...], the same ones on any number of devices."""
     count = len(jax.tree.leaves(tree)[0])
-    if subset < 1 or count % (subset * pack):
+    if type(subset) is not int or subset < 1 or count % (subset * pack):
         packs = f" in packs of {pack}" if pack > 1 else ""
         raise UserError(
-            f"{what} has subset={subset}, which does not divide the {count} examples{packs} of a "
-            f"device; use {near_multiples(count, max(subset, 1) * pack)}, or another subset"
+            f"{what} has subset={subset!r}, which does not divide the {count} examples{packs} of a "
+            f"device; use 1, or a whole number that divides {count // pack}"
         )
 
     def some(leaf: Array) -> Array:

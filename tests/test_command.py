@@ -93,6 +93,31 @@ def test_without_a_home_or_an_entry_for_the_user_runs_are_made(tmp_path, words):
     assert done.returncode == 2 and "set HOME" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("file:///tmp/x", "it is no kind of store that JAX knows"),
+        ("/dev/null/x", "Not a directory"),
+    ],
+)
+def test_a_place_where_no_compiled_program_can_be_kept_is_one_line(words, place, reason):
+    done = run(*words, JAX_COMPILATION_CACHE_DIR=place)
+    text = (
+        f"jaxgan: compiled programs cannot be kept in {place}: {reason}; each start compiles anew\n"
+    )
+    assert (done.returncode, done.stderr) == (0, text)
+
+
+def test_a_full_disk_of_compiled_programs_is_one_line(tmp_path, words):
+    line, environment = command(*words, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "compiled"))
+    # Checkpoints and records are smaller than programs.
+    shell = ["bash", "-c", 'ulimit -f 12; exec "$@"', "bash", *line]
+    done = subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0 and done.stderr.count("\n") == 1, done.stderr
+    assert "compiled programs cannot be kept in" in done.stderr
+    assert all(path.stat().st_size for path in (tmp_path / "compiled").glob("*-cache"))
+
+
 def test_a_damaged_compiled_program_is_told_once_and_made_anew(tmp_path, words):
     cache = tmp_path / "compiled"
     environment = {"JAX_COMPILATION_CACHE_DIR": str(cache)}

@@ -16,7 +16,7 @@ from helpers import assert_equal_trees
 from runs import RUN, centre_game, holding, metrics_of, train_points
 
 import jaxgan
-from jaxgan import Player
+from jaxgan import Player, files
 from jaxgan.errors import RunError, UserError
 from jaxgan.run import checkpoint
 from jaxgan.run import workdir as workdirs
@@ -238,6 +238,32 @@ def test_what_is_no_file_or_folder_of_ours_is_named_and_never_waited_for(tmp_pat
     assert any("samples cannot be written: it is no folder" in line for line in said)
 
 
+def test_a_workdir_that_is_moved_or_let_to_another_run_ends_the_run_with_a_line(tmp_path):
+    """What it trained after that would lie where nothing finds it."""
+
+    def move(step, metrics):
+        if step == 15:
+            (tmp_path / "run").rename(tmp_path / "moved")
+
+    with pytest.raises(RunError, match=r"run or the \.lock in it was moved or removed while the"):
+        train_points(tmp_path / "run", callback=move, **{"log.checkpoint_every": 5})
+    assert {5, 10} <= set(steps_in(tmp_path / "moved"))
+    (tmp_path / "moved").rename(tmp_path / "run")
+    again = train_points(tmp_path / "run")
+    assert_equal_trees(again, train_points(tmp_path / "whole"))
+
+
+def test_a_lock_that_its_holder_removed_holds_nobody(tmp_path):
+    """A refused run takes back what it made, the lock of a new workdir too."""
+    with files.locked(tmp_path / ".lock") as first:
+        (tmp_path / ".lock").unlink()
+        assert not first.is_ours()
+        with files.locked(tmp_path / ".lock") as second:
+            assert second.is_ours()
+            with pytest.raises(BlockingIOError), files.locked(tmp_path / ".lock"):
+                pass
+
+
 # Clocks.
 def test_a_clock_that_goes_back_disturbs_no_run(tmp_path, monkeypatch):
     clock = faults.JumpingClock()
@@ -355,8 +381,8 @@ def test_an_error_of_a_callback_comes_out_as_it_is_and_the_run_can_go_on(tmp_pat
 def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(tmp_path, capsys):
     whole = train_points(tmp_path / "whole")
     train_points(tmp_path / "damaged")
-    files = (tmp_path / "damaged" / "checkpoints" / "20").rglob("*")
-    largest = max(files, key=lambda p: p.stat().st_size * p.is_file())
+    written = (tmp_path / "damaged" / "checkpoints" / "20").rglob("*")
+    largest = max(written, key=lambda p: p.stat().st_size * p.is_file())
     largest.write_bytes(largest.read_bytes()[:-1])
     capsys.readouterr()
     again = train_points(tmp_path / "damaged")

@@ -42,9 +42,15 @@ def opened(
             data = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as content:
+                _check_members(name, content.files)
                 data = {key: content[key] for key in chosen(wanted, content.files, name)}
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError as error:
+        raise UserError(
+            f"{name} does not fit into memory: {one_line(error)}; save its arrays as .npy files, "
+            "which are read as they are needed, or choose some by data.features"
+        ) from None
     except Exception as error:  # of the file system, the archive, its compression or the format
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(
@@ -55,3 +61,11 @@ def opened(
         ) from None
     source = as_source(data, name, features=wanted, size=size, channels=channels)
     return source._replace(name=shown(path.name))
+
+
+def _check_members(name: str, members: list[str]) -> None:
+    for member in members:
+        if not member.isprintable():
+            raise UserError(f"{name} holds an array named {shown(member)}; give it a plain name")
+        if members.count(member) > 1:
+            raise UserError(f"{name} holds two arrays named {member}; save it again with one")

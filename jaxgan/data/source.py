@@ -62,6 +62,7 @@ def as_source(
     """
     if isinstance(data, Source):
         return select(_checked(data), features)
+    _check_shape(name, size, channels)
     if isinstance(data, str | bytes | pathlib.PurePath):
         raise UserError(
             f"{name} is text and not data; open files by DataOptions(folder=..) or (file=..)"
@@ -73,6 +74,14 @@ def as_source(
     raise UserError(
         f"{name} is {type(data).__name__}; give an array, a dict of arrays, or a sequence of them"
     )
+
+
+def _check_shape(name: str, size: Any, channels: Any) -> None:
+    sides = size if isinstance(size, tuple | list) and len(size) == 2 else (0,)
+    if size is not None and not all(type(side) is int and 0 < side < 2**15 for side in sides):
+        raise UserError(f"{name}: size={size!r}; give (height, width) in pixels, or None")
+    if channels not in (None, 1, 3, 4):
+        raise UserError(f"{name}: channels={channels!r}; give 1 (grey), 3 (RGB), 4 (RGBA) or None")
 
 
 def _checked(source: Source) -> Source:

@@ -28,6 +28,9 @@ from jaxgan.run.checkpoint import Checkpoints
 from jaxgan.run.records import Records, Silence
 
 
+def _no_check() -> None: ...
+
+
 class Begun(NamedTuple):
     """A run that is about to take steps.
 
@@ -41,6 +44,7 @@ class Begun(NamedTuple):
       log, saver, sampler: what writes; nothing in a process that does not.
       means: of the metrics since the last record.
       clock: of the run, which begins with it.
+      check_held: () -> None, raises `RunError` where the workdir is no longer this run's.
     """
 
     game: Game
@@ -54,6 +58,7 @@ class Begun(NamedTuple):
     sampler: hooks.Samples | None
     means: means.Means
     clock: hooks.Clock
+    check_held: Callable[[], None] = _no_check
 
 
 def begun(
@@ -78,7 +83,7 @@ def begun(
       about: what `config.json` says, but for the data.
       others: see `jaxgan.run.train.train`.
     """
-    writes, lines = processes.is_first(), []
+    writes, lines, check_held = processes.is_first(), [], _no_check
     asked = run.steps, must_resume, may_differ, defaults
     processes.check_same(about)
     with processes.together(), signals.at_once():
@@ -86,7 +91,8 @@ def begun(
         devices = parallel.chosen_devices(run.devices)
         runtime.check_kernels(run.kernels, devices[0].platform)
         if writes:
-            lines += held.enter_context(workdirs.held(workdir))
+            ours = held.enter_context(workdirs.held(workdir))
+            lines, check_held = ours.lines, ours.check
             workdirs.check(workdir, about, *asked)
             records.check(workdir, run.log, profiled)
         held.enter_context(using(None if run.kernels == "auto" else run.kernels))
@@ -126,7 +132,7 @@ def begun(
             feed.seek(position)
     of_steps = means.Means(run.log.every, run.steps, kept)
     clock = hooks.Clock(run.batch_size, kept.get("seconds", 0.0))
-    writing = log, saver, sampler, of_steps, clock
+    writing = log, saver, sampler, of_steps, clock, check_held
     return Begun(game, opened, feed, devices, state, (*lines, *found.damaged), *writing)
 
 

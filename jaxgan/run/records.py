@@ -188,6 +188,7 @@ class Records:
         page = images.picture(examples)
         name = f"step_{step:08d}.{'npz' if page is None else 'png'}"
         with self._told_once("samples"):
+            files.make_folder(self._workdir / "samples")  # a link may have taken its place
             images.save(self._workdir / "samples" / name, examples)
         if page is not None and self._events is not None and "tensorboard" not in self.lost:
             with self._told_once("tensorboard"):

@@ -16,6 +16,7 @@ def saving(here: Begun) -> Any:
     """moment -> None: writes a checkpoint, of a state that is finite."""
 
     def save(moment: Moment) -> None:
+        here.check_held()
         latest = here.saver.latest()
         finite.check_state(moment.state, moment.step, latest)
         told = {**here.means.kept(moment.step, latest), "seconds": here.clock.seconds()}

@@ -6,12 +6,13 @@ the user `recipe.py`, and for a conditional game `conditions.npz`.
 
 import contextlib
 import errno
+import functools
 import os
 import pathlib
 import uuid
 import zipfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,9 +32,17 @@ _SHOWN = 5  # differences that a message names
 _RESULTS = (CONFIG, "metrics.jsonl", "samples")
 
 
+class Held(NamedTuple):
+    """A workdir that is held: lines for the user; check: () -> None, raises `RunError` where it was
+    moved, removed or let to another run meanwhile."""
+
+    lines: list[str]
+    check: Callable[[], None]
+
+
 @contextlib.contextmanager
-def held(workdir: pathlib.Path) -> Iterator[list[str]]:
-    """Makes the workdir and holds it against a second run; gives lines for the user.
+def held(workdir: pathlib.Path) -> Iterator[Held]:
+    """Makes the workdir and holds it against a second run.
 
     An error in the block takes back what was made here, unless there is a result in it that was not
     there before.
@@ -48,7 +57,7 @@ def held(workdir: pathlib.Path) -> Iterator[list[str]]:
     with contextlib.ExitStack() as holding:
         try:
             files.make_folder(checkpoints)
-            no_lock = holding.enter_context(files.locked(lock))
+            held_lock = holding.enter_context(files.locked(lock))
         except BlockingIOError:
             raise UserError(
                 f"workdir={shown(workdir)} is in use by another run; wait for it or choose another "
@@ -58,11 +67,21 @@ def held(workdir: pathlib.Path) -> Iterator[list[str]]:
             _take_back(made)
             raise UserError(_why_not_written(workdir, error)) from None
         try:
-            yield [_without_lock(workdir, no_lock)] if no_lock else []
+            reason = held_lock.missing
+            lines = [_without_lock(workdir, reason)] if reason else []
+            yield Held(lines, functools.partial(_check_held, workdir, held_lock))
         except BaseException:
             if had_results or not has_results(workdir):
                 _take_back(made)
             raise
+
+
+def _check_held(workdir: pathlib.Path, lock: files.Lock) -> None:
+    if not lock.is_ours():
+        raise RunError(
+            f"{shown(workdir)} or the {LOCK} in it was moved or removed while the run went on; "
+            "move it back and run the same command again"
+        )
 
 
 def _why_not_written(workdir: pathlib.Path, error: OSError) -> str:
