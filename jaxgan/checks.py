@@ -16,12 +16,20 @@ from jaxgan.game import Game, Move, Outcome, Player
 
 def check_game(game: Game) -> None:
     """Refuses moves and players that do not go together."""
+    _check_fields(game)
     known = ", ".join(map(repr, game.players))
     if isinstance(game.moves, Move) or not isinstance(game.moves, tuple | list):
         raise UserError("the game's moves are no tuple; give (move, ...), also of one move")
     if not game.moves:
         raise UserError("the game has no moves; give it one or more")
     for move in _with_lookahead(game.moves):
+        if not isinstance(move.name, str) or not callable(move.loss):
+            raise UserError(f"{move!r} is no move; give Move(name, players, loss)")
+        if isinstance(move.players, str):
+            raise UserError(
+                f"move {move.name!r} names its players by the text {move.players!r}; give a tuple: "
+                f"({move.players!r},)"
+            )
         if not isinstance(move.times, int) or move.times < 1:
             raise UserError(f"move {move.name!r} has times={move.times!r}; use 1, 2, ...")
         if len(set(move.players)) < len(move.players):
@@ -47,6 +55,26 @@ def check_game(game: Game) -> None:
                 f"no move trains player {name!r}, which has an optimizer; name it in a move's "
                 "players, or leave out its tx to keep it as it is"
             )
+
+
+def _check_fields(game: Game) -> None:
+    if not isinstance(game.players, dict) or not all(isinstance(n, str) for n in game.players):
+        raise UserError(
+            f"the game's players are {type(game.players).__name__}; give a dict by name"
+        )
+    for name in ("latent", "generate"):
+        if not callable(getattr(game, name)):
+            raise UserError(f"the game's {name} is {getattr(game, name)!r}; give a function")
+    if game.rule is not None and not callable(game.rule):
+        raise UserError(
+            f"the game's rule is {game.rule!r}; give a function of jaxgan.rules, or None"
+        )
+    try:
+        floating = jnp.issubdtype(jnp.dtype(game.dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise UserError(f"the game's dtype is {game.dtype!r}; use jnp.float32 or jnp.bfloat16")
 
 
 def _check_parts(name: str, player: Any) -> None:
@@ -174,6 +202,11 @@ def check_logits(logits: Any, examples: Any, pack: int) -> None:
 
 
 def _with_lookahead(moves: tuple[Move, ...]) -> list[Move]:
+    for move in moves:
+        if not isinstance(move, Move):
+            raise UserError(f"{move!r} is no move; give Move(name, players, loss)")
+        if isinstance(move.lookahead, Move) or not isinstance(move.lookahead, tuple | list):
+            raise UserError(f"the lookahead of move {move.name!r} is no tuple; give (move, ...)")
     return [m for move in moves for m in (move, *_with_lookahead(move.lookahead))]
 
 

@@ -4,14 +4,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from helpers import AXIS, Layers, normal, points, shared, toy
+from helpers import AXIS, Layers, normal, points, shared, toy, trained
 
 from jaxgan.checks import near_multiples
 from jaxgan.errors import UserError
 from jaxgan.examples import drawn
 from jaxgan.game import Move, Outcome, Player, init
 from jaxgan.models import Pack
+from jaxgan.penalties import r1
 from jaxgan.step import make_step
 
 # Of this many examples each of four devices has 6.
@@ -302,6 +304,71 @@ def test_near_multiples_are_the_next_below_and_above():
 def test_a_game_of_odd_parts_is_named(change, text):
     with pytest.raises(UserError, match=text):
         make_step(change(toy()))
+
+
+def game_with(**changes):
+    game = toy()
+    return game._replace(
+        players={**game.players, "generator": game.players["generator"]._replace(**changes)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("game", "text"),
+    [
+        (game_with(module=Layers), r"module of player 'generator' is Layers .*call it: Layers\(\)"),
+        (game_with(module=abs), "module of player 'generator' is abs and no network"),
+        (game_with(tx=optax.adam), "tx of player 'generator' is adam and no optimizer"),
+        (game_with(tx=1e-3), r"tx of player 'generator' is 0\.001 and no optimizer"),
+        (toy()._replace(latent=None), "the game's latent is None; give a function"),
+        (toy()._replace(generate="image"), "the game's generate is 'image'; give a function"),
+        (toy()._replace(rule="alternating"), "the game's rule is 'alternating'; give a function"),
+        (toy()._replace(dtype=jnp.int32), r"the game's dtype is .*int32.*use jnp\.float32"),
+        (toy()._replace(dtype="float33"), r"the game's dtype is 'float33'; use jnp\.float32"),
+        (toy()._replace(players=["generator"]), "the game's players are list; give a dict"),
+        (toy()._replace(moves=("generator",)), "'generator' is no move; give Move"),
+    ],
+)
+def test_a_part_that_is_easily_given_in_place_of_another_is_named(game, text):
+    with pytest.raises(UserError, match=text):
+        make_step(game)
+
+
+class Broken(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x.no_such_attribute
+
+
+def test_an_error_of_a_network_names_its_player_and_is_the_cause():
+    with pytest.raises(UserError, match="player 'generator' cannot be begun: Attribute") as error:
+        init(toy(generator=Broken()), jax.random.key(0), points())
+    assert isinstance(error.value.__cause__, AttributeError)
+
+
+def test_an_error_of_an_optimizer_names_its_player():
+    def update(updates, state, params=None):
+        raise KeyError("mine")
+
+    bad = optax.GradientTransformation(lambda params: (), update)
+    game = game_with(tx=bad)
+    state = init(game, jax.random.key(0), points())
+    with pytest.raises(UserError, match="the optimizer of player 'generator': KeyError"):
+        jax.eval_shape(make_step(game), state, points())
+
+
+def test_a_feature_that_a_game_is_given_and_the_data_lack_is_named():
+    game = toy(given=("label",))
+    with pytest.raises(UserError, match="given the feature 'label', the batch holds 'point'"):
+        init(game, jax.random.key(0), points())
+
+
+def test_penalties_from_an_iterator_are_taken_and_nothing_else_is():
+    game = toy(penalties=(p for p in [r1(1.0)]))
+    _, metrics = trained(game, [points()])
+    assert "penalty_r1" in metrics
+    with pytest.raises(UserError, match="penalties holds what is no Penalty"):
+        toy(penalties=None)
 
 
 def test_two_moves_do_not_log_one_name():

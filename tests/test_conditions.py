@@ -53,6 +53,13 @@ def test_a_map_of_labels_chooses_rows_and_adds_those_of_several():
     np.testing.assert_allclose(several, [table[0] + table[2], 2 * table[1]], rtol=1e-6)
 
 
+def test_labels_that_are_no_classes_are_never_taken_for_others():
+    """An index below 0 would count from the end, and train another class."""
+    _, variables = run(ConditionMap(4, classes=3), LABELS)
+    rows = ConditionMap(4, classes=3).apply(variables, np.array([-1, 0, 2, 3]))
+    assert np.isnan(rows).all(1).tolist() == [True, False, False, True]
+
+
 def test_a_map_of_numbers_is_linear():
     numbers = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
     y, variables = run(ConditionMap(4), numbers)

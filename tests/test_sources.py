@@ -179,6 +179,52 @@ def test_pixels_in_no_usual_range_are_refused_with_the_numbers(array, text):
         as_source({"image": array.reshape(1, 16, 16, 1)})
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
+def test_floating_pixels_may_overshoot_their_range_as_resized_ones_do(low, high):
+    values = np.linspace(low, high, 256).reshape(1, 16, 16, 1)
+    over = (high - low) / 10
+    values[0, 0, 0], values[0, 15, 15] = low - over, high + over
+    leaves = everything(as_source({"image": values}))
+    np.testing.assert_array_equal(leaves["image"], np.arange(256).reshape(1, 16, 16, 1))
+
+
+@pytest.mark.parametrize(
+    ("highest", "text"),
+    [
+        ([2.0, 2.0], r"from 0 to 2; scale them to"),  # in [0, 255] they would all be black
+        ([1.0, 255.0], "some up to 1 and others up to 255; scale them alike"),
+    ],
+)
+def test_floating_pixels_of_no_one_range_are_refused(highest, text):
+    images = np.stack([np.linspace(0, high, 256).reshape(16, 16, 1) for high in highest])
+    with pytest.raises(UserError, match=text):
+        as_source({"image": images})
+
+
+@pytest.mark.parametrize(
+    ("examples", "text"),
+    [
+        ([{"point": np.array([0.0, np.nan])}] * 3, "not finite in float32"),
+        ([{"point": np.array([0.0, 1e300])}] * 3, "not finite in float32"),
+        ([{"point": np.ma.masked_array([0.0, 1.0], [0, 1])}] * 3, "masked array with missing"),
+    ],
+    ids=["nan", "too large", "masked"],
+)
+def test_numbers_that_are_none_are_refused(examples, text):
+    with pytest.raises(UserError, match=text):
+        as_source(examples)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"size": 8}, {"size": (8,)}, {"size": (0, 8)}, {"size": "8"}, {"channels": 2}],
+    ids=str,
+)
+def test_sizes_and_channels_that_no_image_has_are_refused(options):
+    with pytest.raises(UserError, match=f"data: {next(iter(options))}="):
+        as_source(IMAGES, **options)
+
+
 def test_images_with_channels_first_are_told_how_to_turn():
     with pytest.raises(UserError, match=r"looks like channels first; .*numpy\.moveaxis"):
         as_source(np.zeros((5, 3, 32, 32)))
@@ -213,6 +259,7 @@ def test_the_version_of_arrays_changes_with_a_byte_a_name_and_a_shape():
 
 def test_of_a_large_array_evenly_spaced_examples_are_hashed(monkeypatch):
     monkeypatch.setattr(arrays, "_BYTES_SEEN", IMAGES.nbytes // 5)
+    monkeypatch.setattr(arrays, "BYTES_HASHED", IMAGES.nbytes - 1)
     changed = IMAGES.copy()
     changed[5] ^= 1  # every fifth is looked at
     assert as_source(IMAGES).version != as_source(changed).version

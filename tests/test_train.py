@@ -573,6 +573,21 @@ def test_another_game_from_python_is_another_run(tmp_path):
     assert int(after.step) == 20
 
 
+@pytest.mark.parametrize("make", [jnp.asarray, np.asarray], ids=["jax", "numpy"])
+def test_another_number_in_an_array_that_a_game_closes_over_is_another_game(tmp_path, make):
+    """The text of a computation names such an array, and does not show it."""
+
+    def game(rates):
+        table = jnp.asarray(make(rates, np.float32))
+        player = Player(Centre(), optax.sgd(lambda count: table[count % 2]), 0.9)
+        return centre_game()._replace(players={"generator": player})
+
+    train_points(tmp_path, game([0.1, 0.2]), steps=10)
+    with pytest.raises(UserError, match="was trained with another game"):
+        train_points(tmp_path, game([0.1, 0.3]), steps=20)
+    train_points(tmp_path, game([0.1, 0.2]), steps=20)
+
+
 def test_a_callback_that_raises_costs_no_step(tmp_path):
     def broken(step, metrics):
         raise ZeroDivisionError(step)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from jaxgan.data import arrays
 from jaxgan.data.names import chosen
 from jaxgan.data.rows import one_line
 from jaxgan.data.source import Source, as_source
@@ -60,7 +61,11 @@ def opened(
             f"{name} cannot be read: {one_line(error)}; save it again, or restore it from a copy"
         ) from None
     source = as_source(data, name, features=wanted, size=size, channels=channels)
-    return source._replace(name=shown(path.name))
+    status = path.stat()
+    version = source.version
+    if status.st_size > arrays.BYTES_HASHED:  # of which not all is looked at
+        version += f" {status.st_size} {int(status.st_mtime)}"
+    return source._replace(name=shown(path.name), version=version)
 
 
 def _check_members(name: str, members: list[str]) -> None:

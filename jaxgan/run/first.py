@@ -3,11 +3,12 @@
 import hashlib
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgan.checks import check_game
 from jaxgan.config import Config, RunOptions
@@ -126,8 +127,28 @@ def fingerprint(game: Game, template: GANState, features: Features, run: RunOpti
     """
     batch = batch_of(features, run.batch_size)
     with using("plain"):
-        step = str(jax.make_jaxpr(make_step(game))(template, batch))
-    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", step).encode()).hexdigest()[:16]
+        step = jax.make_jaxpr(make_step(game))(template, batch)
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(step)).encode())
+    for constant in _constants(step):  # which the text names, and does not show
+        array = np.asarray(constant)
+        digest.update(f"{array.dtype.str} {array.shape};".encode() + array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _constants(closed: Any) -> Iterator[Any]:
+    """The arrays that a computation closes over, in its order, and those of the ones within it."""
+    for constant in closed.consts:
+        key = jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
+        yield jax.random.key_data(constant) if key else constant
+    for equation in closed.jaxpr.eqns:
+        for name in sorted(equation.params):
+            for part in jax.tree.leaves(equation.params[name], is_leaf=_is_closed):
+                if _is_closed(part):
+                    yield from _constants(part)
+
+
+def _is_closed(part: Any) -> bool:
+    return hasattr(part, "jaxpr") and hasattr(part, "consts")
 
 
 class First(NamedTuple):
