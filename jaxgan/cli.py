@@ -297,6 +297,7 @@ def _sample(given: argparse.Namespace) -> int:
 
     if each:
         images.check_folder(out)
+        signals.writes_what_stays()
     compiled.keep_compiled_programs()
     _find_devices()
     run = restore(workdir, step=step)

@@ -19,7 +19,8 @@ from jaxgan.errors import RunError
 
 # What file systems say that have nothing to wait for.
 _CANNOT_WAIT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = tuple(os.strerror(number) for number in _FULL)  # as errors say it that have no number
 _LARGEST = 2**26  # bytes that are read where nobody says more
 
 
@@ -144,7 +145,7 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def fix_of(error: OSError) -> str:
     """What helps against an error of writing, in a word."""
-    return "make room" if error.errno in _NO_ROOM else "mend that"
+    return "make room" if error.errno in _FULL else "mend that"
 
 
 def set_aside(path: pathlib.Path, as_name: str | None = None) -> str:

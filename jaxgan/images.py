@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -120,8 +121,8 @@ def check_folder(folder: pathlib.Path) -> None:
     held = sorted(path.name for path in itertools.islice(folder.iterdir(), 1000))
     if INCOMPLETE in held:
         raise UserError(
-            f"out={folder} holds pictures of a command that did not end ({INCOMPLETE}); remove the "
-            "folder, or choose another place"
+            f"out={folder} holds pictures of a command that goes on or was stopped "
+            f"({INCOMPLETE}); choose another place"
         )
     if held:
         raise UserError(
@@ -158,7 +159,10 @@ def save_each(folder: pathlib.Path, parts: Iterable[dict[str, np.ndarray]], coun
         for part in itertools.chain([first], parts):
             for images in zip(*(part[name] for name in names)):
                 for place, image in zip(places.values(), images):
-                    with written_whole(place / f"{done:0{digits}d}.png") as file:
+                    path = place / f"{done:0{digits}d}.png"
+                    if os.path.lexists(path):
+                        raise RunError(f"{path} came there meanwhile, and nothing is written over")
+                    with written_whole(path) as file:
                         write_png(file, image)
                 done += 1
 

@@ -1,5 +1,6 @@
 """The one door through which paths come in that a user wrote."""
 
+import os
 import pathlib
 import re
 from typing import Any
@@ -57,14 +58,22 @@ def user_path(text: Any, name: str = "path") -> pathlib.Path:
         ) from None
 
 
+def _here() -> str:
+    try:
+        return f"{os.getcwd()}/"
+    except OSError:  # it was removed
+        return ""
+
+
 def is_address(text: str) -> bool:
     """Whether a text is the address of a store, such as gs://bucket, and no path."""
     return bool(_ADDRESS.match(text))
 
 
 def shown(path: Any) -> str:
-    """A path for a message: printable, on one line, its middle left out where it is long."""
-    text = str(path)
+    """A path for a message: from the current folder where it is below it, printable, on one line,
+    its middle left out where it is long."""
+    text = str(path).removeprefix(_here())
     if not text.isprintable():
         text = ascii(text)[1:-1]
     if len(text) <= _LONGEST_SHOWN:

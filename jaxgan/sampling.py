@@ -297,4 +297,7 @@ def _with_statistics(game: Game, variables: Any, conditions: Batch) -> Any:
 
 def tiled(conditions: Batch, index: np.ndarray) -> Batch:
     """The conditions of examples of these numbers, from the first again after the last."""
+    lengths = {name: len(leaf) for name, leaf in conditions.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"the conditions have {lengths} examples; give as many of each")
     return {name: np.asarray(leaf)[index % len(leaf)] for name, leaf in conditions.items()}

@@ -173,6 +173,30 @@ def test_a_damaged_line_of_metrics_is_named(tmp_path, line):
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("rest", ["", '{"step": 1', "\0" * 100])
+def test_what_a_kill_left_of_a_last_line_is_no_record(tmp_path, rest):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 5}\n' + rest)
+    assert records.read_metrics(path) == [{"step": 5}]
+
+
+def test_a_last_record_without_its_newline_is_one(tmp_path):
+    """As editors leave it."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 5, **RECORD}) + "\n" + json.dumps({"step": 10, **RECORD}))
+    opened(tmp_path, step=10).close()
+    assert [record["step"] for record in records.read_metrics(path)] == [5, 10]
+    assert path.read_text().endswith("}\n")
+
+
+def test_what_somebody_wrote_below_the_records_is_named_and_not_cut(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 5}\nmy note')
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 2 is not a record"):
+        opened(tmp_path, step=10)
+    assert path.read_text() == '{"step": 5}\nmy note'
+
+
 def test_a_line_tells_the_epoch_the_step_in_it_and_all_that_the_game_logs():
     assert records.format_line({"step": 25, **RECORD}, 100, 10) == (
         "[3/10][5/10] loss_generator: 2 score_real: 0.5 10 examples/s"

@@ -125,6 +125,15 @@ def test_another_game_than_that_of_the_checkpoint_is_named(tmp_path):
         jaxgan.restore(tmp_path, game._replace(players={"generator": no_average}))
 
 
+def test_another_game_of_the_same_shapes_is_named(tmp_path):
+    train_points(tmp_path, steps=5)
+    with pytest.raises(UserError, match=r"was trained with another game.*may_differ=\('game',\)"):
+        jaxgan.restore(tmp_path, centre_game(rate=0.5))
+    assert (
+        int(jaxgan.restore(tmp_path, centre_game(rate=0.5), may_differ=("game",)).state.step) == 5
+    )
+
+
 def test_a_workdir_without_a_checkpoint_is_named(tmp_path):
     for workdir in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match="holds no checkpoint; train first: jaxgan train"):

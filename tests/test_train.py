@@ -529,7 +529,7 @@ def test_a_refused_run_leaves_nothing_behind_and_what_was_there_as_it_was(tmp_pa
 
 def test_a_game_whose_step_cannot_be_traced_leaves_nothing_behind(tmp_path):
     for game, error in [
-        (centre_game(feature="image"), KeyError),
+        (centre_game(feature="image"), UserError),
         (centre_game()._replace(moves=()), UserError),
         (lambda example: None, UserError),
         (lambda example: 1 / 0, ZeroDivisionError),

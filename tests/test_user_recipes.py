@@ -239,6 +239,38 @@ def test_a_recipe_may_import_when_it_is_called(here):
     assert main(["train", "mine.py:centre", *FLAGS]) == 0
 
 
+@pytest.mark.parametrize("code", ["", "0", "'bye'"])
+@pytest.mark.parametrize("place", ["at import", "in the function"])
+def test_a_file_that_ends_itself_has_not_trained(here, capsys, code, place):
+    """Whoever called the command would take status 0 for a trained run."""
+    leave = f"import sys; sys.exit({code})\n"
+    text = f"{RECIPE}\n{leave}"
+    if place == "in the function":
+        text = RECIPE.replace("    player = ", f"    {leave}    player = ")
+    (here / "mine.py").write_text(text)
+    assert main(["train", "mine.py:centre", "--workdir", "run", *FLAGS]) == 2
+    said = capsys.readouterr().err
+    assert "mine.py line " in said and "it ends itself by sys.exit(" in said
+    assert not (here / "run").exists()
+
+
+def test_a_file_that_changes_the_folder_leaves_the_workdir_where_it_is(here):
+    (here / "elsewhere").mkdir()
+    (here / "mine.py").write_text(f"{RECIPE}\nimport os; os.chdir('elsewhere')\n")
+    assert main(["train", "mine.py:centre", "--workdir", "run", *FLAGS]) == 0
+    assert checkpoint.steps_in(here / "run" / "checkpoints") == [10]
+    assert not list((here / "elsewhere").iterdir())
+
+
+def test_a_copy_that_was_edited_is_not_sampled(here, capsys):
+    (here / "mine.py").write_text(RECIPE)
+    assert main(["train", "mine.py:centre", "--workdir", "run", *FLAGS]) == 0
+    copy = here / "run" / "recipe.py"
+    copy.write_text(copy.read_text() + "\n# edited\n")
+    assert main(["sample", "--workdir", "run", "--out", "o.npz"]) == 2
+    assert "is another text than the run was trained with" in capsys.readouterr().err
+
+
 def test_a_recipe_file_that_was_there_is_kept(here):
     (here / "recipe.py").write_text("# another recipe\n")
     (here / "mine.py").write_text(RECIPE)

@@ -18,7 +18,7 @@ from jaxgan.data.options import DataOptions
 from jaxgan.data.originals import check_manual_files, check_network
 from jaxgan.data.rows import one_line
 from jaxgan.errors import UserError
-from jaxgan.files import locked
+from jaxgan.files import NO_ROOM, locked
 from jaxgan.names import unknown
 from jaxgan.paths import shown, user_path
 
@@ -230,14 +230,16 @@ def _prepare(
             builder.download_and_prepare(download_dir=downloads, download_config=download_config)
     except MemoryError:
         raise
-    except OSError as error:
-        if make().is_prepared():  # by another process, where there are no locks
-            return
-        raise UserError(
-            f"data set {name} could not be prepared in {shown(root)}: {one_line(error)}; mend that "
-            "and run again"
-        ) from None
     except Exception as error:  # of many kinds: wrong checksums, broken downloads, damaged files
+        if isinstance(error, OSError) and make().is_prepared():
+            return  # by another process, where there are no locks
+        full = [words for words in NO_ROOM if words in str(error)]
+        if full or isinstance(error, OSError):
+            reason = full[0] if full else one_line(error)
+            fix = "make room, or choose another --data.dir" if full else "mend that and run again"
+            raise UserError(
+                f"data set {name} could not be prepared in {shown(root)}: {reason}; {fix}"
+            ) from None
         shutil.rmtree(downloads, ignore_errors=True)
         raise UserError(
             f"data set {name} could not be prepared: {one_line(error)}; the downloads were "

@@ -49,7 +49,8 @@ def frechet_distance(first: Any, second: Any) -> float:
     root = _root(small)
     cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ covariance @ root.T), 0.0, None)).sum()
     traces = np.square(root).sum() + np.trace(covariance)
-    return float(difference @ difference + traces - 2.0 * cross)
+    # Rounding may leave less than 0 of equal sets.
+    return max(0.0, float(difference @ difference + traces - 2.0 * cross))
 
 
 def _array(name: str, features: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import hashlib
 import inspect
+import os
 import pathlib
 import sys
 import tokenize
@@ -171,12 +172,16 @@ def from_file(place: str, beside: str | None = None) -> Recipe:
 
 @contextlib.contextmanager
 def importing_from(folder: str) -> Iterator[None]:
-    """As for a script: what lies in the folder of a file can be imported."""
+    """As for a script: what lies in the folder of a file can be imported. Where it changes the
+    current folder, that ends with the block, as paths of the command's are relative, too."""
     sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
+    with contextlib.ExitStack() as here:
+        with contextlib.suppress(OSError):  # it was removed
+            here.enter_context(contextlib.chdir(os.getcwd()))
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
 
 
 def with_defaults(found: Recipe, name: str, changes: dict[str, Any]) -> Recipe:
@@ -195,7 +200,7 @@ def blamed_on(name: str, source: str | None) -> Iterator[None]:
     that file."""
     try:
         yield
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:
         # Such as an error of a network, which a line of ours blames on its player.
         error = raised.__cause__ if isinstance(raised, UserError) else raised
         if source is None or error is None or isinstance(error, UserError | RunError):
@@ -204,6 +209,8 @@ def blamed_on(name: str, source: str | None) -> Iterator[None]:
         frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError) and error.filename:
             frames.append((error.filename, error.lineno))
+        if isinstance(error, SystemExit):  # a script that ends itself would end the command
+            error = RuntimeError(f"it ends itself by sys.exit({error.code!r})")
         # What lies beside the file is the user's, too.
         own = [
             (file, line) for file, line in frames if pathlib.Path(file).resolve().parent == folder

@@ -27,9 +27,8 @@ from jaxgan.run.arrays import read_arrays, write_arrays
 from jaxgan.run.states import named_shapes, same_bits, to_arrays
 
 _WRITING = ".writing_"  # and the step, of a folder that is not complete
-_NO_ROOM = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 _SYSTEM = [
-    *_NO_ROOM,
+    *files.NO_ROOM,
     *(os.strerror(n) for n in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)),
 ]
 
@@ -139,7 +138,7 @@ def open_checkpoints(folder: pathlib.Path, keep: int, run_id: str | None = None)
             complete = steps_in(folder)
             kept = f"the checkpoint of step {complete[-1]} is" if complete else "no checkpoint is"
             cause = cause_of(error)
-            fix = "make room" if any(words in cause for words in _NO_ROOM) else "mend that"
+            fix = "make room" if any(words in cause for words in files.NO_ROOM) else "mend that"
             raise RunError(
                 f"a checkpoint could not be written to {folder}: {cause}; {kept} complete; {fix} "
                 "and run again"

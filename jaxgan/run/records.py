@@ -34,14 +34,16 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
         raise UserError(
             f"{path} cannot be read: {error.strerror}; mend that, or move it away"
         ) from None
+    *lines, last = content.split(b"\n")
     records = []
-    # What follows the last newline is not a whole line.
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+    for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
             record = json.loads(line)
-            if not isinstance(record["step"], int | float):
+            if type(record["step"]) is not int:
                 raise TypeError(record["step"])
         except (ValueError, TypeError, KeyError, RecursionError):
+            if number > len(lines) and (line.startswith(b'{"') or not line.strip(b"\0")):
+                break  # what a killed run, or a disk that lost its power, left of a line
             raise UserError(
                 f"{path} line {number} is not a record; mend that line or move the file away"
             ) from None

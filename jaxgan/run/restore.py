@@ -10,13 +10,15 @@ import numpy as np
 from jaxgan import config as configs
 from jaxgan.config import RunOptions
 from jaxgan.data import Feature
-from jaxgan.errors import UserError
+from jaxgan.errors import RunError, UserError
 from jaxgan.game import Game, GANState
 from jaxgan.options import fields, replace, shown
+from jaxgan.paths import shown as shown_path
 from jaxgan.paths import user_path
 from jaxgan.recipes import recipe as recipes
 from jaxgan.run import checkpoint, finite, first, saved
 from jaxgan.run import workdir as workdirs
+from jaxgan.sampling import conditions_of
 
 
 class Restored(NamedTuple):
@@ -43,6 +45,8 @@ def restore(
     workdir: str | pathlib.Path,
     game: Game | Callable[[dict[str, Any]], Game] | None = None,
     step: int | None = None,
+    *,
+    may_differ: tuple[str, ...] = (),
 ) -> Restored:
     """The newest whole state of a workdir, or that of a step, and its game.
 
@@ -50,10 +54,11 @@ def restore(
       workdir: of a run; another process may be training there.
       game: as it was given to `train`; None for a run of a recipe, which the workdir knows.
       step: of one of the checkpoints that are kept; None for the newest.
+      may_differ: ("game",) to take a game that computes something else than the one trained.
 
     Raises:
       UserError: a workdir without checkpoint, or without that of the step, or without recipe and
-        no game given.
+        no game given; another game than the one that was trained.
       RunError: a state that cannot be read or is not finite.
     """
     workdir = user_path(workdir, "workdir")
@@ -67,12 +72,38 @@ def restore(
     run = _known(RunOptions(), about)
     made = first.game_of(game or _recipe_of(workdir, about), example, run.dtype)
     template = first.template_of(made, example, run)
+    _check_game(workdir, about, game, made, template, example, run, may_differ)
     found = saved.restore(folder, template, False, step, about.get("run_id"))
     assert found is not None  # steps_in was not empty
     finite.check_restored(found.state, workdir)
     pixels = tuple(name for name, feature in example.items() if feature.dtype == np.uint8)
     conditions = workdirs.read_conditions(workdir, example)
+    if not conditions and (names := conditions_of(made, found.state, example)):
+        raise RunError(
+            f"{workdir / workdirs.CONDITIONS} is missing, from which examples are made "
+            f"({', '.join(names)}); restore it, or train on in this workdir, which writes it again"
+        )
     return Restored(made, found.state, pixels, conditions, about, tuple(found.damaged))
+
+
+def _check_game(
+    workdir: pathlib.Path,
+    about: dict[str, Any],
+    given: Any,
+    game: Game,
+    template: GANState,
+    example: dict[str, Feature],
+    run: RunOptions,
+    may_differ: tuple[str, ...],
+) -> None:
+    """Refuses a game that was given and is not the one that was trained."""
+    if given is None or "game" not in about or "game" in may_differ:
+        return
+    if first.fingerprint(game, template, example, run) != about["game"]:
+        raise UserError(
+            f"workdir={shown_path(workdir)} was trained with another game, or by another version "
+            "of JAX; give that game, or pass may_differ=('game',) to take this one"
+        )
 
 
 def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Feature]:
@@ -111,6 +142,11 @@ def _recipe_of(workdir: pathlib.Path, about: dict[str, Any]) -> Callable[[dict[s
     if about.get("recipe_sha256"):
         place = f"{workdir / workdirs.RECIPE}:{name.rpartition(':')[2]}"
         found = recipes.from_file(place, about.get("recipe_folder"))
+        if found.sha256 != about["recipe_sha256"]:
+            raise UserError(
+                f"{workdir / workdirs.RECIPE} is another text than the run was trained with; "
+                "restore it, or give the game: restore(workdir, game)"
+            )
     else:
         found = configs.begun(configs.recipes.find(name)).recipe
     options = _known(found.options, about)

@@ -2,12 +2,12 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxgan.config import RunOptions
 from jaxgan.errors import RunError
-from jaxgan.run import finite, hooks, processes, profile
+from jaxgan.run import finite, hooks, processes, profile, signals
 from jaxgan.run.beginning import Begun
 from jaxgan.run.hooks import Hook, Moment
 
@@ -27,16 +27,20 @@ def saving(here: Begun) -> Any:
 
 
 @contextlib.contextmanager
-def saving_first(here: Begun, moment: Moment) -> Iterator[None]:
-    """Saves the state where a hook of the user's raises, as a callback may: the steps are whole."""
+def saving_first(here: Begun, moment: Callable[[], Moment]) -> Iterator[None]:
+    """Saves the state where a hook of the user's raises, or ends the program: the steps are whole.
+
+    Args:
+      moment: () -> the run as it is where that happens.
+    """
     try:
         yield
-    except RunError:  # of our own: a checkpoint that cannot be written, a state that is not finite
+    except (RunError, signals.Stopped):  # of our own, such as a state that is not finite
         raise
-    except Exception:
-        if here.saver.latest() != moment.step:
+    except BaseException:
+        if here.saver.latest() != (now := moment()).step:
             with contextlib.suppress(RunError):
-                saving(here)(moment)
+                saving(here)(now)
                 here.saver.wait()
         raise
 

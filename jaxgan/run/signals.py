@@ -29,6 +29,7 @@ class _Handled:
     noted: list[str] | None = None  # None where no handlers are in place
     at_once = False
     saves = False
+    writes = False
 
 
 _now = _Handled()
@@ -86,7 +87,7 @@ def handled(to_the_end: bool = False) -> Iterator[list[str]]:
         for number in ours:
             signal.signal(number, signal.SIG_IGN if to_the_end else before[number])
         sys.unraisablehook = unraisable_before
-        _now.noted, _now.at_once, _now.saves = None, False, False
+        _now.noted, _now.at_once, _now.saves, _now.writes = None, False, False, False
 
 
 def _imports(frame: Any) -> bool:
@@ -133,8 +134,15 @@ def raise_if_early() -> None:
 
 def when(error: BaseException) -> str:
     """When a signal ended the program, by the error that it led to, for a message."""
+    if _now.writes:
+        return "at once"
     early = isinstance(error, Stopped) or not _now.saves
     return "before there was anything to save" if early else "at once; whole checkpoints are kept"
+
+
+def writes_what_stays() -> None:
+    """The program, which trains nothing, writes files that a signal leaves incomplete."""
+    _now.writes = True
 
 
 def status(name: str) -> int:

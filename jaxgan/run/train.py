@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +84,8 @@ def train(
     """
     first.check_arguments(game, run, callback, more_hooks)
     more_hooks = tuple(more_hooks)
-    workdir, named = user_path(workdir, "workdir"), isinstance(source, DataOptions)
+    # Absolute, as a recipe or a callback may change the current folder.
+    workdir, named = user_path(workdir, "workdir").absolute(), isinstance(source, DataOptions)
     run = dataclasses.replace(run, data=source) if named else run
     run = options.replace(run, {**options.to_dict(run), **options.dotted(changes)})
     about = {**(about or {}), **about_run(run, named)}
@@ -116,6 +116,10 @@ def train(
         intervals = [hook.every for hook in all_hooks]
         platform = here.devices[0].platform
         per_call = dispatch.steps_per_call(run.steps_per_call, platform, intervals)
+
+        def now() -> Moment:
+            return Moment(step, parallel.local(state), {})
+
         clock.begin()
         while step < run.steps and not stopped:
             until = min(run.steps, *(step - step % n + n for n in intervals))
@@ -123,25 +127,26 @@ def train(
             try:
                 item = dispatch.item_of(feed, step, count)
             except Exception as error:  # the reader failed, not a step: the state is whole
-                whole = functools.partial(save, Moment(step, parallel.local(state), {}))
-                kept = finite.saved_after_reading_failed(step, saver, whole)
+                kept = finite.saved_after_reading_failed(step, saver, lambda: save(now()))
                 if not isinstance(error, RunError):  # memory does not suffice
                     raise
                 raise RunError(f"{error}; {kept}") from error.__cause__
             compiled, item = program.of(count), program.place(item, count)
             sent = Dispatch(step, count, until, compiled, (state, resident, item))
-            clock.skip(sum(hook.before(sent) or 0.0 for hook in all_hooks))
+            with routine.saving_first(here, now):
+                clock.skip(sum(hook.before(sent) or 0.0 for hook in all_hooks))
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
                 state, metrics = compiled(state, resident, item)
             step += count
             clock.dispatched(step)
-            clock.skip(sum(hook.after(state) or 0.0 for hook in all_hooks))
+            with routine.saving_first(here, now):
+                clock.skip(sum(hook.after(state) or 0.0 for hook in all_hooks))
             log.advance(count)
             means.sent(metrics)  # they stay on the devices until a hook is due
             if step < until:
                 continue
             moment = Moment(step, parallel.local(state), means.taken(step, saver.latest()))
-            with together(signalled, stopped), routine.saving_first(here, moment):
+            with together(signalled, stopped), routine.saving_first(here, now):
                 for hook in all_hooks:
                     if step % hook.every == 0 or step == run.steps:
                         clock.skip(hook.do(moment) or 0.0)
@@ -151,7 +156,7 @@ def train(
         means.taken(step, saver.latest())
         with together():
             if saver.latest() != step:
-                save(Moment(step, parallel.local(state), {}))
+                save(now())
             late = saver.wait()
             log.wait()
         log.close_bar()

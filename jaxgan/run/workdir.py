@@ -28,6 +28,8 @@ RECIPE, CONDITIONS = "recipe.py", "conditions.npz"
 # Errors that say that something else lies where a file or folder of ours belongs.
 _IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ENXIO)
 _MOST_BYTES = 2**30  # of conditions, unpacked
+# What NumPy and zipfile raise of a file that is none of theirs, or that promises too much.
+_ODD = (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, zipfile.BadZipFile)
 _SHOWN = 5  # differences that a message names
 _RESULTS = (CONFIG, "metrics.jsonl", "samples")
 
@@ -259,8 +261,8 @@ def read_conditions(workdir: pathlib.Path, features: dict[str, Any]) -> dict[str
             if feature.classes and not (leaf.min() >= 0 and leaf.max() < feature.classes):
                 raise ValueError(f"{name} has {leaf.max()}, there are {feature.classes} classes")
         return conditions
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:200]
+    except _ODD as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
         raise RunError(f"{path} cannot be read: {reason}; restore it from a copy") from None
 
 
