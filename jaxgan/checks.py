@@ -171,6 +171,11 @@ def check_made(real: Any, made: Any) -> None:
                 f"{theirs or 'none'}; make them equal"
             )
         types = held[name].dtype, given[name].dtype
+        if not jnp.issubdtype(types[1], jnp.floating):
+            raise UserError(
+                f"feature {name!r} is made as {types[1]}, through which no gradient flows; make "
+                "floating numbers"
+            )
         if [jnp.issubdtype(dtype, jnp.floating) for dtype in types] == [False, True]:
             raise UserError(
                 f"feature {name!r} of the batch is {types[0]}, the made one {types[1]}; give "

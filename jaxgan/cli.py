@@ -190,7 +190,7 @@ def _train(given: argparse.Namespace, config: Config) -> int:
             run,
             about=about,
             recipe=recipe.source,
-            may_differ=("recipe_sha256",) if given.accept_changed_recipe else (),
+            may_differ=("recipe_sha256", "game") if given.accept_changed_recipe else (),
             defaults=to_dict(recipe.options),
             must_resume=given.resume,
             profiled=given.profile,

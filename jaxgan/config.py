@@ -78,6 +78,8 @@ class Config(NamedTuple):
 _MAY_CHANGE = (
     *("steps", "devices", "kernels", "steps_per_call", "recipe_folder", "run_id"),
     *("data.dir", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
+    # What lies there is known by `data_version`.
+    *("data.folder", "data.file"),
 )
 
 

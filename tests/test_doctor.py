@@ -9,6 +9,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from runs import ROOT, command, holding
@@ -393,3 +394,13 @@ def test_a_cache_where_a_file_is_in_the_way_cannot_be_written(tmp_path):
     assert places.abilities(where)["writable"] == "Not a directory"
     assert places.cache(where)["writable"] is False
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_probe_that_is_never_answered_is_a_line():
+    """As of a file system whose server is gone."""
+    ended = threading.Event()
+    try:
+        found = gathering.answered(lambda: ended.wait(60), seconds=0.01)
+    finally:
+        ended.set()
+    assert found == {"error": "no answer within 0.01 seconds"}

@@ -21,6 +21,7 @@ from jaxgan import Player, files
 from jaxgan.errors import RunError, UserError
 from jaxgan.run import checkpoint
 from jaxgan.run import workdir as workdirs
+from jaxgan.run.hooks import Hook
 from jaxgan.run.records import read_metrics
 
 
@@ -378,6 +379,30 @@ def test_an_error_of_a_callback_comes_out_as_it_is_and_the_run_can_go_on(tmp_pat
     with workdirs.held(tmp_path / "run"):  # it was let go
         pass
     assert_equal_trees(whole, train_points(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_callback_that_ends_the_program_costs_no_step(tmp_path, error):
+    def leave(step, metrics):
+        raise error(step)
+
+    with pytest.raises(error):
+        train_points(tmp_path, callback=leave)
+    assert steps_in(tmp_path) == [5]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_hook_that_raises_costs_no_step(tmp_path, place):
+    calls = []
+
+    def fail(what):
+        calls.append(what)
+        if len(calls) == 8:
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError):
+        train_points(tmp_path, more_hooks=(Hook(10**6, **{place: fail}),))
+    assert steps_in(tmp_path) == [7 if place == "before" else 8]
 
 
 def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(tmp_path, capsys):

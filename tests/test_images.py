@@ -218,5 +218,5 @@ def test_a_folder_that_did_not_get_all_its_pictures_says_so(tmp_path, monkeypatc
         )
     found = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert found == ["000000.png", "000001.png", "INCOMPLETE"]
-    with pytest.raises(UserError, match=r"of a command that did not end \(INCOMPLETE\)"):
+    with pytest.raises(UserError, match=r"of a command that goes on or was stopped \(INCOMPLETE\)"):
         images.save_each(tmp_path / "a", parts, 4)

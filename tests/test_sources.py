@@ -524,3 +524,20 @@ def test_a_source_that_says_nothing_of_use_is_refused_by_one_line(changes, text)
 def test_what_no_reader_may_give_is_one_line(given):
     with pytest.raises(RunError, match=r"mine: examples 0, 1, 2, \.\. cannot be read: "):
         make_feed(source_of(read=lambda i: given), 4, 0)
+
+
+def test_a_mapped_file_that_is_written_while_it_is_read_is_named(tmp_path):
+    """Behind the end of one that was cut short the system would end the process."""
+    path = tmp_path / "points.npy"
+    np.save(path, np.zeros((1000, 2), np.float32))
+    source = data.open_source(DataOptions(file=str(path)))
+    with path.open("r+b") as file:
+        file.truncate(200)
+    with pytest.raises(RunError, match="was written while it was read: it has 200 bytes, and had"):
+        source.read(np.arange(990, 1000))
+
+
+def test_options_of_data_are_looked_at_one_by_one():
+    for changes in ({"image_size": 0}, {"image_size": "a"}, {"split": None}):
+        with pytest.raises(UserError, match=next(iter(changes))):
+            data.open_source(DataOptions(**changes))

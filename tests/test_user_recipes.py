@@ -262,6 +262,19 @@ def test_a_file_that_changes_the_folder_leaves_the_workdir_where_it_is(here):
     assert not list((here / "elsewhere").iterdir())
 
 
+def test_another_text_of_what_a_file_imports_is_another_run(here, capsys):
+    (here / "beside_it.py").write_text("rate = 0.01\n")
+    text = RECIPE.replace("import jaxgan\n", "import beside_it\nimport jaxgan\n")
+    (here / "mine.py").write_text(text.replace("optax.adam(rate)", "optax.adam(beside_it.rate)"))
+    words = ["train", "mine.py:centre", "--workdir", "run"]
+    assert main([*words, *FLAGS]) == 0
+    del sys.modules["beside_it"]
+    (here / "beside_it.py").write_text("rate = 0.5\n")
+    assert main([*words, *FLAGS, "--steps", "20"]) == 2
+    assert "was trained with another game" in capsys.readouterr().err
+    assert main([*words, *FLAGS, "--steps", "20", "--accept-changed-recipe"]) == 0
+
+
 def test_a_copy_that_was_edited_is_not_sampled(here, capsys):
     (here / "mine.py").write_text(RECIPE)
     assert main(["train", "mine.py:centre", "--workdir", "run", *FLAGS]) == 0

@@ -113,7 +113,11 @@ def make_feed(
 
 
 def check_batch_size(source: Source, batch_size: int) -> None:
-    """Raises `UserError` for a batch larger than the source."""
+    """Raises `UserError` for a batch larger than the source, or a source of too many examples."""
+    if source.count >= 2**31:
+        raise UserError(
+            f"{source.name} has {source.count} examples; use less than {2**31}, a part of it"
+        )
     if batch_size > source.count:
         raise UserError(
             f"batch_size={batch_size} exceeds the {source.count} examples of {source.name}; use "

@@ -1,5 +1,7 @@
 """Files of arrays as a source: `.npz`, each array a feature, and `.npy`, mapped into memory."""
 
+import functools
+import os
 import pathlib
 from collections.abc import Iterable
 
@@ -9,7 +11,7 @@ from jaxgan.data import arrays
 from jaxgan.data.names import chosen
 from jaxgan.data.rows import one_line
 from jaxgan.data.source import Source, as_source
-from jaxgan.errors import UserError
+from jaxgan.errors import RunError, UserError
 from jaxgan.paths import shown
 
 
@@ -65,7 +67,24 @@ def opened(
     version = source.version
     if status.st_size > arrays.BYTES_HASHED:  # of which not all is looked at
         version += f" {status.st_size} {int(status.st_mtime)}"
-    return source._replace(name=shown(path.name), version=version)
+    source = source._replace(name=shown(path.name), version=version)
+    if kind == ".npz":  # which is in memory
+        return source
+    return source._replace(read=functools.partial(_read_unchanged, path, status, source))
+
+
+def _read_unchanged(
+    path: pathlib.Path, opened: os.stat_result, source: Source, indices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Reads a file that is mapped, unless it is no longer the one that was opened: behind the end
+    of one that was cut short the system would end the process."""
+    now = path.stat()
+    if (now.st_size, now.st_mtime_ns) != (opened.st_size, opened.st_mtime_ns):
+        raise RunError(
+            f"data.file={shown(path)} was written while it was read: it has {now.st_size} bytes, "
+            f"and had {opened.st_size}; put the old file back and go on"
+        )
+    return source.read(indices)
 
 
 def _check_members(name: str, members: list[str]) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import stat
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from jaxgan.names import listed
 from jaxgan.paths import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_BYTES_SEEN = 4096  # at either end of a file
 _THREADS = 4  # that look at files; more wait longer for a disk than they help
 
 
@@ -28,7 +30,7 @@ class _Found(NamedTuple):
 
     path: str
     size: int = 0  # bytes
-    changed: int = 0  # seconds
+    checksum: int = 0  # of its beginning and end
     channels: int = 0
     height: int = 0
     width: int = 0
@@ -178,6 +180,7 @@ def _look(folder: pathlib.Path, whole: bool, path: str) -> _Found:
         status = os.stat(folder / path)
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
             return _Found(path, fault="is no plain file")
+        checksum = _checksum(folder / path, status.st_size)
         with pixels.opened(folder / path) as picture:
             channels = pixels.channels_of(picture)
             height, width = picture.height, picture.width
@@ -189,7 +192,15 @@ def _look(folder: pathlib.Path, whole: bool, path: str) -> _Found:
         return _Found(path, fault=f"cannot be read: {error.strerror or error}")
     except pixels.PixelError as error:
         return _Found(path, fault=f"cannot be decoded: {error}")
-    return _Found(path, status.st_size, int(status.st_mtime), channels, height, width)
+    return _Found(path, status.st_size, checksum, channels, height, width)
+
+
+def _checksum(path: pathlib.Path, size: int) -> int:
+    """Of a file's first and last bytes, in which two pictures differ."""
+    with path.open("rb") as file:
+        checksum = zlib.crc32(file.read(_BYTES_SEEN))
+        file.seek(max(size - _BYTES_SEEN, 0))
+        return zlib.crc32(file.read(_BYTES_SEEN), checksum)
 
 
 def _shape(
@@ -253,5 +264,5 @@ def _read(
 def _hash(files: list[_Found]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        digest.update(os.fsencode(file.path) + f"\0{file.size} {file.changed};".encode())
+        digest.update(os.fsencode(file.path) + f"\0{file.size} {file.checksum};".encode())
     return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ from jaxgan.data.names import split_names
 from jaxgan.data.options import DataOptions, check, image_size
 from jaxgan.data.source import Source, select
 from jaxgan.errors import UserError
+from jaxgan.options import replace, to_dict
 from jaxgan.paths import user_path
 
 
@@ -18,6 +19,7 @@ def open_source(options: DataOptions, progress: bool = False) -> Source:
     Raises:
       UserError: for data that cannot be had or do not fit the options.
     """
+    options = replace(DataOptions(), to_dict(options))  # looks at each by itself
     check(options)
     wanted, size = split_names(options.features), image_size(options)
     if options.folder is not None:

@@ -47,7 +47,7 @@ def asked(seconds: float = SECONDS, code: str = _CODE) -> dict[str, Any]:
     except (IndexError, ValueError):
         # An abort ends with a page of addresses.
         told = [line for line in complaints if _TELLING.search(line)]
-        last = told[-1] if told else "it said nothing that helps"
+        last = told[-1] if told else "it said nothing" + " that helps" * bool(complaints)
         return {"error": f"{last} (exit status {done.returncode})"}
     errors = [line for line in complaints if re.match(r"\w*Error: ", line)]
     complaint = errors[-1] if errors else None

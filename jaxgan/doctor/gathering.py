@@ -11,6 +11,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from jaxgan import __version__
 from jaxgan.doctor import devices, places, private, versions
 
 Found = dict[str, Any]
+_SECONDS = 30.0  # JAX is given 20
 
 _PREFIXES = ("JAX_", "XLA_", "JAXGAN_", "CUDA_VISIBLE_", "TRITON_", "OMP_", "OPENBLAS_", "TF_GPU")
 # Told also where they are not set.
@@ -32,8 +34,17 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 def gather(probes: dict[str, Callable[[], Any]] | None = None) -> Found:
     """section -> what its probe found; by default of `PROBES`."""
-    found = {name: guarded(probe) for name, probe in (probes or PROBES).items()}
+    found = {name: answered(probe) for name, probe in (probes or PROBES).items()}
     return private.scrubbed(found, private.known_names())
+
+
+def answered(probe: Callable[[], Any], seconds: float = _SECONDS) -> Any:
+    """What a probe finds within a time; a file system whose server is gone never answers."""
+    answer: list[Any] = []
+    thread = threading.Thread(target=lambda: answer.append(guarded(probe)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answer[0] if answer else {"error": f"no answer within {seconds:g} seconds"}
 
 
 def guarded(probe: Callable[[], Any]) -> Any:

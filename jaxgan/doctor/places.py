@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def cache(root: pathlib.Path, most: int = _MOST) -> dict[str, Any]:
     """How many files lie in a cache and how large they are; `complete` where all were looked at."""
     found: dict[str, Any] = {"path": str(root), "files": 0, "bytes": 0, "complete": True}
     if not root.exists():
-        writable = os.access(nearest(root), os.W_OK) and not is_obstructed(root)
+        writable = os.access(nearest(root), os.W_OK) and not obstacle(root)
         return {**found, "there": False, "writable": writable}
     found |= {"there": True, "writable": root.is_dir() and os.access(root, os.W_OK | os.X_OK)}
     try:
@@ -92,11 +93,17 @@ def nearest(path: pathlib.Path) -> pathlib.Path:
     return next((p for p in (path, *path.parents) if p.is_dir()), pathlib.Path("/"))
 
 
-def is_obstructed(path: pathlib.Path) -> bool:
-    """Whether something that is no folder lies where this folder, or one above it, would be."""
-    path = path.absolute()
-    found = next((p for p in (path, *path.parents) if os.path.lexists(p)), pathlib.Path("/"))
-    return not found.is_dir()
+def obstacle(path: pathlib.Path) -> str:
+    """Why this folder could not be made where it is not there; empty where it could, as far as its
+    path goes."""
+    for place in (path.absolute(), *path.absolute().parents):
+        try:
+            return "" if stat.S_ISDIR(os.stat(place).st_mode) else "Not a directory"
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # such as a mount whose server is gone
+            return error.strerror or str(error)
+    return ""
 
 
 def room(path: pathlib.Path) -> dict[str, Any]:
@@ -112,8 +119,8 @@ def abilities(path: pathlib.Path) -> dict[str, Any]:
     """
     place = nearest(path)
     found: dict[str, Any] = {"path": str(path), "type": _type_of(place)}
-    if is_obstructed(path):
-        return {**found, "writable": "Not a directory"}
+    if reason := obstacle(path):
+        return {**found, "writable": reason}
     try:
         own = pathlib.Path(tempfile.mkdtemp(prefix=".jaxgan-doctor-", dir=place))
     except OSError as error:

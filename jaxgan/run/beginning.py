@@ -103,7 +103,8 @@ def begun(
         game = first.game_of(game, opened.features, run.dtype)
         template = first.template_of(game, opened.features, run)
         first.check_step(game, template, opened.features, run, len(devices))
-        if "recipe" not in about:  # nothing else tells which game was given from Python
+        # Nothing else tells which game was given from Python, or what a recipe's file imports.
+        if "recipe" not in about or "recipe_sha256" in about:
             about["game"] = first.fingerprint(game, template, opened.features, run)
             if writes:
                 workdirs.check(workdir, about, *asked)

@@ -97,7 +97,7 @@ def _check_game(
     may_differ: tuple[str, ...],
 ) -> None:
     """Refuses a game that was given and is not the one that was trained."""
-    if given is None or "game" not in about or "game" in may_differ:
+    if given is None or about.get("game") is None or "game" in may_differ:
         return
     if first.fingerprint(game, template, example, run) != about["game"]:
         raise UserError(

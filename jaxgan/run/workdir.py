@@ -153,7 +153,8 @@ def check(
         if changed and all(line.startswith("game ") for line in changed):
             raise UserError(
                 f"{where} was trained with another game, or by another version of JAX; "
-                "choose another workdir, or pass may_differ=('game',) to go on with this game"
+                "choose another workdir, or go on with this game by --accept-changed-recipe or, in "
+                "Python, may_differ=('game',)"
             )
         if changed:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
