@@ -173,7 +173,7 @@ def _train(given: argparse.Namespace, config: Config) -> int:
     workdir = user_path(place, "workdir")
     here = _place(given)
     if given.dry_run:
-        return _show(config, workdir, here)
+        return _show(config, workdir, here, given)
 
     from jaxgan.run import compiled, joining, runtime
     from jaxgan.run.train import train
@@ -190,7 +190,7 @@ def _train(given: argparse.Namespace, config: Config) -> int:
             run,
             about=about,
             recipe=recipe.source,
-            may_differ=("recipe_sha256", "game") if given.accept_changed_recipe else (),
+            may_differ=_may_differ(given),
             defaults=to_dict(recipe.options),
             must_resume=given.resume,
             profiled=given.profile,
@@ -220,16 +220,29 @@ def _place(given: argparse.Namespace) -> Any:
     return joining.place(given.coordinator_address, *numbers, given.distributed, timeout)
 
 
-def _show(config: Config, workdir: Any, here: Any) -> int:
+def _may_differ(given: argparse.Namespace) -> tuple[str, ...]:
+    return ("recipe_sha256", "game") if given.accept_changed_recipe else ()
+
+
+def _show(config: Config, workdir: Any, here: Any, given: argparse.Namespace) -> int:
     import jax
 
     from jaxgan.data import needs_preparing
     from jaxgan.run import compiled, plan, runtime
+    from jaxgan.run import workdir as workdirs
 
     _find_devices()
     recipe, run = config.recipe, config.run
     configs.check_run(run, jax.local_device_count())
     runtime.check_kernels(run.kernels, jax.default_backend())
+    workdirs.check(
+        workdir,
+        configs.described(config),
+        run.steps,
+        given.resume,
+        _may_differ(given),
+        to_dict(recipe.options),
+    )
     waits = here and "of one process, so without the options of several"
     if not waits and needs_preparing(run.data):
         waits = f"once {run.data.name} is prepared, which the first run does"

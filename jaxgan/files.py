@@ -21,6 +21,7 @@ from jaxgan.errors import RunError
 _CANNOT_WAIT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = tuple(os.strerror(number) for number in _FULL)  # as errors say it that have no number
+UNFINISHED = ".writing_"  # begins the name of a file until it is whole
 _LARGEST = 2**26  # bytes that are read where nobody says more
 
 
@@ -106,7 +107,7 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
         _check_plain(path)
         # A new name of its own: nothing is written through a link that lies in the folder.
         options: dict[str, Any] = dict(
-            dir=path.parent, prefix=".", suffix=path.suffix, delete=False
+            dir=path.parent, prefix=UNFINISHED, suffix=path.suffix, delete=False
         )
         with tempfile.NamedTemporaryFile(**options) as file:
             try:
@@ -146,6 +147,16 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 def fix_of(error: OSError) -> str:
     """What helps against an error of writing, in a word."""
     return "make room" if error.errno in _FULL else "mend that"
+
+
+def clear_unfinished(folder: pathlib.Path) -> None:
+    """Removes what a process that was killed left of files that were to be written whole. Only who
+    holds the folder may."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(UNFINISHED) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
 
 
 def set_aside(path: pathlib.Path, as_name: str | None = None) -> str:

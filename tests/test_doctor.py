@@ -296,8 +296,11 @@ def test_paths_are_shown_from_the_home_folder_or_by_their_last_parts(path, expec
 def test_versions_and_words_are_no_addresses_and_names_within_words_stay():
     names = private.Names(("/home/bob",), ("bob",), ("tower",))
     assert private.scrubbed({"bob": ["12.9.86.1", 3, "bobbin"]}, names) == {
-        "bob": ["12.9.86.1", 3, "bobbin"]
+        "<user>": ["12.9.86.1", 3, "bobbin"]
     }
+    assert private.told("Bob1 at bob@tower.edu, GPU-8932f937-d72c", names) == (
+        "<user> at <address>, <address>"
+    )
     told = private.told("at 12:30:45 bob's tower_1 fe80::1:2:3", names)
     assert told == "at 12:30:45 <user>'s <host>_1 <address>"
     assert private.variable("JAX_X", "", names) == "empty"

@@ -267,6 +267,14 @@ def test_a_lock_that_its_holder_removed_holds_nobody(tmp_path):
                 pass
 
 
+def test_what_a_killed_run_left_half_written_is_cleared_away_and_nothing_else(tmp_path):
+    train_points(tmp_path, steps=10)
+    for name in (".writing_x1.json", "samples/.writing_x2.png", ".mine", "samples/.mine"):
+        (tmp_path / name).write_text("half")
+    train_points(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob(".*") if p.name != ".lock") == [".mine", ".mine"]
+
+
 # Clocks.
 def test_a_clock_that_goes_back_disturbs_no_run(tmp_path, monkeypatch):
     clock = faults.JumpingClock()

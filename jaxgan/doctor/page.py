@@ -20,7 +20,8 @@ def main(as_json: bool = False) -> int:
     found = gather()
     advice = advise(found)
     text = json.dumps({**found, "advice": advice}, indent=2) if as_json else page(found, advice)
-    terminal.show(text.encode("ascii", "backslashreplace").decode() + "\n")
+    lines = [terminal.one_line(line) for line in text.splitlines()]  # whatever names are in it
+    terminal.show("\n".join(lines).encode("ascii", "backslashreplace").decode() + "\n")
     return 0
 
 

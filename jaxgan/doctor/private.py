@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 _ADDRESSES = re.compile(
     r"\b\w[\w+.-]*://\S+"  # URLs
+    r"|[\w.+-]+@[\w.-]+"  # somebody at some host
+    r"|\b(?:GPU|MIG)-[0-9a-fA-F-]{8,}"  # the number of a device
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"
     r"|(?<![\w:])(?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{1,4}(?![\w:])"
 )
@@ -76,7 +78,7 @@ def variable(name: str, value: str, names: Names) -> str:
 def scrubbed(tree: Any, names: Names) -> Any:
     """The same tree of dicts, lists and texts without homes and names."""
     if isinstance(tree, dict):
-        return {key: scrubbed(value, names) for key, value in tree.items()}
+        return {scrubbed(key, names): scrubbed(value, names) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [scrubbed(value, names) for value in tree]
     return _unnamed(tree, names) if isinstance(tree, str) else tree
@@ -87,7 +89,8 @@ def _unnamed(text: str, names: Names) -> str:
         text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
     for kind, found in (("<host>", names.hosts), ("<user>", names.users)):
         for name in found:
-            text = re.sub(rf"(?<![A-Za-z0-9<]){re.escape(name)}(?![A-Za-z0-9>])", kind, text)
+            whole = rf"(?<![A-Za-z0-9<]){re.escape(name)}(?![A-Za-z>])\d*"
+            text = re.sub(whole, kind, text, flags=re.I)
     return text
 
 

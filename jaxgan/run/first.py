@@ -93,9 +93,14 @@ def check_step(
     batch = batch_of(features, run.batch_size // devices)
     after, metrics = jax.eval_shape(make_step(game), template, batch)
     _check_kept(template.players, after.players)
-    for name in OWN_FIELDS:
-        if name in metrics:
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or name in OWN_FIELDS:
             raise UserError(f"the game logs a metric {name!r}, which each record has; rename it")
+        if metric.shape != () or not jnp.issubdtype(metric.dtype, jnp.floating):
+            raise UserError(
+                f"the game logs the metric {name!r} of {metric.dtype} and shape {metric.shape}; "
+                "take its mean as float32"
+            )
 
 
 def _check_kept(before: Any, after: Any) -> None:

@@ -30,7 +30,7 @@ _PARTING_SECONDS = 2
 _RETRY_SECONDS = 0.2
 _STRANGERS = 64  # who may be connected beyond the processes of the run
 # May differ between the processes of a run: where data lie and how they are read.
-_OWN = ("data.dir", "data.manual_dir", "data.read_threads")
+_OWN = ("data.dir", "data.manual_dir", "data.read_threads", "recipe_folder")
 
 
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:

@@ -70,6 +70,8 @@ def held(workdir: pathlib.Path) -> Iterator[Held]:
             raise UserError(_why_not_written(workdir, error)) from None
         try:
             reason = held_lock.missing
+            for folder in () if reason else (workdir, workdir / "samples"):
+                files.clear_unfinished(folder)
             lines = [_without_lock(workdir, reason)] if reason else []
             yield Held(lines, functools.partial(_check_held, workdir, held_lock))
         except BaseException:
