@@ -76,7 +76,7 @@ class Config(NamedTuple):
 
 # A run is continued with these changed; a change of any other option makes it another run.
 _MAY_CHANGE = (
-    *("steps", "devices", "kernels", "steps_per_call", "recipe_folder", "run_id"),
+    *("steps", "devices", "kernels", "steps_per_call", "recipe_folder"),
     *("data.dir", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
     # What lies there is known by `data_version`.
     *("data.folder", "data.file"),
@@ -130,7 +130,7 @@ def described(config: Config) -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The options that make `new` another run than `old`, each as 'name was .., now ..'."""
-    all_names = sorted(old.keys() | new.keys())
+    all_names = sorted((old.keys() | new.keys()) - {"run_id"})  # which is no option
     names = [n for n in all_names if n not in _MAY_CHANGE and not n.startswith("log.")]
     return [
         f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if old.get(n) != new.get(n)

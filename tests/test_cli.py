@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from runs import RECIPE, RUN, command, flags, run, small_flags
+from runs import RECIPE, RUN, command, flags, holding, run, small_flags
 
 from jaxgan import config, recipes
 from jaxgan.cli import main
@@ -86,6 +86,15 @@ def test_a_dry_run_prints_all_options_and_writes_nothing(name, tmp_path, capsys,
     named = {"workdir": f"runs/{name}", "recipe": name}
     assert printed == {**named, **{option: shown(value) for option, value in options.items()}}
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_refuses_what_the_run_would_find_in_its_workdir(trained, capsys):
+    workdir, _ = trained
+    before = holding(workdir)
+    words = ["train", "digits", "--workdir", str(workdir), *small_flags(), "--dry-run"]
+    assert main([*words, "--seed", "7"]) == 2
+    assert "holds another run: seed was 0, now 7" in capsys.readouterr().err
+    assert holding(workdir) == before
 
 
 def test_options_may_come_before_the_recipe_and_be_written_with_underscores(capsys):

@@ -152,6 +152,9 @@ def test_the_commands_of_a_page_parse(page, here, capsys, monkeypatch):
             with pytest.raises(SystemExit) as stop:
                 main(words)
             assert stop.value.code == 0
+        elif "--resume" in words:
+            assert main([*words, "--dry-run"]) == 2
+            assert "no checkpoint to resume from" in capsys.readouterr().err
         elif words[0] == "train":
             assert main([*words, "--dry-run"] if "--dry-run" not in words else words) == 0, command
         elif words[0] == "sample":

@@ -14,25 +14,26 @@ OPEN_FILES = 256
 SKEW = 60.0  # seconds
 FORMAT = "array_record"
 
+_TRUE, _FALSE = ("1", "true", "True"), ("0", "false", "False")
 # Variable -> (values, or () for all; whether for GPUs alone; what it does and what to do).
 _VARIABLES: dict[str, tuple[tuple[str, ...], bool, str]] = {
     "JAX_DISABLE_JIT": (
-        ("1", "true", "True"),
+        _TRUE,
         False,
         "runs a step one operation at a time; unset it to train",
     ),
     "JAX_ENABLE_X64": (
-        ("1", "true", "True"),
+        _TRUE,
         False,
         "lets networks compute in float64, which is slow and which no kernel does; unset it",
     ),
     "JAX_DEBUG_NANS": (
-        ("1", "true", "True"),
+        _TRUE,
         False,
         "waits for each result, which is slow; runs look for NaN anyway, so unset it",
     ),
     "XLA_PYTHON_CLIENT_PREALLOCATE": (
-        ("0", "false", "False"),
+        _FALSE,
         True,
         "lets the GPU's memory fragment in long runs; unset it unless the GPU is shared",
     ),

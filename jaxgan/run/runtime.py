@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import jax
 
+from jaxgan import terminal
 from jaxgan.errors import UserError
 from jaxgan.kernels import launch
 
@@ -35,6 +36,12 @@ def check_devices() -> list[str]:
     if os.environ.get("JAX_PLATFORMS"):
         return []
     return [f"JAX goes on with {jax.default_backend()}: {problem}" for problem in problems]
+
+
+def find_devices() -> None:
+    """As `check_devices`, for the command line: says what JAX could not use."""
+    for line in check_devices():
+        terminal.complain(line)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,36 @@
+"""Words of the command line: flags, values, and whole numbers."""
+
+from typing import Any
+
+from jaxgan.errors import UserError
+
+
+def flag(name: str) -> str:
+    """The flag of an option, --data.image-size for data.image_size."""
+    return "--" + name.replace("_", "-")
+
+
+def shown_value(value: Any) -> str:
+    """A value as an option takes it."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def dashed(word: str) -> str:
+    """A word whose flag may be written with underscores, as in Python and config.json."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
+def whole(name: str, text: str, low: int, below: int) -> int:
+    """A whole number with low <= number < below; raises `UserError` for other text."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise UserError(
+            f"{name}={text[:40]!r} is not a whole number; use one such as {low}"
+        ) from None
+    if value < low:
+        raise UserError(f"{name}={text[:40]} is too small; use {low} or more")
+    if value >= below:
+        raise UserError(f"{name}={text[:40]} is too large; use less than {below}")
+    return value
