@@ -141,10 +141,10 @@ def test_a_checkpoint_that_the_disk_does_not_keep_takes_the_place_of_none(tmp_pa
 
 @pytest.mark.parametrize("first", [0, 1, 2, 3])
 def test_wherever_a_file_system_fails_the_same_command_goes_on_to_the_same_bits(tmp_path, first):
-    """Each change to the workdir is the last that works, in one of four tests."""
+    """Of the first forty changes to the workdir half are, each in turn, the last that works."""
     whole = train_points(tmp_path / "whole")
     ends = []
-    for count in range(first, 40, 4):
+    for count in range(first, 40, 8):
         workdir = tmp_path / f"run{count}"
         with faults.failing_after(count, workdir):
             try:
@@ -192,7 +192,8 @@ def trained_with_others_files(workdir: pathlib.Path, put) -> list[str]:
     """Puts something in the place of each of a run's own names, and trains; what was said."""
     said = []
     for name in OURS + FOLDERS:
-        for steps in (None, 10):
+        # Most names are looked at alike in a workdir that is new.
+        for steps in (None, 10) if name in (".lock", "metrics.jsonl", "checkpoints") else (10,):
             place = workdir / f"{name}-{steps}"
             place.mkdir(parents=True)
             if steps:
