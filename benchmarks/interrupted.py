@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     if given.quick:
         given.kills, given.signals = 3, 3
     # Some steps are made between two hits, so that the run is still going on at the last.
-    steps = 4 * max(given.kills, given.signals) + 20
+    steps = 40 * max(given.kills, given.signals) + 40
     options = {**_SMALL, "steps": steps, **changes}
     config = record.config_of(parser, given.preset, options)
     about = record.machine(given.quick)
