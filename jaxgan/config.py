@@ -132,8 +132,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The options that make `new` another run than `old`, each as 'name was .., now ..'."""
     all_names = sorted((old.keys() | new.keys()) - {"run_id"})  # which is no option
     names = [n for n in all_names if n not in _MAY_CHANGE and not n.startswith("log.")]
+    told = {"data_version": "the data are others than they were: data_version"}
     return [
-        f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if old.get(n) != new.get(n)
+        f"{told.get(n, n)} was {old.get(n)!r}, now {new.get(n)!r}"
+        for n in names
+        if old.get(n) != new.get(n)
     ]
 
 

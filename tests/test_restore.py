@@ -137,7 +137,7 @@ def test_another_game_of_the_same_shapes_is_named(tmp_path):
 
 def test_a_workdir_without_a_checkpoint_is_named(tmp_path):
     for workdir in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="holds no checkpoint; train first: jaxgan train"):
+        with pytest.raises(UserError, match="holds no checkpoint; train there first"):
             jaxgan.restore(workdir)
 
 

@@ -88,6 +88,12 @@ def opened(
             f"{name}: {shown(first.path)} {first.fault}{more}; replace it, or pass "
             "--data.skip-damaged true"
         )
+    if damaged:
+        first = damaged[0]
+        terminal.complain(
+            f"{name}: {len(damaged)} of {len(found)} images are left out, the first: "
+            f"{shown(first.path)} {first.fault}"
+        )
     shape = _shape(name, kept, size, channels)
     features = {}
     if "image" in names:

@@ -65,7 +65,7 @@ def restore(
     folder = workdir / workdirs.CHECKPOINTS
     if not (workdir / workdirs.CONFIG).is_file() or not checkpoint.steps_in(folder):
         raise UserError(
-            f"workdir={workdir} holds no checkpoint; train first: jaxgan train --workdir {workdir}"
+            f"workdir={workdir} holds no checkpoint; train there first, by jaxgan train or train()"
         )
     about = workdirs.read_config(workdir)
     example = features_of(workdir, about)
