@@ -174,7 +174,7 @@ MISTAKES = [
     (["train", "--num-processes", "x"], "num_processes='x' is not a whole number"),
     (["train", "--distributed", "--num-processes", "2"], "--distributed asks the cluster for what"),
     (["train", "--proces-id", "0"], "unknown option '--proces-id'; did you mean --process-id"),
-    ([*SAMPLE, "a.png"], "workdir=nothing holds no checkpoint; train first"),
+    ([*SAMPLE, "a.png"], "workdir=nothing holds no checkpoint; train there first"),
     ([*SAMPLE, "a.png", "--num", "0"], "num=0 is too small; use 1 or more"),
     ([*SAMPLE, "a.png", "--num", "x"], "num='x' is not a whole number"),
     ([*SAMPLE, "a.png", "--num=--5"], "num='--5' is not a whole number"),
