@@ -215,4 +215,7 @@ def said(process: subprocess.Popen[str]) -> tuple[str, str]:
     connected, and standard error."""
     out, err = process.communicate(timeout=150)
     lines = out.splitlines(True)
-    return "".join(x for x in lines if not x.startswith(("[Gloo]", "waiting for "))), err
+    own = [
+        x for x in lines if "peer ranks" not in x and not x.startswith(("[Gloo]", "waiting for "))
+    ]
+    return "".join(own), err

@@ -153,7 +153,8 @@ def test_a_dry_run_ends_with_parameters_and_memory_and_writes_nothing(
         (["--coordinator-address", "a:1", "--num-processes", "2", "--process-id", "0"], "of one"),
     ],
 )
-def test_what_a_dry_run_cannot_tell_is_one_line(words, line, capsys):
+def test_what_a_dry_run_cannot_tell_is_one_line(words, line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert main(["train", *small_flags(), *words, "--dry-run"]) == 0
     told = capsys.readouterr().out.partition("\n\n")[2]
     assert told.count("\n") == 1 and told.startswith(f"parameters and memory are told {line}")
