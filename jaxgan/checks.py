@@ -176,7 +176,7 @@ def check_made(real: Any, made: Any) -> None:
                 f"feature {name!r} is made as {types[1]}, through which no gradient flows; make "
                 "floating numbers"
             )
-        if [jnp.issubdtype(dtype, jnp.floating) for dtype in types] == [False, True]:
+        if not jnp.issubdtype(types[0], jnp.floating):
             raise UserError(
                 f"feature {name!r} of the batch is {types[0]}, the made one {types[1]}; give "
                 "uint8 in [0, 255] or floating numbers in [-1, 1]"

@@ -24,7 +24,7 @@ from jaxgan.errors import RunError, UserError
 
 _BYTES_AT_ONCE = 2**25  # raw bytes that a read holds beside what it gives
 _BYTES_SEEN = 2**26  # of a large array that are looked at, evenly spaced
-BYTES_HASHED = 2**31  # arrays up to this size are hashed whole, at about 1 GB/s
+BYTES_HASHED = 2**31  # arrays up to this size are hashed whole
 
 
 def opened(

@@ -166,7 +166,7 @@ def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype != np.float32:
         return values.astype(dtype)
     with np.errstate(over="ignore"):
-        numbers = values.astype(dtype)
+        numbers = values.astype(dtype, copy=False)
     if not np.isfinite(numbers).all():
         raise Unusable("holds numbers that are not finite in float32; leave that example out")
     return numbers
