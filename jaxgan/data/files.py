@@ -41,6 +41,7 @@ def opened(
         what = "is no plain file" if path.exists() else "does not exist"
         raise UserError(f"{name} {what}; name a .npz or .npy file")
     try:
+        status = path.stat()
         if kind == ".npy":
             data = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
@@ -63,7 +64,6 @@ def opened(
             f"{name} cannot be read: {one_line(error)}; save it again, or restore it from a copy"
         ) from None
     source = as_source(data, name, features=wanted, size=size, channels=channels)
-    status = path.stat()
     version = source.version
     if status.st_size > arrays.BYTES_HASHED:  # of which not all is looked at
         version += f" {status.st_size} {int(status.st_mtime)}"

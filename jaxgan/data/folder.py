@@ -202,7 +202,7 @@ def _look(folder: pathlib.Path, whole: bool, path: str) -> _Found:
 
 
 def _checksum(path: pathlib.Path, size: int) -> int:
-    """Of a file's first and last bytes, in which two pictures differ."""
+    """Of a file's first and last bytes: all of it, of a large picture, would be read for long."""
     with path.open("rb") as file:
         checksum = zlib.crc32(file.read(_BYTES_SEEN))
         file.seek(max(size - _BYTES_SEEN, 0))
