@@ -1,5 +1,5 @@
-"""Settings of the process that make training faster; the command line and the benchmarks turn them
-on, importing does not."""
+"""The process that trains: whether it has devices, and settings that make training faster, which
+the command line and the benchmarks turn on and importing does not."""
 
 import contextlib
 import ctypes
