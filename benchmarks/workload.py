@@ -13,7 +13,7 @@ from jaxgan.data import Feature
 from jaxgan.data.feeds import Feed
 from jaxgan.game import Game
 from jaxgan.kernels import using
-from jaxgan.run import dispatch, first, parallel
+from jaxgan.run import dispatch, first, parallel, ways
 
 Features = dict[str, Feature]
 _RANDOM_BYTES = 256 << 20
@@ -99,7 +99,8 @@ class Workload:
         self.game = game_of(config, source.features)
         reading = run.data.resident_limit_mb, run.data.read_threads
         self.feed: Feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
-        self._program = parallel.make_program(self.game, self.feed.fetch, devices)
+        way = ways.open_ways(run, devices[0].platform)[0]
+        self._program = parallel.make_program(self.game, self.feed.fetch, devices, way)
         state = jax.jit(first.new_state(self.game, source.features, run))()
         self._state, self._resident = parallel.replicate((state, self.feed.resident), devices)
         self.steps_per_call = dispatch.steps_per_call(
@@ -117,21 +118,19 @@ class Workload:
           How many were trained.
         """
         calls = -(-steps // self.steps_per_call)
-        with kernels_of(self.config):
-            for call in range(1, calls + 1):
-                program, arguments = self._next()
-                self._state, metrics = program(*arguments)
-                self.step += self.steps_per_call
-                if wait_every and call * self.steps_per_call % wait_every == 0:
-                    jax.block_until_ready(metrics)
+        for call in range(1, calls + 1):
+            program, arguments = self._next()
+            self._state, metrics = program(*arguments)
+            self.step += self.steps_per_call
+            if wait_every and call * self.steps_per_call % wait_every == 0:
+                jax.block_until_ready(metrics)
         jax.block_until_ready(self._state)
         return calls * self.steps_per_call
 
     def text(self) -> str:
         """The optimised HLO of a dispatch."""
         program, arguments = self._next()
-        with kernels_of(self.config):
-            return program.lower(*arguments).compile().as_text()
+        return program.lower(*arguments).compile().as_text()
 
     def parameter_bytes(self) -> int:
         """Of all players."""

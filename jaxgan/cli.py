@@ -1,11 +1,11 @@
-"""`jaxgan train | sample | recipes | doctor`: which command, and how it ends."""
+"""`jaxgan train | sample | recipes | kernels | doctor`: which command, and how it ends."""
 
 import argparse
 import importlib.metadata
 import sys
 from typing import Any, NoReturn
 
-from jaxgan import cli_sample, cli_train, recipes, terminal
+from jaxgan import cli_kernels, cli_sample, cli_train, recipes, terminal
 from jaxgan import config as configs
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
@@ -55,6 +55,7 @@ def _run(argv: list[str]) -> int:
     parsers = {
         "train": cli_train.add_parser(commands, config),
         "sample": cli_sample.add_parser(commands),
+        "kernels": cli_kernels.add_parser(commands),
     }
     for name in ("recipes", "presets"):
         help = f"list the {name}"
@@ -74,6 +75,8 @@ def _run(argv: list[str]) -> int:
         return cli_train.train_command(given, config)
     if given.command == "sample":
         return cli_sample.sample_command(given)
+    if given.command == "kernels":
+        return cli_kernels.kernels_command(given)
     if given.command == "doctor":
         from jaxgan.doctor import page
 

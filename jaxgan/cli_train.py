@@ -180,6 +180,7 @@ def _show(config: Config, workdir: Any, here: Any, given: argparse.Namespace) ->
     recipe, run = config.recipe, config.run
     configs.check_run(run, jax.local_device_count())
     runtime.check_kernels(run.kernels, jax.default_backend())
+    runtime.check_graph(run.one_graph, jax.default_backend())
     workdirs.check(
         workdir,
         configs.described(config),

@@ -42,9 +42,14 @@ class RunOptions:
     )
     kernels: str = option(
         "auto",
-        "fused operations: auto, xla (their references), triton (CUDA GPUs only) or plain "
-        "(jax.nn's)",
+        "fused operations: xla (their references), triton (CUDA GPUs only) or plain (jax.nn's); "
+        "auto times the step with xla and triton on a GPU",
         choices=IMPLEMENTATIONS,
+    )
+    one_graph: bool | None = option(
+        None,
+        "whether a dispatch is one CUDA graph, as far as XLA can make it one; none times the step "
+        "both ways on a GPU",
     )
     steps_per_call: int | None = option(
         None, "training steps in one dispatch; none means 1 on a CPU and up to 25 on a GPU", low=1
@@ -76,7 +81,7 @@ class Config(NamedTuple):
 
 # A run is continued with these changed; a change of any other option makes it another run.
 _MAY_CHANGE = (
-    *("steps", "devices", "kernels", "steps_per_call", "recipe_folder"),
+    *("steps", "devices", "kernels", "one_graph", "steps_per_call", "recipe_folder"),
     *("data.dir", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
     # What lies there is known by `data_version`.
     *("data.folder", "data.file"),

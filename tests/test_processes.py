@@ -154,6 +154,7 @@ AGREEING = """
         received = processes.from_first(arrays)
         bits, key = np.asarray(received["a"]).tobytes().hex(), received["key"]
         print(stops, bits, received["b"], jax.random.key_data(key))
+        print(repr(processes.fault_of_any("no room" if i else "")), processes.fault_of_any(""))
         print(processes.from_first_json({"next_index": 10} if i == 0 else None))
 """
 
@@ -186,9 +187,8 @@ def test_what_one_process_meets_all_know_and_the_first_ones_state_arrives_bit_fo
         "Stopped: SIGTERM",
     ]
     bits = np.array([-0.0, np.nan, 1e-42, 3.0], np.float32).tobytes().hex()
-    assert (
-        lines[0][5:] == lines[1][5:] == [f"['SIGTERM'] {bits} [0 1 2] [0 5]", "{'next_index': 10}"]
-    )
+    received = [f"['SIGTERM'] {bits} [0 1 2] [0 5]", "'no room' ", "{'next_index': 10}"]
+    assert lines[0][5:] == lines[1][5:] == received
 
 
 def test_with_one_process_nothing_is_changed():

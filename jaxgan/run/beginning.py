@@ -90,6 +90,7 @@ def begun(
         check_run(run, jax.device_count(), jax.process_count())
         devices = parallel.chosen_devices(run.devices)
         runtime.check_kernels(run.kernels, devices[0].platform)
+        runtime.check_graph(run.one_graph, devices[0].platform)
         if writes:
             ours = held.enter_context(workdirs.held(workdir))
             lines, check_held = ours.lines, ours.check

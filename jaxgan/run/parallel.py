@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan.game import Game
+from jaxgan.kernels import using
 from jaxgan.run import dispatch, runtime
 from jaxgan.step import make_step
 
@@ -37,6 +38,24 @@ def data_parallel(step: Callable, devices: Sequence[Any] | None = None) -> Calla
     return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
 
+class Way(NamedTuple):
+    """How a step is compiled.
+
+    Attributes:
+      kernels: of the fused operations, see `jaxgan.kernels.launch`.
+      one_graph: whether a dispatch is one CUDA graph, as far as XLA can make it one.
+    """
+
+    kernels: str = "auto"
+    one_graph: bool = False
+
+    def __str__(self) -> str:
+        return self.kernels + " in one graph" * self.one_graph
+
+
+USUAL = Way()
+
+
 class Program(NamedTuple):
     """The compiled steps of a run.
 
@@ -51,14 +70,21 @@ class Program(NamedTuple):
     place: Callable[[Any, int], Any]
 
 
-def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any]) -> Program:
-    """The programs that train a game on devices.
+def make_program(
+    game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any], way: Way = USUAL
+) -> Program:
+    """The programs that train a game on devices, compiled in a way.
 
     On one device there is nothing to average, and `jit` runs the step alone: over a mesh of one
     device XLA still makes its collectives, which took a tenth of a small step on a CPU.
     """
     options = runtime.compiler_options(devices[0].platform)
-    step = make_step(game, AXIS if len(devices) > 1 else None)
+    of_game = make_step(game, AXIS if len(devices) > 1 else None)
+
+    def step(state: Any, batch: Any) -> tuple[Any, Any]:
+        with using(None if way.kernels == "auto" else way.kernels):
+            return of_game(state, batch)
+
     single, many = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)
     if len(devices) == 1:
         one, more = (

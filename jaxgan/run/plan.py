@@ -14,7 +14,7 @@ from jaxgan.data import DataOptions, Source
 from jaxgan.data.feeds import check_batch_size, fetch_of, gathered
 from jaxgan.game import Game, GANState, PlayerState
 from jaxgan.kernels import using
-from jaxgan.run import dispatch, first, parallel, runtime
+from jaxgan.run import dispatch, first, parallel, runtime, ways
 from jaxgan.run.beginning import source_of
 
 
@@ -123,7 +123,8 @@ def _scratch(
     if fetch is gathered:
         resident = first.batch_of(source.features, source.count)
         item = jax.ShapeDtypeStruct((run.batch_size,), "int32")
-    program = parallel.make_program(game, fetch, devices).of(count)
+    way = ways.open_ways(run, devices[0].platform)[0]
+    program = parallel.make_program(game, fetch, devices, way).of(count)
     arguments = parallel.shapes(template, resident, item, count, devices)
     # A program may be too large to be compiled, or a platform may not tell.
     with contextlib.suppress(jax.errors.JaxRuntimeError, NotImplementedError):

@@ -100,6 +100,13 @@ def check_same(values: dict[str, Any]) -> None:
             raise UserError(f"{differs}; start all processes with the same config and data")
 
 
+def fault_of_any(fault: str) -> str:
+    """Why something cannot be done, "" where it can, in the first process where it cannot."""
+    if jax.process_count() == 1:
+        return fault
+    return next(filter(None, (told["fault"] for told in _exchange({"fault": fault[:200]}))), "")
+
+
 def from_first_json(value: Any) -> Any:
     """The first process's value, of what JSON can say, in every process."""
     if jax.process_count() == 1:

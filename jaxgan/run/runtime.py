@@ -103,6 +103,23 @@ def keep_freed_memory() -> bool:
     )
 
 
+def why_no_triton(platform: str) -> str:
+    """Why Triton's kernels cannot run on a platform; "" where they can."""
+    try:
+        check_kernels("triton", platform)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def check_graph(one_graph: bool | None, platform: str) -> None:
+    """Raises `UserError` where one CUDA graph is asked for and there are none."""
+    if one_graph and platform != "gpu":
+        raise UserError(
+            f"one_graph=true needs a CUDA GPU, but this machine trains on {platform}; leave it out"
+        )
+
+
 def check_kernels(kernels: str, platform: str) -> None:
     """Raises `UserError` where the fused operations that the option `kernels` or JAXGAN_KERNELS
     asks for cannot run on a platform."""

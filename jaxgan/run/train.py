@@ -24,6 +24,7 @@ from jaxgan.run import (
     routine,
     runtime,
     signals,
+    ways,
 )
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
@@ -108,7 +109,6 @@ def train(
         if step == run.steps:
             return state
 
-        program = parallel.make_program(game, feed.fetch, here.devices)
         state, resident = parallel.replicate((state, feed.resident), here.devices)
         clock, means, save = here.clock, here.means, routine.saving(here)
         own = routine.hooks_of(here, run, workdir, callback, signalled, profiled)
@@ -116,6 +116,9 @@ def train(
         intervals = [hook.every for hook in all_hooks]
         platform = here.devices[0].platform
         per_call = dispatch.steps_per_call(run.steps_per_call, platform, intervals)
+        work = ways.Work(game, feed, here.devices, state, resident, per_call)
+        with signals.at_once(jax.process_count() == 1):  # no step is under way yet
+            program = ways.program(work, run, here.source.features, workdir, log.say)
 
         def now() -> Moment:
             return Moment(step, parallel.local(state), {})
