@@ -26,6 +26,8 @@ class Source(NamedTuple):
         type. Called from several threads at once. Raises `RunError` for what cannot be read.
       features: what one example holds, by name.
       version: changes when the data change.
+      arrays: leaves [N, ...], one for each feature, exactly of its shape and type, in memory or
+        mapped, where the data lie ready: `read` gives the same. None where they do not.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Source(NamedTuple):
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
     features: dict[str, Feature]
     version: str
+    arrays: Mapping[str, np.ndarray] | None = None
 
 
 def as_source(
@@ -123,8 +126,11 @@ def select(source: Source, wanted: Iterable[str]) -> Source:
     if set(names) == set(source.features):
         return source
 
-    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-        leaves = source.read(indices)
+    def those(leaves: Mapping[str, Any]) -> dict[str, Any]:
         return {key: leaves[key] for key in names}
 
-    return source._replace(read=read, features={key: source.features[key] for key in names})
+    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return those(source.read(indices))
+
+    ready = None if source.arrays is None else those(source.arrays)
+    return source._replace(read=read, features=those(source.features), arrays=ready)
