@@ -98,7 +98,9 @@ class Workload:
         self.config, self.devices, self.step = config, devices, 0
         self.game = game_of(config, source.features)
         reading = run.data.resident_limit_mb, run.data.read_threads
-        self.feed: Feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
+        place = parallel.placing(devices, data.streams(source, reading[0]))
+        fed = source, run.batch_size, run.seed, slice(None), *reading, False, place
+        self.feed: Feed = data.make_feed(*fed)
         self._program = parallel.make_program(self.game, self.feed.fetch, devices)
         state = jax.jit(first.new_state(self.game, source.features, run))()
         self._state, self._resident = parallel.replicate((state, self.feed.resident), devices)
@@ -141,7 +143,7 @@ class Workload:
     def _next(self) -> tuple[Any, tuple[Any, Any, Any]]:
         """The program of the next dispatch, and its arguments."""
         count = self.steps_per_call
-        item = self._program.place(dispatch.item_of(self.feed, self.step, count), count)
+        item = self.feed.item(self.step, count)
         return self._program.of(count), (self._state, self._resident, item)
 
 

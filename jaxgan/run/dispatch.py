@@ -65,10 +65,3 @@ def steps_per_call(asked: int | None, platform: str, intervals: list[int]) -> in
         return 1
     common = math.gcd(*intervals)
     return max(count for count in range(1, _MOST + 1) if common % count == 0)
-
-
-def item_of(feed: Any, step: int, count: int) -> Any:
-    """What makes the batches of `count` steps from `step` on: leaves [B, ...] of one, [count, B,
-    ...] of more."""
-    items = [feed.item(step + i) for i in range(count)]
-    return items[0] if count == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *items)
