@@ -51,8 +51,8 @@ def batch_of(feed, step):
 def test_an_epoch_has_each_example_once_and_another_order_than_the_next():
     orders = [data.epoch_order(0, epoch, 1000) for epoch in range(3)]
     orders.append(data.epoch_order(1, 0, 1000))
-    for order in orders:
-        np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    for found in orders:
+        np.testing.assert_array_equal(np.sort(found), np.arange(1000))
     for i, first in enumerate(orders):
         for second in orders[i + 1 :]:
             assert (first == second).mean() < 0.02  # of 1,000 places one is expected to agree
