@@ -95,8 +95,8 @@ class Game(NamedTuple):
         that are made, leaves [B, ...], and the model states that this left.
       dtype: what players compute in, float32 or bfloat16; what is kept and told is float32.
       rule: how gradients become updates, see `jaxgan.rules`; None for `alternating`.
-      examples: (batch, keys [B]) -> batch: how a step changes its real examples before its moves see
-        them, such as `jaxgan.flips`; None for as they are. uint8 features come as float32 in
+      examples: (batch, keys [B]) -> batch: how real examples are changed before the moves see them,
+        such as `jaxgan.flips.flips`; None for as they are. uint8 features come as float32 in
         [-1, 1]; what `drawn` draws from the keys is the same on any number of devices.
     """
 

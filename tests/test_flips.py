@@ -75,8 +75,6 @@ def test_a_resumed_run_changes_its_examples_as_one_that_was_never_stopped(tmp_pa
     whole = train_points(tmp_path / "whole", game)
     train_points(tmp_path / "halves", game, steps=10)
     assert_equal_trees(whole, train_points(tmp_path / "halves", game))
-    plain = train_points(tmp_path / "plain").players["generator"].params
-    assert not np.array_equal(plain["centre"], whole.players["generator"].params["centre"])
 
 
 def test_examples_may_become_of_another_shape():
@@ -88,8 +86,7 @@ def test_examples_may_become_of_another_shape():
     (batch,) = batches((5, 5, 1), steps=1)
     game = image_game(cropped)
     state, _ = jax.eval_shape(make_step(game), init(game, jax.random.key(0), batch), batch)
-    kernel = state.players["discriminator"].params["Dense_0"]["kernel"]
-    assert kernel.shape == (16, 8)
+    assert state.players["discriminator"].params["Dense_1"]["kernel"].shape == (16, 8)
 
 
 @pytest.mark.parametrize("name", ["digits", "listing"])
@@ -113,7 +110,7 @@ def test_recipes_flip_all_pictures_of_an_example_where_it_is_asked_for(name):
     [
         (
             lambda batch, keys: batch["image"],
-            r"gives \(8, 4, 4, 1\) for a batch of 8; return a dict",
+            r"gives \(8, 4, 4, 1\) for a batch of 8; return",
         ),
         (lambda batch, keys: {"image": batch["image"][1:]}, "for a batch of 8; return a dict"),
         (flips("photo"), "the game is given the feature 'photo', the batch holds 'image'"),
