@@ -17,8 +17,8 @@ ITEMS = (1, 25)  # steps of a dispatch
 
 
 def rate(config: Config, source: Any, batches: int, count: int) -> float:
-    """Examples a second that reach a program of `count` steps on the device, which looks at one
-    number of each feature: what a step does with the rest is not counted.
+    """Examples a second that reach a program of `count` steps on the device. One that is given
+    whole batches looks at a number of each feature: what a step does with them is not counted.
     """
     run, device = config.run, jax.devices()[0]
     reading = run.data.resident_limit_mb, run.data.read_threads
@@ -28,7 +28,9 @@ def rate(config: Config, source: Any, batches: int, count: int) -> float:
 
     @jax.jit
     def seen(resident: Any, item: Any) -> Any:
-        batch = jax.lax.optimization_barrier(feed.fetch(resident, item))
+        batch = feed.fetch(resident, item)
+        if resident:  # gathered here
+            return batch
         return jax.tree.map(lambda leaf: leaf.ravel()[0], batch)
 
     calls, start = max(1, batches // count), 0.0

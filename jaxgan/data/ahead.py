@@ -29,8 +29,8 @@ class ReadAhead:
 
     Threads read blocks of whole items, as handing one from thread to thread takes as long as a
     small batch. Another thread brings the next item to the devices while they are at work. Beside
-    the block in use up to `_AHEAD` blocks for each thread are held, `_BYTES_AHEAD` at most, though
-    at least one, and one for each further thread.
+    the block in use up to `_AHEAD` blocks for each thread are held, `_BYTES_AHEAD` in all, but one
+    at least, and one for each thread after the second.
 
     Args:
       memory: steps -> new memory, leaves [steps, B, ...]. Called where items are asked for: threads
