@@ -11,18 +11,19 @@ resumes at the last log step before such an interval.
 of an interval's last step to the next dispatch. It is measured inside the loop, so a machine whose
 speed changes from minute to minute does not blur it.
 
-Input: examples a second that reach a batch on the device, from its memory (resident) and streamed.
+Input: examples a second that reach a program on the device, in items of one step and of 25, from
+its memory (resident) and streamed from a mapped file that lies in the system's memory; in turn with
+NumPy's own gather from that map, batch by batch in one thread. Cost: what streaming adds to bare
+steps, stretches of a resident and of a streamed one in turn, on random examples.
 Startup: the seconds of whole processes that import, and that make a first step with a cold and with
 a warm cache. Options of jaxgan train change what is trained.
 """
 
 import contextlib
-import functools
 import io
 import math
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,12 +34,13 @@ from benchmarks import record
 from jaxgan.config import Config
 from jaxgan.errors import UserError
 
-PARTS = ("overhead", "resident", "streamed", "startup")
+PARTS = ("overhead", "resident", "streamed", "cost", "startup")
 _QUICK = {
     **{"batch_size": 8, "data.image_size": 8, "model.latent_size": 4},
     **{"model.generator_width": 4, "model.discriminator_width": 2},
     **{"log.every": 2, "log.sample_every": 4, "log.checkpoint_every": 4, "log.samples": 4},
 }
+_STREAMED = {"data.resident_limit_mb": 0}
 IMPORTS = "import jax, flax, optax, flax.linen"
 FIRST_STEP = """
 import sys
@@ -162,37 +164,6 @@ def overhead(config: Config, source: Any, steps: int, rounds: int) -> dict[str, 
     }
 
 
-def input_rate(config: Config, source: Any, batches: int) -> float:
-    """Examples a second that the feed brings into a batch on the device, in dispatches as long as
-    those of training.
-    """
-    import jax
-
-    from jaxgan import data
-    from jaxgan.run import dispatch
-
-    run, device = config.run, jax.devices()[0]
-    reading = run.data.resident_limit_mb, run.data.read_threads
-    feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
-    resident = jax.device_put(feed.resident, device)
-    per_call = dispatch.steps_per_call(run.steps_per_call, device.platform, [run.log.every])
-
-    @jax.jit
-    def gather(resident: Any, item: Any) -> Any:
-        fetch = functools.partial(feed.fetch, resident)
-        return fetch(item) if per_call == 1 else jax.lax.map(fetch, item)
-
-    calls, start = -(-batches // per_call), 0.0
-    for call in range(calls + 2):
-        if call == 2:  # two are not counted
-            start = time.perf_counter()
-        item = dispatch.item_of(feed, call * per_call, per_call)
-        made = gather(resident, jax.device_put(item, device))
-        if call in (1, calls + 1) or call % 10 == 9:
-            jax.block_until_ready(made)
-    return calls * per_call * run.batch_size / (time.perf_counter() - start)
-
-
 def startup(preset: str, rounds: int) -> dict[str, list[float]]:
     """Seconds of whole processes, in turn: imports without and with jaxgan, and a first step."""
 
@@ -220,13 +191,13 @@ def main(argv: list[str] | None = None) -> None:
     add("--steps", type=int, help="in a round, whole intervals (default: 500, on a GPU 5000)")
     add("--rounds", type=int, default=3, help="(default: 3)")
     add("--only", default=",".join(PARTS), metavar="PARTS", help="with commas (default: all)")
-    add("--data", default="shapes", metavar="NAME", help="resident data (default: shapes)")
-    add("--streamed", default="digits", metavar="NAME", help="streamed data (default: digits)")
+    add("--data", default="shapes", metavar="NAME", help="of the loop (default: shapes)")
     given, changes = record.parsed(parser, argv)
     parts = record.chosen(parser, "part", given.only, PARTS)
     import jax
 
-    from benchmarks.workload import dtype_of, features_of, game_of
+    from benchmarks import feeding
+    from benchmarks.workload import dtype_of, features_of, game_of, mapped, random_source
     from jaxgan import data
     from jaxgan.run import compiled, runtime
 
@@ -242,40 +213,48 @@ def main(argv: list[str] | None = None) -> None:
         near = max(1, steps // whole) * whole
         parser.error(f"--steps {steps} is not a whole number of {whole} steps; use {near}")
     config = record.config_of(parser, given.preset, changes, **more, steps=whole + steps)
-    more |= {"data.name": given.streamed, "data.resident_limit_mb": 0}
-    streamed = record.config_of(parser, given.preset, changes, **more)
+    streamed = record.config_of(parser, given.preset, changes, **more | _STREAMED)
     dtype = dtype_of(game_of(config, features_of(config)))
     compiled.keep_compiled_programs()
     runtime.keep_freed_memory()
     about = record.machine(given.quick)
     record.show_machine(about)
     print(f"{given.preset}, batch {config.run.batch_size}, {given.rounds} rounds of {steps} steps")
-    for part in parts:
-        of_part, found = streamed if part == "streamed" else config, {}
-        name = of_part.run.data.name
-        try:
-            source = data.open_source(of_part.run.data)
-        except UserError as error:
-            parser.error(str(error))
-        if part == "overhead":
-            found = overhead(config, source, steps, given.rounds)
-            times, between = found["ms_per_step"], found["samples_between_steps"]
-            print(f"bare step                  {record.shown(times['bare'], 3)} ms")
-            print(f"training loop              {record.shown(times['loop'], 3)} ms")
-            print(f"the loop adds              {record.shown(found['samples'], 2)} percent")
-            print(f"between steps              {record.shown(between, 2)} percent of the loop")
-        elif part == "startup":
-            found = {"seconds": startup(given.preset, given.rounds)}
-            for process, seconds in found["seconds"].items():
-                print(f"{f'startup, {process}':26s} {record.shown(seconds, 2)} s")
-        else:
-            batches = 20 if given.quick else 2000 if part == "resident" else 200
-            rates = [input_rate(of_part, source, batches) for _ in range(given.rounds)]
-            print(f"{f'{part} ({name})':26s} {record.shown(rates, 0)} examples/s")
-            found = {"samples": rates, "images_per_s": statistics.median(rates)}
-        made = record.subject("loop", given.preset, of_part, dtype)
-        what = f"input_{part}" if part in ("resident", "streamed") else part
-        record.append(given.json, {**made, "data": name, "what": what, **found, **about})
+    batches = 50 if given.quick else 3000
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = random_source(features, 256 if given.quick else 20_000, config.run.seed)
+        random = mapped(drawn, pathlib.Path(folder))
+        for part in parts:
+            of_part, name = streamed if part == "streamed" else config, "random"
+            if part == "overhead":
+                name = config.run.data.name
+                try:
+                    source = data.open_source(config.run.data)
+                except UserError as error:
+                    parser.error(str(error))
+                found = overhead(config, source, steps, given.rounds)
+                _show_overhead(found)
+            elif part == "startup":
+                found = {"seconds": startup(given.preset, given.rounds)}
+                for process, seconds in found["seconds"].items():
+                    print(f"{f'startup, {process}':26s} {record.shown(seconds, 2)} s")
+            elif part == "cost":
+                found = feeding.cost(config, streamed, random, steps, given.rounds)
+                feeding.show_cost(found)
+            else:
+                found = feeding.rates(of_part, random, batches, given.rounds)
+                feeding.show_rates(part, found)
+            made = record.subject("loop", given.preset, of_part, dtype)
+            what = f"feed_{part}" if part in ("resident", "streamed", "cost") else part
+            record.append(given.json, {**made, "data": name, "what": what, **found, **about})
+
+
+def _show_overhead(found: dict[str, Any]) -> None:
+    times, between = found["ms_per_step"], found["samples_between_steps"]
+    print(f"bare step                  {record.shown(times['bare'], 3)} ms")
+    print(f"training loop              {record.shown(times['loop'], 3)} ms")
+    print(f"the loop adds              {record.shown(found['samples'], 2)} percent")
+    print(f"between steps              {record.shown(between, 2)} percent of the loop")
 
 
 if __name__ == "__main__":

@@ -75,16 +75,32 @@ def compiled(records: list[Record]) -> str:
 
 def loop(records: list[Record]) -> str:
     rows, used = [], []
-    for key, last in grouped([r for r in records if r["what"] != "startup"], "what", "preset"):
+    for key, last in grouped([r for r in records if r["what"] == "overhead"], "what", "preset"):
         cost = last["overhead"]
         times = [shown(cost["ms_per_step"][kind], 2) for kind in ("bare", "loop")]
         adds = [shown(cost[name], 2) for name in ("samples", "samples_between_steps")]
-        inputs = [shown(last[f"input_{k}"]["samples"], 0) for k in ("resident", "streamed")]
-        rows.append([f"{key[0]}, `{key[1]}`", *times, *adds, *inputs])
+        rows.append([f"{key[0]}, `{key[1]}`", *times, *adds])
         used += last.values()
     head = ["device, preset", "bare step, ms", "in the loop, ms", "the loop adds, %"]
-    head += ["between steps, % of the loop's time", "resident input, images/s", "streamed"]
-    return table(head, rows, used)
+    return table([*head, "between steps, % of the loop's time"], rows, used)
+
+
+def feeds(records: list[Record]) -> str:
+    rows, used = [], []
+    for key, last in grouped([r for r in records if "feed_" in r["what"]], "what", "preset"):
+        cells = [""] * 6
+        if r := last.get("feed_resident"):
+            cells[0] = thousands(r["samples"]["1"])
+        if r := last.get("feed_streamed"):
+            cells[1:4] = [thousands(r["samples"][name]) for name in ("1", "25", "numpy")]
+            cells[4] = "; ".join(shown(share, 2) for share in r["share_of_numpy"].values())
+        if r := last.get("feed_cost"):
+            cells[5] = shown(r["samples"])
+        config = next(iter(last.values()))["config"]
+        rows.append([f"{key[0]}, `{key[1]}`, {config['batch_size']}", *cells])
+        used += last.values()
+    head = ["device, preset, batch", "resident", "streamed, one step", "25 steps", "NumPy's gather"]
+    return table([*head, "share of that: one; 25", "streaming adds to a step, %"], rows, used)
 
 
 def startup(records: list[Record]) -> str:
@@ -141,8 +157,13 @@ def quality(records: list[Record]) -> str:
     return table(head, rows, used)
 
 
-TABLES = {t.__name__: t for t in (train_step, compiled, loop, startup, scaling, kernels, quality)}
-SOURCES = {"startup": ("startup", "loop")}  # of a table; else the benchmark of its name
+TABLES = {
+    t.__name__: t for t in (train_step, compiled, loop, feeds, startup, scaling, kernels, quality)
+}
+SOURCES = {
+    "startup": ("startup", "loop"),
+    "feeds": ("loop",),
+}  # of a table; else the benchmark of its name
 
 
 def filled(text: str, records: list[Record]) -> str:
@@ -177,6 +198,11 @@ def table(head: list[str], rows: list[list[str]], used: list[Record] | tuple = (
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     commits = ", ".join(dict.fromkeys(r.get("commit") or "unknown" for r in used))
     return "\n".join(lines) + (f"\n\nMeasured at {commits}." if commits else "")
+
+
+def thousands(rates: list[float]) -> str:
+    """Median and range of rates, in thousands."""
+    return shown([rate / 1000 for rate in rates], 0)
 
 
 def samples(record: Record) -> str:

@@ -1,5 +1,6 @@
 """What benchmarks time: the training step of a preset, as runs train it."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,14 +62,28 @@ def random_source(features: Features, count: int, seed: int) -> data.Source:
         shape = (count, *feature.shape)
         if np.issubdtype(feature.dtype, np.floating):
             return rng.uniform(-1.0, 1.0, shape).astype(feature.dtype)
-        return rng.integers(0, 256 if feature.dtype == np.uint8 else feature.classes or 2, shape)
+        high = 256 if feature.dtype == np.uint8 else feature.classes or 2
+        return rng.integers(0, high, shape, feature.dtype)
 
-    arrays = {n: np.asarray(drawn(f), f.dtype) for n, f in features.items()}
+    return _ready(features, {n: drawn(f) for n, f in features.items()})
 
+
+def mapped(source: data.Source, folder: pathlib.Path) -> data.Source:
+    """The arrays of a source in files of a folder, mapped, and in the system's memory."""
+    arrays = {}
+    for name, array in (source.arrays or {}).items():
+        array.tofile(folder / name)
+        arrays[name] = np.memmap(folder / name, array.dtype, "r", shape=array.shape)
+        arrays[name].max()  # touches every page
+    return _ready(source.features, arrays)
+
+
+def _ready(features: Features, arrays: dict[str, np.ndarray]) -> data.Source:
     def read(indices: np.ndarray) -> dict[str, np.ndarray]:
         return {name: array[indices] for name, array in arrays.items()}
 
-    return data.Source("random", count, read, features, "")
+    count = len(next(iter(arrays.values())))
+    return data.Source("random", count, read, features, "", arrays)
 
 
 class Workload:
@@ -98,7 +113,9 @@ class Workload:
         self.config, self.devices, self.step = config, devices, 0
         self.game = game_of(config, source.features)
         reading = run.data.resident_limit_mb, run.data.read_threads
-        self.feed: Feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
+        place = parallel.placing(devices, data.streams(source, reading[0]))
+        fed = source, run.batch_size, run.seed, slice(None), *reading, False, place
+        self.feed: Feed = data.make_feed(*fed)
         way = ways.open_ways(run, devices[0].platform)[0]
         self._program = parallel.make_program(self.game, self.feed.fetch, devices, way)
         state = jax.jit(first.new_state(self.game, source.features, run))()
@@ -140,7 +157,7 @@ class Workload:
     def _next(self) -> tuple[Any, tuple[Any, Any, Any]]:
         """The program of the next dispatch, and its arguments."""
         count = self.steps_per_call
-        item = self._program.place(dispatch.item_of(self.feed, self.step, count), count)
+        item = self.feed.item(self.step, count)
         return self._program.of(count), (self._state, self._resident, item)
 
 

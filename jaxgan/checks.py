@@ -69,6 +69,11 @@ def _check_fields(game: Game) -> None:
         raise UserError(
             f"the game's rule is {game.rule!r}; give a function of jaxgan.rules, or None"
         )
+    if game.examples is not None and not callable(game.examples):
+        raise UserError(
+            f"the game's examples are {game.examples!r}; give a function (batch, keys) -> batch, "
+            "or None"
+        )
     try:
         floating = jnp.issubdtype(jnp.dtype(game.dtype), jnp.floating)
     except TypeError:

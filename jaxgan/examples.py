@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgan.calling import fold_in_name
-from jaxgan.errors import UserError
+from jaxgan.errors import UserError, blamed
 
 
 def drawn(draw: Callable[[Array], Any], keys: Array, use: str) -> Any:
@@ -35,6 +35,27 @@ def feature_of(batch: Any, name: str) -> Any:
             f"the game is given the feature {name!r}, the batch holds "
             f"{', '.join(map(repr, batch)) or 'none'}; name features of the data"
         ) from None
+
+
+def changed(change: Callable | None, batch: dict[str, Any], keys: Array) -> dict[str, Any]:
+    """The examples as a game's moves see them, see `Game.examples`.
+
+    Raises:
+      UserError: for a change that gives anything but features of as many examples.
+    """
+    if change is None:
+        return batch
+    with blamed("the game's function of examples"):
+        found = change(batch, keys)
+    if not isinstance(found, dict) or not all(
+        jnp.shape(leaf)[:1] == keys.shape for leaf in jax.tree.leaves(found)
+    ):
+        shapes = jax.tree.map(jnp.shape, found)
+        raise UserError(
+            f"the game's function of examples gives {shapes} for a batch of {len(keys)}; return a "
+            "dict of features [B, ...], such as batch | {'image': ..}"
+        )
+    return found
 
 
 def scaled(batch: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from jax import Array
 from jaxgan.bound import frozen
 from jaxgan.calling import Apply, begun
 from jaxgan.errors import UserError, blamed
-from jaxgan.examples import scaled
+from jaxgan.examples import changed, scaled
 
 Batch = dict[str, Any]  # an example is a dict, real or made: `image`, and what it is an image of
 
@@ -95,6 +95,9 @@ class Game(NamedTuple):
         that are made, leaves [B, ...], and the model states that this left.
       dtype: what players compute in, float32 or bfloat16; what is kept and told is float32.
       rule: how gradients become updates, see `jaxgan.rules`; None for `alternating`.
+      examples: (batch, keys [B]) -> batch: how real examples are changed before the moves see them,
+        such as `jaxgan.flips.flips`; None for as they are. uint8 features come as float32 in
+        [-1, 1]; what `drawn` draws from the keys is the same on any number of devices.
     """
 
     players: dict[str, Player]
@@ -103,6 +106,7 @@ class Game(NamedTuple):
     generate: Callable[[Apply, Any, Batch], tuple[Batch, dict[str, Any]]]
     dtype: Any = jnp.float32
     rule: Callable | None = None
+    examples: Callable[[Batch, Array], Batch] | None = None
 
     def __hash__(self) -> int:
         return hash(frozen(tuple(self)))
@@ -138,9 +142,10 @@ def init(game: Game, key: Array, batch: Batch) -> GANState:
 
     def every_move(apply: Apply, states: dict[str, Any], batch: Batch) -> None:
         keys = jax.random.split(for_training, len(jax.tree.leaves(batch)[0]))
+        batch = changed(game.examples, scaled(batch), keys)
         for move in game.moves:
             with blamed(f"the loss of move {move.name!r}"):
-                move.loss(Play(apply, scaled(batch), keys, jnp.zeros((), jnp.int32), states))
+                move.loss(Play(apply, batch, keys, jnp.zeros((), jnp.int32), states))
 
     variables = begun(modules, game.dtype, for_players, every_move, batch)
     descending = {name: move.name for move in game.moves for name in move.players}

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgan import checks
-from jaxgan.calling import applier
+from jaxgan.calling import applier, fold_in_name
 from jaxgan.errors import blamed
-from jaxgan.examples import scaled
+from jaxgan.examples import changed, scaled
 from jaxgan.game import Batch, Game, GANState, Move, Outcome, Play
 from jaxgan.players import averaged, mean_over, updated
 from jaxgan.rules import Gradient, Metrics, Players, Round, Rule, alternating, with_params
@@ -44,9 +44,16 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
     def step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         batch = scaled(batch)
-        count = checks.share_of(checks.examples_in(batch), game)
-        index = jnp.arange(count) + (lax.axis_index(axis_name) * count if axis_name else 0)
+        size = checks.examples_in(batch)
+        count = checks.share_of(size, game)
+        device = lax.axis_index(axis_name) if axis_name else 0
+        index = jnp.arange(count) + device * count
         step_key = jax.random.fold_in(state.key, state.step)
+        if game.examples:
+            with jax.named_scope("input"):
+                of_examples = partial(jax.random.fold_in, fold_in_name(step_key, "examples"))
+                keys = jax.vmap(of_examples)(jnp.arange(size) + device * size)
+                batch = changed(game.examples, batch, keys)
 
         def gradient(move: Move, players: Players, part: int = 0) -> Gradient:
             share = jax.tree.map(lambda leaf: leaf[part::parts], batch)

@@ -27,6 +27,7 @@ def gan(
     given: tuple[str, ...] = (),
     critic_steps: int = 1,
     dtype: Any = jnp.float32,
+    examples: Callable[..., Batch] | None = None,
     **options: Any,
 ) -> Game:
     """The game of two networks: generator(latents, *given) and discriminator(made, *given).
@@ -39,6 +40,7 @@ def gan(
       critic_steps: updates of the discriminator for one of the generator, each on its part of the
         batch.
       dtype: what the networks compute in.
+      examples: of the game, such as `jaxgan.flips.flips("image")`.
       options: further arguments of `adversarial`.
     """
     options = {
@@ -59,7 +61,7 @@ def gan(
     if taken := sorted(players.keys() & extras.keys()):
         raise UserError(f"a penalty or augmentation keeps state as player {taken[0]!r}; rename it")
     players |= extras
-    return Game(players, moves, latent, generate, dtype)
+    return Game(players, moves, latent, generate, dtype, examples=examples)
 
 
 _PARTS = {"penalties": Penalty, "generator_penalties": GeneratorPenalty}

@@ -206,14 +206,20 @@ def test_the_kernels_benchmark_writes_a_line_a_cell(tmp_path):
 
 def test_the_loop_benchmark_compares_loop_and_bare_step(tmp_path):
     file = tmp_path / "loop.jsonl"
-    words = ["digits", "--quick", "--only", "overhead,resident,streamed"]
+    words = ["digits", "--quick", "--only", "overhead,resident,streamed,cost"]
     loop.main([*words, "--log.tensorboard", "false", "--json", str(file)])
-    whole, resident, streamed = lines(file)
+    whole, resident, streamed, cost = lines(file)
     (bare,), (in_loop,) = whole["ms_per_step"]["bare"], whole["ms_per_step"]["loop"]
     assert whole["samples"] == pytest.approx([100 * (in_loop / bare - 1)])
     assert bare > 0 and whole["steps"] == 8 and 0 < whole["samples_between_steps"][0] < 100
-    assert (resident["data"], streamed["data"]) == ("shapes", "digits")
-    assert resident["images_per_s"] > 0 and streamed["images_per_s"] > 0
+    limits = [r["config"]["data.resident_limit_mb"] for r in (resident, streamed)]
+    assert limits == [2048, 0] and whole["data"] == "shapes" and streamed["data"] == "random"
+    for r in (resident, streamed):
+        (one,), (of_numpy,) = r["samples"]["1"], r["samples"]["numpy"]
+        assert r["images_per_s"]["1"] == one > 0 and r["images_per_s"]["25"] > 0
+        assert r["share_of_numpy"]["1"] == [pytest.approx(one / of_numpy)]
+    (slower,), (base,) = cost["ms_per_step"]["streamed"], cost["ms_per_step"]["resident"]
+    assert cost["samples"] == [pytest.approx(100 * (slower / base - 1))]
 
 
 def test_the_collectives_of_a_step_carry_gradients_and_metrics(tmp_path, monkeypatch):

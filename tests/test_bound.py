@@ -27,6 +27,7 @@ from jaxgan import (
 from jaxgan import generator_penalties as of_generator
 from jaxgan.bound import Bound
 from jaxgan.conditions import auxiliary_classifier
+from jaxgan.flips import flips
 from jaxgan.models import MLPDiscriminator, MLPGenerator
 
 adam = functools.partial(Bound, optax.adam)
@@ -74,6 +75,7 @@ MAKERS = {
     "auxiliary": lambda: auxiliary_classifier(
         objectives.hinge(), Z, maker("image", "label"), critic("image"), weight=0.5
     ),
+    "flips": lambda: flips("image", "photo"),
     "gan": lambda: point_game(penalties=(penalties.r1(0.1),), critic_steps=2),
     "gan of all": lambda: point_game(
         penalties=(penalties.r1(0.1), penalties.lecam(0.1)),
@@ -111,6 +113,7 @@ def test_no_two_of_them_are_equal():
         (adam(1e-3), adam(1e-4)),
         (point_game(), point_game(latent=latents.uniform(4))),
         (point_game(), point_game(objective=objectives.hinge())),
+        (point_game(), point_game(examples=flips("point"))),
     ],
 )
 def test_another_argument_makes_another_value(one, other):

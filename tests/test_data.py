@@ -4,13 +4,14 @@ import hashlib
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 from jaxgan import data
-from jaxgan.data import DataOptions, Feature, Source
+from jaxgan.data import DataOptions, Feature, Source, feeds, order, reading
 from jaxgan.errors import RunError, UserError
 
 BATCHES = {0, 1, 2, 3, 7, 4}  # of 3 steps an epoch: its edge, and steps out of order
@@ -30,6 +31,19 @@ def counted(count=1797, side=4, read=None) -> Source:
     return Source("numbers", count, read or numbers, features, "1")
 
 
+def mapped(folder, **options) -> Any:
+    """The same examples in a file that is mapped, and whose reader is not to be asked."""
+    source = counted(**options)
+    arrays = dict(source.read(np.arange(source.count)))
+    arrays["image"].tofile(folder / "image")
+    arrays["image"] = np.memmap(folder / "image", np.uint8, "r", shape=arrays["image"].shape)
+    return source._replace(read=refusing, arrays=arrays)
+
+
+def refusing(indices):
+    raise AssertionError("the arrays lie ready")
+
+
 def batch_of(feed, step):
     return feed.fetch(feed.resident, feed.item(step))
 
@@ -37,8 +51,8 @@ def batch_of(feed, step):
 def test_an_epoch_has_each_example_once_and_another_order_than_the_next():
     orders = [data.epoch_order(0, epoch, 1000) for epoch in range(3)]
     orders.append(data.epoch_order(1, 0, 1000))
-    for order in orders:
-        np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    for found in orders:
+        np.testing.assert_array_equal(np.sort(found), np.arange(1000))
     for i, first in enumerate(orders):
         for second in orders[i + 1 :]:
             assert (first == second).mean() < 0.02  # of 1,000 places one is expected to agree
@@ -84,6 +98,110 @@ def test_streamed_batches_equal_resident_ones_at_any_step(threads):
             assert first[name].dtype == second[name].dtype
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("share", [slice(None), slice(7, 21)], ids=["whole", "share"])
+def test_items_from_arrays_equal_those_of_the_reader_however_many_steps_they_hold(
+    tmp_path, monkeypatch, threads, share
+):
+    """At epochs' edges, where the length of dispatches changes, and out of order."""
+    monkeypatch.setattr(feeds, "_GATHERED_AT_ONCE", 2000)  # some steps
+    options: Any = dict(share=share, resident_limit_mb=0, read_threads=threads)
+    known, ready = (
+        data.make_feed(source, 28, 3, **options)
+        for source in (counted(100), mapped(tmp_path, count=100))
+    )
+    for step, count in [(0, 4), (4, 4), (8, 1), (9, 1), (10, 4), (14, 3), (2, 1), (3, 4)]:
+        items = [known.item(s) for s in range(step, step + count)]
+        found = ready.item(step, count)
+        assert ready.position() == {"next_index": step + count}
+        for name in ("image", "label"):
+            wanted = np.stack([item[name] for item in items]) if count > 1 else items[0][name]
+            np.testing.assert_array_equal(found[name], wanted)
+            assert found[name].dtype == wanted.dtype
+
+
+def test_items_keep_what_they_hold_while_later_ones_are_read(tmp_path):
+    """A device may use their memory as it is."""
+    feed = data.make_feed(mapped(tmp_path, count=100), 10, 0, resident_limit_mb=0)
+    items = [feed.item(step) for step in range(200)]
+    for step, item in enumerate(items):
+        np.testing.assert_array_equal(item["label"], data.batch_indices(0, step, 10, 100))
+    assert all(item["image"].ctypes.data % 16 == 0 for item in items)
+
+
+def test_resident_arrays_are_loaded_into_memory_of_the_runs_own(tmp_path):
+    source = mapped(tmp_path)
+    resident = data.make_feed(source, 64, 0).resident
+    for name, array in source.arrays.items():
+        np.testing.assert_array_equal(resident[name], array)
+        assert type(resident[name]) is np.ndarray and not np.may_share_memory(resident[name], array)
+
+
+def test_arrays_with_gaps_are_gathered_as_they_are():
+    source = counted(64)
+    wide = np.repeat(source.read(np.arange(64))["image"], 2, axis=1)
+    arrays = {"image": wide[:, ::2], "label": np.arange(64, dtype=np.int32)}
+    feed = data.make_feed(source._replace(arrays=arrays), 16, 0, resident_limit_mb=0)
+    known = data.make_feed(source, 16, 0, resident_limit_mb=0)
+    np.testing.assert_array_equal(feed.item(5)["image"], known.item(5)["image"])
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_items_are_placed_ahead_and_those_that_are_not_taken_are_placed_anew(threads):
+    placed = []
+
+    def place(item, count):
+        placed.append((threading.current_thread().name.startswith("jaxgan-place"), count))
+        return item["label"] + 1
+
+    feed = data.make_feed(
+        counted(100), 10, 0, resident_limit_mb=0, read_threads=threads, place=place
+    )
+    for step, count in [(0, 2), (2, 2), (4, 1)]:
+        found = feed.item(step, count).reshape(-1, 10)
+        for i, row in enumerate(found):
+            np.testing.assert_array_equal(row, data.batch_indices(0, step + i, 10, 100) + 1)
+    feed.close()
+    assert placed[0] == (False, 2) and ((True, 2) in placed) == bool(threads)
+
+
+def test_an_epochs_order_is_made_before_its_first_step(monkeypatch):
+    second = threading.Event()
+
+    def noted(seed, epoch, count):
+        if epoch == 1:
+            second.set()
+        return np.arange(count)
+
+    monkeypatch.setattr(order, "_order", noted)
+    orders = order.Orders(0, 40, 10)
+    orders.indices(0, 1)
+    assert second.wait(60)
+    orders.close()
+
+
+def test_threads_end_with_their_feed_and_what_was_not_begun_is_left():
+    begun, going_on = threading.Event(), threading.Event()
+    asked = []
+
+    def read(indices):
+        asked.append(len(indices))
+        if len(asked) > 1:
+            begun.set()
+            going_on.wait()
+        return counted().read(indices)
+
+    before = set(threading.enumerate())
+    feed = data.make_feed(counted(read=read), 64, 0, resident_limit_mb=0, read_threads=1)
+    feed.item(0)
+    begun.wait()
+    closing = threading.Thread(target=feed.close)
+    closing.start()
+    going_on.set()
+    closing.join()
+    assert not set(threading.enumerate()) - before and len(asked) < 5
+
+
 def test_a_batch_is_fetched_inside_a_compiled_program():
     feed = data.make_feed(counted(), 16, 0)
     np.testing.assert_array_equal(
@@ -93,8 +211,8 @@ def test_a_batch_is_fetched_inside_a_compiled_program():
 
 @pytest.mark.parametrize("slow", [0.0, 1e9])
 def test_what_is_resident_is_loaded_whole_by_one_thread_or_many(monkeypatch, slow):
-    monkeypatch.setattr(data.feeds, "_SECONDS_WORTH_A_THREAD", slow)
-    monkeypatch.setattr(data.feeds, "_READ_AT_ONCE", 100)
+    monkeypatch.setattr(reading, "_SECONDS_WORTH_A_THREAD", slow)
+    monkeypatch.setattr(reading, "_READ_AT_ONCE", 100)
     resident = data.make_feed(counted(1797), 64, 0).resident
     np.testing.assert_array_equal(resident["label"], np.arange(1797))
     assert resident["image"].shape == (1797, 4, 4, 1)

@@ -71,17 +71,33 @@ def test_ten_steps_and_ten_more_equal_twenty(tmp_path, limit):
         assert json.loads(manifest)["position"]["next_index"] == 20
 
 
-@pytest.mark.parametrize("per_call", [1, 5])
-@pytest.mark.parametrize("devices", [1, 4])
-def test_steps_move_nothing_between_host_and_devices(tmp_path, devices, per_call):
+@pytest.mark.parametrize(
+    ("devices", "per_call", "limit"), [(1, 1, 2048), (1, 5, 0), (4, 1, 0), (4, 5, 2048)]
+)
+def test_steps_move_nothing_between_host_and_devices(tmp_path, devices, per_call, limit):
     """What a step needs is on the devices before, and its results stay there.
 
     On one device `jit` itself takes the numbers of the examples along, ten times faster than
-    `device_put` does.
+    `device_put` does, and what lies in a processor's memory.
     """
     kinds = ["device_to_host", "device_to_device", *["host_to_device"] * (devices > 1)]
+    options = {"devices": devices, "data.resident_limit_mb": limit, "steps_per_call": per_call}
     with guarded(*kinds) as hook:
-        train_points(tmp_path, devices=devices, steps_per_call=per_call, more_hooks=(hook,))
+        train_points(tmp_path, **options, more_hooks=(hook,))
+
+
+def test_a_run_leaves_no_thread_behind(tmp_path):
+    before = set(threading.enumerate())
+    seen = []
+
+    def stop(step, metrics):
+        seen.append({t.name.rpartition("_")[0] for t in set(threading.enumerate()) - before})
+        return True
+
+    options = {"data.resident_limit_mb": 0, "devices": 4}
+    train_points(tmp_path, **options, callback=stop)
+    assert {"jaxgan-read", "jaxgan-order", "jaxgan-place"} <= seen[0]
+    assert not any(t.name.startswith("jaxgan-") for t in set(threading.enumerate()) - before)
 
 
 def test_a_run_on_one_device_goes_on_on_four_and_back(tmp_path):

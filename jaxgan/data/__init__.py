@@ -7,9 +7,10 @@ ones are read ahead. Both give the same batches, bit for bit: those of step t ar
 (seed, t).
 """
 
-from jaxgan.data.feeds import Feed, batch_indices, epoch_order, make_feed
+from jaxgan.data.feeds import Feed, make_feed, streams
 from jaxgan.data.opening import needs_preparing, open_source
 from jaxgan.data.options import DataOptions
+from jaxgan.data.order import batch_indices, epoch_order
 from jaxgan.data.source import Feature, Source, as_source
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "make_feed",
     "needs_preparing",
     "open_source",
+    "streams",
 ]

@@ -1,14 +1,17 @@
 """Groups of options that recipes share, and what they mean."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import optax
 
 from jaxgan import objectives
 from jaxgan.augment import NO_AUGMENT, Augment, instance_noise
 from jaxgan.bound import bound
 from jaxgan.errors import UserError
+from jaxgan.flips import flips
 from jaxgan.objectives import Objective
 from jaxgan.options import option
 from jaxgan.penalties import Penalty, r1
@@ -108,6 +111,16 @@ def augment_of(options: ObjectiveOptions) -> Augment:
 @bound
 def _falling(start: float, steps: int) -> optax.Schedule:
     return optax.linear_schedule(start, 0.0, steps)
+
+
+def flips_of(wanted: bool, example: dict[str, Any]) -> Callable | None:
+    """Flips of all pictures of an example, where they are wanted."""
+    pictures = [
+        name
+        for name, feature in example.items()
+        if feature.dtype == np.uint8 and len(feature.shape) == 3 and feature.shape[2] in (1, 3, 4)
+    ]
+    return flips(*pictures) if wanted else None
 
 
 def image_shape(

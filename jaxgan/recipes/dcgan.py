@@ -40,8 +40,12 @@ def dcgan(
     model: ModelOptions = ModelOptions(),
     objective: ObjectiveOptions = ObjectiveOptions(),
     optimizer: OptimizerOptions = OptimizerOptions(),
+    flips: bool = False,
 ) -> Game:
     """DCGAN at any size of image, with R1 and falling rates as options.
+
+    Args:
+      flips: mirror each real image left to right with probability 1/2
 
     References:
       Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs,
@@ -71,4 +75,5 @@ def dcgan(
         given=given,
         penalties=common.penalties_of(objective),
         augment=common.augment_of(objective),
+        examples=common.flips_of(flips, example),
     )

@@ -30,11 +30,15 @@ def listing(
     model: ModelOptions = ModelOptions(),
     objective: ObjectiveOptions = ObjectiveOptions(),
     optimizer: OptimizerOptions = OptimizerOptions(beta1=0.9, ema_decay=0.0),
+    flips: bool = False,
 ) -> Game:
     """The PyTorch listing that this library began from, step for step.
 
     Adam(2e-4), one update of each player, no average. The networks are those of
     `jaxgan.models.listing`, whose docstring tells what of the listing was mended.
+
+    Args:
+      flips: mirror each real image left to right with probability 1/2
     """
     # Its discriminator halves three times, down to a map of patches.
     shape = common.image_shape("listing", example, 4, least=8)
@@ -49,4 +53,5 @@ def listing(
         latents.normal(model.latent_size),
         penalties=common.penalties_of(objective),
         augment=common.augment_of(objective),
+        examples=common.flips_of(flips, example),
     )

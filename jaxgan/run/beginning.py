@@ -109,7 +109,8 @@ def begun(
             about["game"] = first.fingerprint(game, template, opened.features, run)
             if writes:
                 workdirs.check(workdir, about, *asked)
-        feed = _feed(opened, run, progress and writes)
+        feed = _feed(opened, run, devices, progress and writes)
+        held.callback(feed.close)
         kept_in = None
         if writes:
             kept_in, about["run_id"] = workdir, workdirs.run_id_of(workdir)
@@ -145,7 +146,8 @@ def source_of(source: Any, progress: bool = False) -> Source:
     return data.as_source(source)
 
 
-def _feed(source: Source, run: RunOptions, progress: bool) -> Feed:
+def _feed(source: Source, run: RunOptions, devices: list[Any], progress: bool) -> Feed:
     share, reading = parallel.own_share(run.batch_size), run.data
     limits = reading.resident_limit_mb, reading.read_threads
-    return data.make_feed(source, run.batch_size, run.seed, share, *limits, progress)
+    place = parallel.placing(devices, data.streams(source, limits[0]))
+    return data.make_feed(source, run.batch_size, run.seed, share, *limits, progress, place)

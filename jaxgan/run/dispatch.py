@@ -39,9 +39,8 @@ def many_steps(step: Callable, fetch: Fetch) -> Callable:
 
         def packed_step(state: Any, item: Any) -> tuple[Any, Array]:
             state, metrics = single(state, resident, item)
-            return state, ravel_pytree(metrics)[
-                0
-            ]  # written by one kernel instead of one for each metric
+            packed, _ = ravel_pytree(metrics)  # one kernel writes them all
+            return state, packed
 
         state, packed = lax.scan(packed_step, state, items)
         return state, jax.vmap(unpacked)(packed)
@@ -65,10 +64,3 @@ def steps_per_call(asked: int | None, platform: str, intervals: list[int]) -> in
         return 1
     common = math.gcd(*intervals)
     return max(count for count in range(1, _MOST + 1) if common % count == 0)
-
-
-def item_of(feed: Any, step: int, count: int) -> Any:
-    """What makes the batches of `count` steps from `step` on: leaves [B, ...] of one, [count, B,
-    ...] of more."""
-    items = [feed.item(step + i) for i in range(count)]
-    return items[0] if count == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *items)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxgan import sampling
 from jaxgan.config import RunOptions
 from jaxgan.data import Source
-from jaxgan.data.feeds import checked_read
+from jaxgan.data.reading import checked_read
 from jaxgan.game import Game, GANState
 from jaxgan.run.records import Records, Silence
 

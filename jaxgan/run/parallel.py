@@ -60,14 +60,12 @@ class Program(NamedTuple):
     """The compiled steps of a run.
 
     Attributes:
-      of: count -> (state, resident, item) -> (state, metrics): the program of so many steps; the
-        state is donated, metrics are [] of one step and [count] of more.
-      place: (item, count) -> the item of this process, leaves [B, ...] or [count, B, ...], on the
-        devices.
+      of: count -> (state, resident, item) -> (state, metrics): the program of so many steps, for an
+        item that lies where `placing` says; the state is donated, metrics are [] of one step and
+        [count] of more.
     """
 
     of: Callable[[int], Any]
-    place: Callable[[Any, int], Any]
 
 
 def make_program(
@@ -90,7 +88,7 @@ def make_program(
         one, more = (
             jax.jit(run, donate_argnums=0, compiler_options=options) for run in (single, many)
         )
-        return Program(lambda count: one if count == 1 else more, lambda item, count: item)
+        return Program(lambda count: one if count == 1 else more)
     mesh = Mesh(np.array(devices), (AXIS,))
 
     def mapped(run: Callable, items: PartitionSpec) -> Callable:
@@ -103,12 +101,25 @@ def make_program(
         return jax.jit(over_devices, donate_argnums=0, compiler_options=options)
 
     one, more = (mapped(run, _split(count)) for run, count in ((single, 1), (many, 2)))
+    return Program(lambda count: one if count == 1 else more)
+
+
+def placing(devices: Sequence[Any], streamed: bool) -> Callable[[Any, int], Any] | None:
+    """(item, count) -> the item of this process, leaves [B, ...] or [count, B, ...], on devices;
+    None where the program itself takes it from the host.
+
+    On one device it takes the numbers of examples ten times faster than `device_put` does, and what
+    lies in a processor's memory it uses there. Whole examples would hold up the dispatch to a GPU.
+    """
+    mesh = Mesh(np.array(devices), (AXIS,))
+    if len(devices) == 1 and (devices[0].platform == "cpu" or not streamed):
+        return None
 
     def place(item: Any, count: int) -> Any:
         sharding = NamedSharding(mesh, _split(count))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), item)
 
-    return Program(lambda count: one if count == 1 else more, place)
+    return place
 
 
 def _split(count: int) -> PartitionSpec:

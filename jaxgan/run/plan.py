@@ -11,7 +11,7 @@ import jax
 from jaxgan import memory
 from jaxgan.config import RunOptions, check_run
 from jaxgan.data import DataOptions, Source
-from jaxgan.data.feeds import check_batch_size, fetch_of, gathered
+from jaxgan.data.feeds import check_batch_size, fetch_of, streams
 from jaxgan.game import Game, GANState, PlayerState
 from jaxgan.kernels import using
 from jaxgan.run import dispatch, first, parallel, runtime, ways
@@ -120,7 +120,7 @@ def _scratch(
     fetch = fetch_of(source, run.data.resident_limit_mb)
     batch = first.batch_of(source.features, run.batch_size)
     resident, item = {}, batch
-    if fetch is gathered:
+    if not streams(source, run.data.resident_limit_mb):
         resident = first.batch_of(source.features, source.count)
         item = jax.ShapeDtypeStruct((run.batch_size,), "int32")
     way = ways.open_ways(run, devices[0].platform)[0]
@@ -142,7 +142,7 @@ def _summed(
     state = size_of(template)
     batch = size_of(first.batch_of(source.features, run.batch_size))
     data = size_of(first.batch_of(source.features, source.count))
-    resident = fetch_of(source, run.data.resident_limit_mb) is gathered
+    resident = not streams(source, run.data.resident_limit_mb)
     each = state + batch // count + (data if resident else 0) + (scratch or 0)
     needed, free = each, _free(devices)
     if platform == "cpu":  # all in one memory, which also keeps the data as they were read

@@ -128,13 +128,13 @@ def train(
             until = min(run.steps, *(step - step % n + n for n in intervals))
             count = per_call if until - step >= per_call else 1
             try:
-                item = dispatch.item_of(feed, step, count)
+                item = feed.item(step, count)
             except Exception as error:  # the reader failed, not a step: the state is whole
                 kept = finite.saved_after_reading_failed(step, saver, lambda: save(now()))
                 if not isinstance(error, RunError):  # memory does not suffice
                     raise
                 raise RunError(f"{error}; {kept}") from error.__cause__
-            compiled, item = program.of(count), program.place(item, count)
+            compiled = program.of(count)
             sent = Dispatch(step, count, until, compiled, (state, resident, item))
             with routine.saving_first(here, now):
                 clock.skip(sum(hook.before(sent) or 0.0 for hook in all_hooks))

@@ -19,7 +19,7 @@ import numpy as np
 from jaxgan.config import RunOptions
 from jaxgan.data import Feed
 from jaxgan.game import Game, GANState
-from jaxgan.run import choice, dispatch, first, parallel, processes, remembered, runtime
+from jaxgan.run import choice, first, parallel, processes, remembered, runtime
 from jaxgan.run.choice import Candidate, Peers, Ready
 from jaxgan.run.parallel import Program, Way
 
@@ -140,10 +140,8 @@ def program_of(work: Work, way: Way) -> Program:
 def ready(work: Work, program: Program) -> Ready:
     """Compiles a program and takes its first steps: the state after one, metrics of a dispatch."""
 
-    def item(count: int) -> Any:
-        return program.place(dispatch.item_of(work.feed, int(work.state.step), count), count)
-
-    one, items = item(1), item(work.steps)
+    step = int(work.state.step)
+    one, items = work.feed.item(step), work.feed.item(step, work.steps)
     state, metrics = program.of(1)(_copied(work.state), work.resident, one)
     result = {"state": _on_host(state), "metrics": _on_host(metrics)}
     many = program.of(work.steps)
