@@ -70,7 +70,10 @@ def opened(
     source = source._replace(name=shown(path.name), version=version)
     if kind == ".npz":  # which is in memory
         return source
-    return source._replace(read=functools.partial(_read_unchanged, path, status, source))
+    # Without `arrays`, which nobody would guard.
+    return source._replace(
+        read=functools.partial(_read_unchanged, path, status, source), arrays=None
+    )
 
 
 def _read_unchanged(

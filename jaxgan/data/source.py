@@ -26,6 +26,8 @@ class Source(NamedTuple):
         type. Called from several threads at once. Raises `RunError` for what cannot be read.
       features: what one example holds, by name.
       version: changes when the data change.
+      arrays: leaves [N, ...] where the data lie ready, in memory or mapped: one for each feature,
+        exactly of its shape and dtype. `read` gives the same.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Source(NamedTuple):
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
     features: dict[str, Feature]
     version: str
+    arrays: Mapping[str, np.ndarray] | None = None
 
 
 def as_source(
@@ -112,9 +115,30 @@ def _checked(source: Source) -> Source:
                 "Feature(shape, dtype) of whole numbers from 1 on and uint8, int32 or float32"
             ) from None
         features[key] = Feature(shape, dtype, feature.classes)
+    _check_arrays(name, int(count), features, source.arrays)
     return source._replace(
         name=name, count=int(count), features=features, version=one_line(source.version)
     )
+
+
+def _check_arrays(name: str, count: int, features: dict[str, Feature], ready: Any) -> None:
+    """Raises `UserError` for `arrays` that are not what the features promise."""
+    if ready is None:
+        return
+    told = {key: ((count, *feature.shape), feature.dtype) for key, feature in features.items()}
+    found = {}
+    if isinstance(ready, Mapping):
+        found = {
+            key: (leaf.shape, leaf.dtype)
+            for key, leaf in ready.items()
+            if isinstance(leaf, np.ndarray)
+        }
+    for key in told:
+        if found.get(key) != told[key]:
+            raise UserError(
+                f"source {name} has {key!r} in arrays as {found.get(key)}, its features promise "
+                f"{told[key]}; make them equal, or leave arrays out"
+            )
 
 
 def select(source: Source, wanted: Iterable[str]) -> Source:
@@ -127,4 +151,6 @@ def select(source: Source, wanted: Iterable[str]) -> Source:
         leaves = source.read(indices)
         return {key: leaves[key] for key in names}
 
-    return source._replace(read=read, features={key: source.features[key] for key in names})
+    ready = source.arrays and {key: source.arrays[key] for key in names}
+    features = {key: source.features[key] for key in names}
+    return source._replace(read=read, features=features, arrays=ready)
