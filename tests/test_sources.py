@@ -318,7 +318,7 @@ def test_how_many_classes_a_label_has_is_taken_from_the_data_set():
 
 def test_a_data_source_of_tfds_is_a_source():
     data.open_source(DataOptions())  # prepares it
-    from jaxgan.data.prepare import data_dir
+    from jaxgan.data.tfds_preparing import data_dir
 
     records = tfds.data_source(
         "digits",

@@ -21,7 +21,7 @@ from tensorflow_datasets.core import registered
 
 from jaxgan import data
 from jaxgan.data import DataOptions, builders
-from jaxgan.data.prepare import data_dir
+from jaxgan.data.tfds_preparing import data_dir
 from jaxgan.errors import RunError, UserError
 
 FILES = {

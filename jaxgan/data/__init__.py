@@ -7,6 +7,7 @@ ones are read ahead. Both give the same batches, bit for bit: those of step t ar
 (seed, t).
 """
 
+from jaxgan.data.cached import prepared
 from jaxgan.data.feeds import Feed, batch_indices, epoch_order, make_feed
 from jaxgan.data.opening import needs_preparing, open_source
 from jaxgan.data.options import DataOptions
@@ -23,4 +24,5 @@ __all__ = [
     "make_feed",
     "needs_preparing",
     "open_source",
+    "prepared",
 ]

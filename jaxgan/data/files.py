@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterable
 
 import numpy as np
@@ -74,6 +75,17 @@ def opened(
     return source._replace(
         read=functools.partial(_read_unchanged, path, status, source), arrays=None
     )
+
+
+def is_ready(path: pathlib.Path, source: Source) -> bool:
+    """Whether a file that is opened as a source holds what that gives, as it lies there."""
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as content:
+            packed = any(member.compress_type != zipfile.ZIP_STORED for member in content.filelist)
+        return source.arrays is not None and not packed
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    (feature,) = source.features.values()
+    return array.dtype == feature.dtype and array.shape[1:] in (feature.shape, feature.shape[:-1])
 
 
 def _read_unchanged(

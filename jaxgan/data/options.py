@@ -46,6 +46,11 @@ class DataOptions:
     dir: str | None = option(
         None, "where prepared data sets live; by default ~/.cache/jaxgan/datasets"
     )
+    cache: str | None = option(
+        "auto",
+        "where data are kept decoded and resized, for the next run to map: a folder, or auto for "
+        "~/.cache/jaxgan/prepared; none reads the originals in each run",
+    )
     manual_dir: str | None = option(None, "folder with the original files, downloaded beforehand")
     skip_damaged: bool = option(
         False, "leave out images of a folder that cannot be read; looks at each once"

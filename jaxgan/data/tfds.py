@@ -17,9 +17,9 @@ from jaxgan.data.columns import (
 from jaxgan.data.names import chosen, split_names
 from jaxgan.data.options import DataOptions, image_size
 from jaxgan.data.pixels import PixelError, decoded
-from jaxgan.data.prepare import found_builder, open_builder, prepare_anew
 from jaxgan.data.rows import features_of, fetched, one_line, read_rows, spread
 from jaxgan.data.source import Source
+from jaxgan.data.tfds_preparing import found_builder, open_builder, prepare_anew
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import listed
 

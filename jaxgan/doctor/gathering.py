@@ -141,7 +141,7 @@ def environment() -> Found:
 def _folders() -> dict[str, Callable[[], pathlib.Path]]:
     def prepared() -> pathlib.Path:
         from jaxgan.data.options import DataOptions
-        from jaxgan.data.prepare import data_dir
+        from jaxgan.data.tfds_preparing import data_dir
 
         return data_dir(DataOptions())
 
