@@ -134,13 +134,33 @@ def read(folder: pathlib.Path) -> Entry:
             key: Feature(tuple(shape), np.dtype(dtype), classes)
             for key, shape, dtype, classes in content["features"]
         }
-        return Entry(folder, Header(**content))
+        return Entry(folder, _checked(Header(**content)))
     except OSError as error:
         raise Unsound(f"{HEADER} cannot be read: {error.strerror or error}") from None
     except Unsound:
         raise
     except (ValueError, TypeError, KeyError, AttributeError):  # JSON of another shape
         raise Unsound(f"{HEADER} is damaged") from None
+
+
+def _checked(header: Header) -> Header:
+    """The header, whose checksum anybody can make; raises `TypeError` for other types."""
+    texts = header.name, header.split, header.kind, header.content, header.version
+    whole = header.count, header.block
+    dtypes = {feature.dtype for feature in header.features.values()}
+    sizes = [size for feature in header.features.values() for size in feature.shape]
+    sound = (
+        all(isinstance(text, str) for text in texts)
+        and all(type(number) is int and number > 0 for number in (*whole, *sizes))
+        and dtypes
+        and dtypes <= {np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)}
+        and isinstance(header.checksums, dict)
+        and isinstance(header.origins, dict)
+        and isinstance(header.made, float)
+    )
+    if not sound:
+        raise TypeError
+    return header
 
 
 def all_in(root: pathlib.Path) -> Iterator[Entry]:

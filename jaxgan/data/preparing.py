@@ -107,9 +107,39 @@ def _cleared(path: pathlib.Path, reason: str) -> None:
         terminal.complain(f"{shown(path)} is no prepared data ({reason}); it is now called {kept}")
 
 
+def remove(entry: Entry) -> None:
+    """Removes prepared data, and what was left unfinished of the same.
+
+    Raises:
+      BlockingIOError: while another process prepares them.
+      OSError: where they cannot be removed.
+    """
+    root, name = entry.path.parent, entry.path.name
+    lock = root / f".{name}.lock"
+    with files.locked(lock) as held:
+        entries.remove(entry.path)
+        if not held.missing:
+            _clear_unfinished(root, name)
+        with contextlib.suppress(OSError):
+            os.unlink(lock)
+
+
+def remove_unfinished(root: pathlib.Path) -> int:
+    """Removes what killed processes left unfinished; how many bytes that frees."""
+    freed = 0
+    for path in unfinished(root):
+        name = path.name.removeprefix(files.UNFINISHED).rpartition("_")[0]
+        with contextlib.suppress(OSError), files.locked(root / f".{name}.lock") as held:
+            if not held.missing:
+                size = sum(file.stat().st_size for file in path.iterdir())
+                entries.remove(path)
+                freed += size
+    return freed
+
+
 def _clear_unfinished(root: pathlib.Path, name: str) -> None:
     """Removes what a process that was killed left of an entry; only who holds its lock may."""
-    for path in unfinished(root, name):
+    for path in unfinished(root, f"{name}_"):
         with contextlib.suppress(OSError):
             entries.remove(path)
 
