@@ -325,7 +325,7 @@ def test_only_a_folder_of_our_own_is_advised_to_be_removed(tmp_path, monkeypatch
 
 
 def test_records_that_break_while_open_are_an_error_of_the_run(tmp_path):
-    source = data.open_source(DataOptions(dir=str(tmp_path)))
+    source = data.open_source(DataOptions(dir=str(tmp_path), cache=None))
     (record,) = (tmp_path / "digits").rglob("*.array_record*")
     record.write_bytes(record.read_bytes()[:1000])
     with pytest.raises(RunError, match=r"digits: .*example.* cannot be read: .*disk, a mount") as e:
@@ -358,7 +358,7 @@ def test_a_data_set_that_may_not_be_read_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builders.Digits, "is_prepared", refuse)
     with pytest.raises(UserError, match=r"digits may not be read; give yourself the right to"):
-        data.open_source(DataOptions(dir=str(tmp_path)))
+        data.open_source(DataOptions(dir=str(tmp_path), cache=None))
 
 
 def sixteen_bits() -> bytes:
@@ -407,7 +407,7 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_place(tmp_path):
         {"image": tfds.features.Image(shape=(64, 64, 3), encoding_format="jpeg")},
         [{"image": image} for image in images],
     )
-    source = data.open_source(DataOptions(name="cut", dir=str(tmp_path)))
+    source = data.open_source(DataOptions(name="cut", dir=str(tmp_path), cache=None))
     with pytest.raises(RunError, match=r"cut: image of example \d .*truncated") as error:
         source.read(np.arange(8))
     assert "remove" not in str(error.value)
@@ -566,4 +566,4 @@ def test_data_sets_say_that_they_need_a_reader(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     text = r"data\.name=digits needs tensorflow-datasets .*; install it, or train on --data\.name"
     with pytest.raises(UserError, match=text):
-        data.open_source(DataOptions())
+        data.open_source(DataOptions(cache=None))

@@ -1,5 +1,6 @@
 """Arrays [N, ...], in memory or mapped, as a source."""
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -119,23 +120,21 @@ def _column(
 
 
 def _ready(array: np.ndarray, column: Column) -> np.ndarray | None:
-    """The array, where it is already all that its column would make of it; None where it is not, or
-    where to find out would take long."""
+    """The array as its column would make it, where it is that already, or is soon; None where not,
+    or where to find out would take long."""
     feature = column.feature
-    if array.dtype != feature.dtype:
+    if column.seen is not None:
+        fits = array.dtype == feature.dtype and array.shape[1:] in (
+            feature.shape,
+            feature.shape[:2],
+        )
+        return array.reshape(-1, *feature.shape) if fits else None
+    if array.shape[1:] != feature.shape or array.nbytes > BYTES_HASHED:
         return None
-    if column.seen is not None and array.shape[1:] == feature.shape[:2] and feature.shape[2] == 1:
-        array = array[..., None]
-    if array.shape[1:] != feature.shape:
-        return None
-    if array.dtype == np.float32:
-        at_once = max(1, _BYTES_AT_ONCE * len(array) // array.nbytes)
-        parts = range(0, len(array), at_once)
-        if array.nbytes > BYTES_HASHED or not all(
-            np.isfinite(array[first : first + at_once]).all() for first in parts
-        ):
-            return None
-    return array
+    if array.dtype == feature.dtype or array.nbytes <= _BYTES_SEEN:
+        with contextlib.suppress(Unusable):  # which is told when those examples are read
+            return column.leaves(array)
+    return None
 
 
 def _spaced(array: np.ndarray) -> np.ndarray:

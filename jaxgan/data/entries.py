@@ -285,10 +285,10 @@ def remove(folder: pathlib.Path) -> None:
     with contextlib.suppress(OSError, Unsound):
         known = file_names(read(folder).header.features).values()
     with os.scandir(folder) as found:
-        plain = [e.name for e in found if e.is_file(follow_symlinks=False)]
-    arrays = [n for n in plain if (n.endswith(".npy") if known is None else n in known)]
-    ours = [*arrays, *(n for n in plain if n.startswith(files.UNFINISHED))]
-    for name in (*ours, *(n for n in plain if n == HEADER)):  # by which it is known, last
+        names = [e.name for e in found if not e.is_dir(follow_symlinks=False)]
+    arrays = [n for n in names if (n.endswith(".npy") if known is None else n in known)]
+    ours = [*arrays, *(n for n in names if n.startswith(files.UNFINISHED))]
+    for name in (*ours, *(n for n in names if n == HEADER)):  # by which it is known, last
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder / name)
     os.rmdir(folder)
