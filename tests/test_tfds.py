@@ -444,8 +444,9 @@ def test_any_feature_of_numbers_can_be_asked_for(tmp_path):
         return DataOptions(name="people", dir=str(tmp_path), features=features, image_size=8)
 
     assert list(data.open_source(options()).features) == ["image"]  # a label of text is left out
-    source, leaves = everything(options("depth, attributes/age,attributes/tall,box"))
-    assert list(source.features) == ["depth", "attributes/age", "attributes/tall", "box"]
+    source, leaves = everything(options("depth, attributes/age,attributes/tall,box,label"))
+    assert list(source.features) == ["depth", "attributes/age", "attributes/tall", "box", "label"]
+    assert data.texts_of(leaves.pop("label")) == ["someone"] * 2
     assert {key: (leaf.dtype.name, leaf.shape) for key, leaf in leaves.items()} == {
         "depth": ("float32", (2, 2, 2)),
         "attributes/age": ("int32", (2,)),
@@ -454,9 +455,8 @@ def test_any_feature_of_numbers_can_be_asked_for(tmp_path):
     }
     np.testing.assert_array_equal(leaves["attributes/age"] - 30, leaves["attributes/tall"])
     np.testing.assert_array_equal(leaves["depth"][:, 0, 0], leaves["attributes/tall"])
-    usable = "some of attributes/age, attributes/tall, box, depth, image"
+    usable = "some of attributes/age, attributes/tall, box, depth, image, label"
     for asked, reason in [
-        ("label", "label is text and cannot be used"),
         ("words", "words is of varying shape"),
         ("film", "film is a sequence of images"),
     ]:

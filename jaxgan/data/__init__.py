@@ -12,6 +12,7 @@ from jaxgan.data.feeds import Feed, batch_indices, epoch_order, make_feed
 from jaxgan.data.opening import needs_preparing, open_source
 from jaxgan.data.options import DataOptions
 from jaxgan.data.source import Feature, Source, as_source
+from jaxgan.data.texts import texts_of
 
 __all__ = [
     "DataOptions",
@@ -25,4 +26,5 @@ __all__ = [
     "needs_preparing",
     "open_source",
     "prepared",
+    "texts_of",
 ]

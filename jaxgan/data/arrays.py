@@ -18,9 +18,11 @@ from jaxgan.data.columns import (
     is_image,
     name_of,
     number_column,
+    text_column,
 )
 from jaxgan.data.names import chosen
 from jaxgan.data.pixels import PixelError
+from jaxgan.data.texts import BYTES, is_text
 from jaxgan.errors import RunError, UserError
 
 _BYTES_AT_ONCE = 2**25  # raw bytes that a read holds beside what it gives
@@ -34,6 +36,7 @@ def opened(
     wanted: Iterable[str],
     size: tuple[int, int] | None,
     channels: int | None,
+    text_bytes: int = BYTES,
 ) -> tuple:
     """(count, read, features, version, arrays) of one array or of a dict of arrays.
 
@@ -46,7 +49,7 @@ def opened(
     columns = {}
     for key, array in arrays.items():
         try:
-            columns[key] = _column(key, array, size, channels)
+            columns[key] = _column(key, array, size, channels, text_bytes)
         except (Unusable, PixelError) as error:
             raise UserError(
                 f"{name}: {key} {error}; mend it, or choose others by features"
@@ -79,6 +82,8 @@ def _array(name: str, key: str, value: Any) -> np.ndarray:
         array = as_array(value)
     except Unusable as error:
         raise UserError(f"{name}: {key} {error}; give arrays of one shape") from None
+    if array.dtype == object and array.ndim == 1 and all(map(is_text, array)):
+        array = np.array(array.tolist())
     if not array.ndim:
         raise UserError(
             f"{name}: {key} is one value and not an array [N, ...]; leave it out, or choose others "
@@ -102,8 +107,14 @@ def _length(name: str, arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _column(
-    key: str, array: np.ndarray, size: tuple[int, int] | None, channels: int | None
+    key: str,
+    array: np.ndarray,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    text_bytes: int,
 ) -> Column:
+    if array.dtype.kind in "US" and array.ndim == 1:
+        return text_column(key, text_bytes)
     dtype = dtype_of(array.dtype, array.ndim - 1)
     if 0 in array.shape:
         raise Unusable(f"has shape {array.shape}, which is empty")
@@ -129,6 +140,8 @@ def _ready(array: np.ndarray, column: Column) -> np.ndarray | None:
             feature.shape[:2],
         )
         return array.reshape(-1, *feature.shape) if fits else None
+    if column.text:
+        return column.leaves(array) if array.nbytes <= _BYTES_SEEN else None
     if array.shape[1:] != feature.shape or array.nbytes > BYTES_HASHED:
         return None
     if array.dtype == feature.dtype or array.nbytes <= _BYTES_SEEN:
@@ -173,5 +186,6 @@ def _hash(arrays: Mapping[str, np.ndarray]) -> str:
         seen = array if array.nbytes <= BYTES_HASHED else _spaced(array)
         at_once = max(1, _BYTES_AT_ONCE * len(seen) // max(seen.nbytes, 1))
         for first in range(0, len(seen), at_once):
-            digest.update(np.ascontiguousarray(seen[first : first + at_once]).data)
+            part = np.ascontiguousarray(seen[first : first + at_once])
+            digest.update(part.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from jaxgan.data import arrays
 from jaxgan.data.names import chosen
 from jaxgan.data.rows import one_line
 from jaxgan.data.source import Source, as_source
+from jaxgan.data.texts import BYTES
 from jaxgan.errors import RunError, UserError
 from jaxgan.paths import shown
 
@@ -21,6 +23,7 @@ def opened(
     wanted: Iterable[str] = (),
     size: tuple[int, int] | None = None,
     channels: int | None = None,
+    text_bytes: int = BYTES,
 ) -> Source:
     """The arrays of a file.
 
@@ -29,6 +32,7 @@ def opened(
       wanted: the features to read; all by default. Others are not loaded.
       size: (h, w) of images; None leaves them as they are.
       channels: of images; None leaves them as they are.
+      text_bytes: of texts.
 
     Raises:
       UserError: for a file that cannot be read or whose arrays are of no use.
@@ -64,7 +68,8 @@ def opened(
         raise UserError(
             f"{name} cannot be read: {one_line(error)}; save it again, or restore it from a copy"
         ) from None
-    source = as_source(data, name, features=wanted, size=size, channels=channels)
+    shape: Any = dict(size=size, channels=channels, text_bytes=text_bytes)
+    source = as_source(data, name, features=wanted, **shape)
     version = source.version
     if status.st_size > arrays.BYTES_HASHED:  # of which not all is looked at
         version += f" {status.st_size} {int(status.st_mtime)}"

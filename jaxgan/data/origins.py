@@ -14,6 +14,7 @@ from jaxgan.data.arrays import BYTES_HASHED
 from jaxgan.data.names import split_names
 from jaxgan.data.options import DataOptions, image_size
 from jaxgan.data.source import Source, select
+from jaxgan.data.texts import BYTES
 from jaxgan.errors import UserError
 from jaxgan.paths import shown, user_path
 
@@ -84,7 +85,7 @@ def _with_itself(source: Source) -> Any:
 def _digest(options: DataOptions, kind: str, originals: Any) -> str:
     """Of all that decides what is read, wherever it lies."""
     asked = [kind, split_names(options.features), image_size(options), options.channels]
-    return _hash([*asked, options.skip_damaged, originals])
+    return _hash([*asked, options.text_bytes, options.skip_damaged, originals])
 
 
 def _hash(known: Any) -> str:
@@ -131,7 +132,9 @@ def _file(options: DataOptions) -> Origin:
 
     def opened() -> Source:
         wanted = split_names(options.features)
-        return files.opened(path, wanted, image_size(options), options.channels)
+        return files.opened(
+            path, wanted, image_size(options), options.channels, options.text_bytes or BYTES
+        )
 
     ready = functools.partial(files.is_ready, path)
     return Origin(shown(path.name), "file", "", asked, opened, _version, ready, _nothing)
