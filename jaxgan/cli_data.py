@@ -99,6 +99,8 @@ def _list(root: pathlib.Path, found: list[Entry]) -> int:
         words = header.name, header.split, " x ".join(map(str, shape)), _about(entry)
         when = time.strftime("%Y-%m-%d %H:%M", used)
         terminal.say(f"{', '.join(filter(None, words))}, used {when}: {shown(entry.path)}")
+    for path, reason in entries.of_no_use(root):
+        terminal.say(f"of no use, {reason}: {shown(path)}")
     size = sum(entry.header.bytes for entry in found)
     left = len(preparing.unfinished(root))
     more = f"; {left} unfinished" if left else ""
@@ -109,21 +111,27 @@ def _list(root: pathlib.Path, found: list[Entry]) -> int:
 def _remove(root: pathlib.Path, found: list[Entry], given: argparse.Namespace) -> int:
     if given.all == bool(given.names):
         raise UserError("jaxgan data remove takes names or --all; see jaxgan data list")
-    known = {name for entry in found for name in (entry.path.name, entry.header.name)}
+    named = [(entry.path, entry.header.name, _about(entry)) for entry in found]
+    named += [(path, path.name, reason) for path, reason in entries.of_no_use(root)]
+    known = {name for path, title, _ in named for name in (path.name, title)}
     for name in given.names:
         if name not in known:
             raise UserError(f"data remove: {unknown('name', name, known)}")
     freed = 0
-    for entry in found:
-        if given.all or {entry.path.name, entry.header.name} & set(given.names):
+    for path, title, about in named:
+        if given.all or {path.name, title} & set(given.names):
+            freed += _bytes_in(path)
             try:
-                preparing.remove(entry)
+                preparing.remove(path)
             except BlockingIOError:
                 raise UserError(
-                    f"{shown(entry.path)} is being prepared by another process; wait for it"
+                    f"{shown(path)} is being prepared by another process; wait for it"
                 ) from None
-            freed += entry.header.bytes
-            terminal.say(f"removed {shown(entry.path)}: {_about(entry)}")
+            terminal.say(f"removed {shown(path)}: {about}")
     freed += preparing.remove_unfinished(root) if given.all else 0
     terminal.say(f"freed {memory.shown(freed)} in {shown(root)}")
     return 0
+
+
+def _bytes_in(folder: pathlib.Path) -> int:
+    return sum(path.lstat().st_size for path in folder.iterdir())

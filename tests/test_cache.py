@@ -467,8 +467,12 @@ def test_the_command_prepares_lists_and_removes(tmp_path, images, root, capsys, 
     assert main(["data", "remove", "imagse", *own]) == 2
     assert "unknown name 'imagse'; did you mean images" in capsys.readouterr().err
     (root / "mine").mkdir()
+    another_format(entry)
+    assert main(["data", "list", *own]) == 0
+    assert f"of no use, another version of jaxgan made it: {entry}" in capsys.readouterr().out
+    assert main(["data", "prepare", "dcgan", *words]) == 0
     assert main(["data", "remove", "images", *own]) == 0
-    assert capsys.readouterr().out.endswith(f"freed 1.1 KiB in {root}\n")
+    assert re.search(rf"freed [\d.]+ KiB in {root}\n$", capsys.readouterr().out)
     assert [path.name for path in root.iterdir()] == ["mine"]
     assert main(["data", "remove", "--all", *own]) == 0
     assert [path.name for path in root.iterdir()] == ["mine"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxgan import caches, memory, terminal
+from jaxgan import caches, terminal
 from jaxgan.data import entries, preparing
 from jaxgan.data.entries import Entry, Header, Unsound
 from jaxgan.data.origins import Origin
 from jaxgan.data.source import Source, as_source, select
 from jaxgan.errors import UserError
-from jaxgan.paths import shown, user_path
+from jaxgan.paths import user_path
 
 _BYTES_WORTH_A_LINE = 2**24
 
@@ -60,11 +60,12 @@ def source_of(
         return origin.open()
     if found := known(origin, cache, resident_limit_mb):
         return found
+    asked = origin.asked()
     source = origin.open()
     if not keep or origin.is_ready(source):
         return source
     try:
-        entry = kept(origin, source, cache, progress=progress)
+        entry = kept(origin, source, cache, asked, progress=progress)
     except (UserError, preparing.NotKept) as error:
         told = f"prepared data {error}" if isinstance(error, preparing.NotKept) else error
         terminal.complain(f"{told}; this run reads the originals")
@@ -92,12 +93,18 @@ def known(origin: Origin, cache: str | None, resident_limit_mb: int = 0) -> Sour
 
 
 def kept(
-    origin: Origin, source: Source, cache: str | None, say: bool = False, progress: bool = False
+    origin: Origin,
+    source: Source,
+    cache: str | None,
+    asked: str,
+    say: bool = False,
+    progress: bool = False,
 ) -> Entry:
     """The entry of an origin that is opened, which is made where it is not there.
 
     Args:
       origin, source, cache, progress: as above.
+      asked: of the origin, before it was opened; empty where it was not there yet.
       say: tell how large it is however small.
 
     Raises:
@@ -106,18 +113,26 @@ def kept(
     """
     root = root_of(cache)
     assert root is not None
-    names, asked = list(source.features), origin.asked()
-    header = _header(origin, source, origin.content(source), {asked: names} if asked else {})
+    asked = asked or origin.asked()
+    header = _header(origin, source, origin.content(source))
+    entry = _with_content(root, header)
+    if entry is None:
+        large = say or header.bytes >= _BYTES_WORTH_A_LINE
+        tell, reopened = terminal.complain if large else None, origin.reopened(source)
+        entry = preparing.prepared(root, header, source, reopened, tell, progress)
+    # What was written to meanwhile is looked at again next time.
+    if asked and asked == origin.asked() and asked not in entry.header.origins:
+        return entries.with_origin(entry, asked, list(source.features))
+    return entry
+
+
+def _with_content(root: pathlib.Path, header: Header) -> Entry | None:
+    """A sound entry that holds all that a header describes, and perhaps further features."""
     for entry in entries.all_in(root):
         if _holds(entry.header, header):
-            with contextlib.suppress(Unsound):
-                entries.check(entry, entries.arrays_of(entry))
-                if asked:
-                    entries.with_origin(entry, asked, names)
-                return entries.read(entry.path)
-    large = say or header.bytes >= _BYTES_WORTH_A_LINE
-    tell, reopened = terminal.complain if large else None, origin.reopened(source)
-    return preparing.prepared(root, header, source, reopened, tell, progress)
+            with contextlib.suppress(Unsound, FileNotFoundError):
+                return preparing.sound(entry.path)
+    return None
 
 
 def prepared(
@@ -159,15 +174,15 @@ def prepared(
     if root_of(cache) is None:
         return source
     try:
-        return _source(kept(origin, source, cache, progress=progress), source.name, 0)
+        return _source(kept(origin, source, cache, "", progress=progress), source.name, 0)
     except (preparing.NotKept, Unsound) as error:
         raise UserError(f"prepared data {error}") from None
 
 
-def _header(origin: Origin, source: Source, content: str, asked: dict[str, list[str]]) -> Header:
+def _header(origin: Origin, source: Source, content: str) -> Header:
     about = origin.name, origin.split, origin.kind, content, source.version, source.count
     block = preparing.block_of(source)
-    return Header(*about, source.features, block, {}, asked, time.time())
+    return Header(*about, source.features, block, {}, {}, time.time())
 
 
 def _holds(found: Header, wanted: Header) -> bool:
@@ -192,9 +207,3 @@ def _source(entry: Entry, name: str, resident_limit_mb: int) -> Source:
 
 def _read(arrays: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np.ndarray]:
     return {key: array[indices] for key, array in arrays.items()}
-
-
-def told(entry: Entry) -> str:
-    """An entry in a line: how many examples, how large, where."""
-    header = entry.header
-    return f"{header.count:,} examples, {memory.shown(header.bytes)}, {shown(entry.path)}"

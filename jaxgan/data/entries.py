@@ -165,13 +165,28 @@ def _checked(header: Header) -> Header:
 
 def all_in(root: pathlib.Path) -> Iterator[Entry]:
     """The entries of a folder that can be read, by name; none where it cannot be listed."""
+    for path in _folders(root):
+        with contextlib.suppress(OSError, Unsound):
+            yield read(path)
+
+
+def of_no_use(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
+    """What is ours in a folder and cannot be read, with the reason."""
+    for path in _folders(root):
+        try:
+            read(path)
+        except OSError:  # removed meanwhile
+            continue
+        except Unsound as error:
+            if is_ours(path):
+                yield path, str(error)
+
+
+def _folders(root: pathlib.Path) -> list[pathlib.Path]:
     names = []
     with contextlib.suppress(OSError), os.scandir(root) as found:
         names = sorted(e.name for e in found if e.is_dir(follow_symlinks=False))
-    for name in names:
-        if not name.startswith("."):
-            with contextlib.suppress(OSError, Unsound):
-                yield read(root / name)
+    return [root / name for name in names if not name.startswith(".")]
 
 
 def arrays_of(entry: Entry) -> dict[str, np.ndarray]:
@@ -241,13 +256,15 @@ def check(entry: Entry, arrays: Mapping[str, np.ndarray]) -> None:
                 raise Unsound(f"{names[key]} is changed")
 
 
-def with_origin(entry: Entry, origin: str, names: list[str]) -> None:
+def with_origin(entry: Entry, origin: str, names: list[str]) -> Entry:
     """Notes that an entry is what was asked for; where it cannot be noted it is found again by its
     content."""
     known = {key: kept for key, kept in entry.header.origins.items() if key != origin}
     newest = dict(list(known.items())[1 - _MOST_ORIGINS :])
+    header = entry.header._replace(origins={**newest, origin: names})
     with contextlib.suppress(RunError):
-        write_header(entry.path, entry.header._replace(origins={**newest, origin: names}))
+        write_header(entry.path, header)
+    return entry._replace(header=header)
 
 
 def touch(entry: Entry) -> None:

@@ -48,11 +48,12 @@ def prepare(options: DataOptions, progress: bool = False) -> Entry | None:
         return None
     cached.root_of(options.cache)
     origin = origin_of(options, progress)
+    asked = origin.asked()
     source = origin.open()
     if origin.is_ready(source):
         return None
     try:
-        return cached.kept(origin, source, options.cache, say=True, progress=progress)
+        return cached.kept(origin, source, options.cache, asked, say=True, progress=progress)
     except NotKept as error:
         raise UserError(f"prepared data {error}") from None
 
