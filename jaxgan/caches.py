@@ -13,6 +13,11 @@ def own() -> str:
     return "" if cache.startswith("~") else f"{cache}/jaxgan"
 
 
+def prepared_data() -> str:
+    """Where data are kept decoded; empty where there is no home folder."""
+    return own() and f"{own()}/prepared"
+
+
 def compiled_programs() -> str:
     """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, which JAX takes as a folder or
     an address of a store, or ~/.cache/jaxgan/compiled; empty where there is no home folder."""

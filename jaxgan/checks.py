@@ -184,7 +184,7 @@ def check_made(real: Any, made: Any) -> None:
         if not jnp.issubdtype(types[0], jnp.floating):
             raise UserError(
                 f"feature {name!r} of the batch is {types[0]}, the made one {types[1]}; give "
-                "uint8 in [0, 255] or floating numbers in [-1, 1]"
+                "uint8 in [0, 255] of two axes or more, or floating numbers in [-1, 1]"
             )
 
 

@@ -1,11 +1,11 @@
-"""`jaxgan train | sample | recipes | kernels | doctor`: which command, and how it ends."""
+"""`jaxgan train | sample | data | recipes | kernels | doctor`: which command, and how it ends."""
 
 import argparse
 import importlib.metadata
 import sys
 from typing import Any, NoReturn
 
-from jaxgan import cli_kernels, cli_sample, cli_train, recipes, terminal
+from jaxgan import cli_data, cli_kernels, cli_sample, cli_train, recipes, terminal
 from jaxgan import config as configs
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
@@ -49,13 +49,15 @@ def _run(argv: list[str]) -> int:
     version = f"jaxgan {importlib.metadata.version('jaxgan')}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    config = (
-        configs.begun(recipes.find(cli_train.recipe_in(argv))) if argv[:1] == ["train"] else None
-    )
+    words = argv[1:] if argv[:2] == ["data", "prepare"] else argv
+    config = None
+    if words[:1] in (["train"], ["prepare"]):
+        config = configs.begun(recipes.find(cli_train.recipe_in(words)))
     parsers = {
         "train": cli_train.add_parser(commands, config),
         "sample": cli_sample.add_parser(commands),
         "kernels": cli_kernels.add_parser(commands),
+        **cli_data.add_parsers(commands, config),
     }
     for name in ("recipes", "presets"):
         help = f"list the {name}"
@@ -69,7 +71,9 @@ def _run(argv: list[str]) -> int:
     parsers["doctor"].add_argument("--json", action="store_true", help="print it as JSON")
     given, rest = parser.parse_known_args(argv)
     if rest:
-        raise UserError(_unknown_word(rest[0], given.command, parsers))
+        within = getattr(given, "within", None)  # of several, such as data
+        command = f"{given.command} {within}" if within else given.command
+        raise UserError(_unknown_word(rest[0], command, parsers))
     if given.command == "train":
         assert config is not None
         return cli_train.train_command(given, config)
@@ -77,6 +81,8 @@ def _run(argv: list[str]) -> int:
         return cli_sample.sample_command(given)
     if given.command == "kernels":
         return cli_kernels.kernels_command(given)
+    if given.command == "data":
+        return cli_data.data_command(given, config)
     if given.command == "doctor":
         from jaxgan.doctor import page
 

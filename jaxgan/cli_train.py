@@ -90,14 +90,19 @@ def add_parser(commands: Any, config: Config | None) -> argparse.ArgumentParser:
     help = "instead of the first three: let JAX ask the cluster (SLURM, Open MPI)"
     several.add_argument("--distributed", action="store_true", help=help)
     if config:
-        _add_options(parser, name, config.options)
-        _add_options(parser, "every run", config.run)
+        add_options(parser, name, config.options)
+        add_options(parser, "every run", config.run)
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser, title: str, options: Any) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, title: str, options: Any, beginning: str = ""
+) -> None:
+    """Adds a flag for each option whose dotted name begins so; `given_options` reads them."""
     groups: dict[str, Any] = {}
     for name, field, value in fields(options):
+        if not name.startswith(beginning):
+            continue
         group = name.rpartition(".")[0]
         if group not in groups:
             groups[group] = parser.add_argument_group(f"{group} of {title}" if group else title)
@@ -116,10 +121,14 @@ def _add_options(parser: argparse.ArgumentParser, title: str, options: Any) -> N
             ) from None
 
 
+def given_options(given: argparse.Namespace) -> dict[str, str]:
+    """The options that the words name, as they were written."""
+    return {n.removeprefix(_OPTION): v for n, v in vars(given).items() if n.startswith(_OPTION)}
+
+
 def train_command(given: argparse.Namespace, config: Config) -> int:
     """Trains, or with --dry-run tells what that would take; returns the exit status."""
-    words = {n: v for n, v in vars(given).items() if n.startswith(_OPTION)}
-    config = configs.changed(config, {n.removeprefix(_OPTION): v for n, v in words.items()})
+    config = configs.changed(config, given_options(given))
     recipe, run = config.recipe, config.run
     default = recipe.name.rpartition(":")[2] if recipe.source else recipe.name
     place = f"runs/{default}" if given.workdir is None else given.workdir

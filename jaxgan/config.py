@@ -82,7 +82,7 @@ class Config(NamedTuple):
 # A run is continued with these changed; a change of any other option makes it another run.
 _MAY_CHANGE = (
     *("steps", "devices", "kernels", "one_graph", "steps_per_call", "recipe_folder"),
-    *("data.dir", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
+    *("data.dir", "data.cache", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
     # What lies there is known by `data_version`.
     *("data.folder", "data.file"),
 )

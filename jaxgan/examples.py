@@ -59,13 +59,14 @@ def changed(change: Callable | None, batch: dict[str, Any], keys: Array) -> dict
 
 
 def scaled(batch: dict[str, Any]) -> dict[str, Any]:
-    """uint8 features [B, ...], [0, 255], as float32 in [-1, 1], and other floats as float32.
+    """Pixels, uint8 [B, ...] of two axes or more beside the batch's, [0, 255], as float32 in
+    [-1, 1], and other floats as float32.
 
-    The rest is as it is; a uint8 feature [B] is a label.
+    The rest is as it is: uint8 [B, L] are the bytes of texts, and uint8 [B] labels.
     """
 
     def feature(x: Array) -> Array:
-        if x.dtype == jnp.uint8 and x.ndim > 1:
+        if x.dtype == jnp.uint8 and x.ndim > 2:
             return x.astype(jnp.float32) / 127.5 - 1.0
         return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 

@@ -115,7 +115,7 @@ def written_whole(path: pathlib.Path) -> Iterator[Any]:
                 file.flush()
                 to_disk(file.fileno())
                 file.close()
-                os.chmod(file.name, 0o666 & ~_umask())
+                os.chmod(file.name, 0o666 & ~umask())
                 os.replace(file.name, path)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
@@ -247,7 +247,7 @@ def is_still(path: pathlib.Path, descriptor: int) -> bool:
     return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
 
-def _umask() -> int:
+def umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current

@@ -45,7 +45,8 @@ class Play(NamedTuple):
     Attributes:
       apply: (name, *inputs, state=None, **options) -> (output, state): a player as it is now. Pure:
         a state that no `Outcome` gives back is forgotten. Outputs are float32.
-      batch: leaves [B, ...], of this device; uint8 features come as float32 in [-1, 1].
+      batch: leaves [B, ...], of this device; pixels, uint8 of two axes or more, come as
+        float32 in [-1, 1].
       keys: [B], of the examples: what `drawn` draws from them is the same on any number of devices.
       step: int32 [], finished steps.
       states: the model states of the players as they are now.

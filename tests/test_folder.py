@@ -20,7 +20,8 @@ def save(path: pathlib.Path, colour=(10, 20, 30), size=(8, 8), mode="RGB", **how
 
 
 def source_of(root, **options):
-    return data.open_source(DataOptions(folder=str(root), **{"image_size": 8, **options}))
+    own = {"image_size": 8, "cache": None, **options}
+    return data.open_source(DataOptions(folder=str(root), **own))
 
 
 def everything(root, **options):

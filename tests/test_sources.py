@@ -117,7 +117,7 @@ def test_features_are_chosen_by_name_and_the_others_not_looked_at():
     [
         (np.array([object()] * 10), "x holds objects of Python"),
         (np.array([1j] * 10), "x holds complex numbers"),
-        (np.array(["a"] * 10), "x holds text"),
+        (np.array([["a", "b"]] * 10), "x holds text"),
         (np.zeros((10, 0)), r"x has shape \(10, 0\), which is empty"),
         (np.zeros(9), "image holds 10 examples and x 9; give arrays of one length"),
         ([[1, 2], [3]] * 5, "x is no array: its parts have 2 and 1 values"),
@@ -318,7 +318,7 @@ def test_how_many_classes_a_label_has_is_taken_from_the_data_set():
 
 def test_a_data_source_of_tfds_is_a_source():
     data.open_source(DataOptions())  # prepares it
-    from jaxgan.data.prepare import data_dir
+    from jaxgan.data.tfds_preparing import data_dir
 
     records = tfds.data_source(
         "digits",

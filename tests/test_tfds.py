@@ -21,7 +21,7 @@ from tensorflow_datasets.core import registered
 
 from jaxgan import data
 from jaxgan.data import DataOptions, builders
-from jaxgan.data.prepare import data_dir
+from jaxgan.data.tfds_preparing import data_dir
 from jaxgan.errors import RunError, UserError
 
 FILES = {
@@ -325,7 +325,7 @@ def test_only_a_folder_of_our_own_is_advised_to_be_removed(tmp_path, monkeypatch
 
 
 def test_records_that_break_while_open_are_an_error_of_the_run(tmp_path):
-    source = data.open_source(DataOptions(dir=str(tmp_path)))
+    source = data.open_source(DataOptions(dir=str(tmp_path), cache=None))
     (record,) = (tmp_path / "digits").rglob("*.array_record*")
     record.write_bytes(record.read_bytes()[:1000])
     with pytest.raises(RunError, match=r"digits: .*example.* cannot be read: .*disk, a mount") as e:
@@ -358,7 +358,7 @@ def test_a_data_set_that_may_not_be_read_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builders.Digits, "is_prepared", refuse)
     with pytest.raises(UserError, match=r"digits may not be read; give yourself the right to"):
-        data.open_source(DataOptions(dir=str(tmp_path)))
+        data.open_source(DataOptions(dir=str(tmp_path), cache=None))
 
 
 def sixteen_bits() -> bytes:
@@ -407,7 +407,7 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_place(tmp_path):
         {"image": tfds.features.Image(shape=(64, 64, 3), encoding_format="jpeg")},
         [{"image": image} for image in images],
     )
-    source = data.open_source(DataOptions(name="cut", dir=str(tmp_path)))
+    source = data.open_source(DataOptions(name="cut", dir=str(tmp_path), cache=None))
     with pytest.raises(RunError, match=r"cut: image of example \d .*truncated") as error:
         source.read(np.arange(8))
     assert "remove" not in str(error.value)
@@ -444,8 +444,9 @@ def test_any_feature_of_numbers_can_be_asked_for(tmp_path):
         return DataOptions(name="people", dir=str(tmp_path), features=features, image_size=8)
 
     assert list(data.open_source(options()).features) == ["image"]  # a label of text is left out
-    source, leaves = everything(options("depth, attributes/age,attributes/tall,box"))
-    assert list(source.features) == ["depth", "attributes/age", "attributes/tall", "box"]
+    source, leaves = everything(options("depth, attributes/age,attributes/tall,box,label"))
+    assert list(source.features) == ["depth", "attributes/age", "attributes/tall", "box", "label"]
+    assert data.texts_of(leaves.pop("label")) == ["someone"] * 2
     assert {key: (leaf.dtype.name, leaf.shape) for key, leaf in leaves.items()} == {
         "depth": ("float32", (2, 2, 2)),
         "attributes/age": ("int32", (2,)),
@@ -454,9 +455,8 @@ def test_any_feature_of_numbers_can_be_asked_for(tmp_path):
     }
     np.testing.assert_array_equal(leaves["attributes/age"] - 30, leaves["attributes/tall"])
     np.testing.assert_array_equal(leaves["depth"][:, 0, 0], leaves["attributes/tall"])
-    usable = "some of attributes/age, attributes/tall, box, depth, image"
+    usable = "some of attributes/age, attributes/tall, box, depth, image, label"
     for asked, reason in [
-        ("label", "label is text and cannot be used"),
         ("words", "words is of varying shape"),
         ("film", "film is a sequence of images"),
     ]:
@@ -566,4 +566,4 @@ def test_data_sets_say_that_they_need_a_reader(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     text = r"data\.name=digits needs tensorflow-datasets .*; install it, or train on --data\.name"
     with pytest.raises(UserError, match=text):
-        data.open_source(DataOptions())
+        data.open_source(DataOptions(cache=None))

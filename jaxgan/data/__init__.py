@@ -7,11 +7,13 @@ ones are read ahead. Both give the same batches, bit for bit: those of step t ar
 (seed, t).
 """
 
+from jaxgan.data.cached import prepared
 from jaxgan.data.feeds import Feed, make_feed, streams
 from jaxgan.data.opening import needs_preparing, open_source
 from jaxgan.data.options import DataOptions
 from jaxgan.data.order import batch_indices, epoch_order
 from jaxgan.data.source import Feature, Source, as_source
+from jaxgan.data.texts import texts_of
 
 __all__ = [
     "DataOptions",
@@ -24,5 +26,7 @@ __all__ = [
     "make_feed",
     "needs_preparing",
     "open_source",
+    "prepared",
     "streams",
+    "texts_of",
 ]

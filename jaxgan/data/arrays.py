@@ -1,5 +1,6 @@
 """Arrays [N, ...], in memory or mapped, as a source."""
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,11 @@ from jaxgan.data.columns import (
     is_image,
     name_of,
     number_column,
+    text_column,
 )
 from jaxgan.data.names import chosen
 from jaxgan.data.pixels import PixelError
+from jaxgan.data.texts import BYTES, is_text
 from jaxgan.errors import RunError, UserError
 
 _BYTES_AT_ONCE = 2**25  # raw bytes that a read holds beside what it gives
@@ -33,6 +36,7 @@ def opened(
     wanted: Iterable[str],
     size: tuple[int, int] | None,
     channels: int | None,
+    text_bytes: int = BYTES,
 ) -> tuple:
     """(count, read, features, version, arrays) of one array or of a dict of arrays.
 
@@ -45,7 +49,7 @@ def opened(
     columns = {}
     for key, array in arrays.items():
         try:
-            columns[key] = _column(key, array, size, channels)
+            columns[key] = _column(key, array, size, channels, text_bytes)
         except (Unusable, PixelError) as error:
             raise UserError(
                 f"{name}: {key} {error}; mend it, or choose others by features"
@@ -78,6 +82,8 @@ def _array(name: str, key: str, value: Any) -> np.ndarray:
         array = as_array(value)
     except Unusable as error:
         raise UserError(f"{name}: {key} {error}; give arrays of one shape") from None
+    if array.dtype == object and array.ndim == 1 and all(map(is_text, array)):
+        array = np.array(array.tolist())
     if not array.ndim:
         raise UserError(
             f"{name}: {key} is one value and not an array [N, ...]; leave it out, or choose others "
@@ -101,8 +107,14 @@ def _length(name: str, arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _column(
-    key: str, array: np.ndarray, size: tuple[int, int] | None, channels: int | None
+    key: str,
+    array: np.ndarray,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    text_bytes: int,
 ) -> Column:
+    if array.dtype.kind in "US" and array.ndim == 1:
+        return text_column(key, text_bytes)
     dtype = dtype_of(array.dtype, array.ndim - 1)
     if 0 in array.shape:
         raise Unusable(f"has shape {array.shape}, which is empty")
@@ -119,23 +131,23 @@ def _column(
 
 
 def _ready(array: np.ndarray, column: Column) -> np.ndarray | None:
-    """The array, where it is already all that its column would make of it; None where it is not, or
-    where to find out would take long."""
+    """The array as its column would make it, where it is that already, or is soon; None where not,
+    or where to find out would take long."""
     feature = column.feature
-    if array.dtype != feature.dtype:
+    if column.seen is not None:
+        fits = array.dtype == feature.dtype and array.shape[1:] in (
+            feature.shape,
+            feature.shape[:2],
+        )
+        return array.reshape(-1, *feature.shape) if fits else None
+    if column.text:
+        return column.leaves(array) if array.nbytes <= _BYTES_SEEN else None
+    if array.shape[1:] != feature.shape or array.nbytes > BYTES_HASHED:
         return None
-    if column.seen is not None and array.shape[1:] == feature.shape[:2] and feature.shape[2] == 1:
-        array = array[..., None]
-    if array.shape[1:] != feature.shape:
-        return None
-    if array.dtype == np.float32:
-        at_once = max(1, _BYTES_AT_ONCE * len(array) // array.nbytes)
-        parts = range(0, len(array), at_once)
-        if array.nbytes > BYTES_HASHED or not all(
-            np.isfinite(array[first : first + at_once]).all() for first in parts
-        ):
-            return None
-    return array
+    if array.dtype == feature.dtype or array.nbytes <= _BYTES_SEEN:
+        with contextlib.suppress(Unusable):  # which is told when those examples are read
+            return column.leaves(array)
+    return None
 
 
 def _spaced(array: np.ndarray) -> np.ndarray:
@@ -174,5 +186,6 @@ def _hash(arrays: Mapping[str, np.ndarray]) -> str:
         seen = array if array.nbytes <= BYTES_HASHED else _spaced(array)
         at_once = max(1, _BYTES_AT_ONCE * len(seen) // max(seen.nbytes, 1))
         for first in range(0, len(seen), at_once):
-            digest.update(np.ascontiguousarray(seen[first : first + at_once]).data)
+            part = np.ascontiguousarray(seen[first : first + at_once])
+            digest.update(part.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]

@@ -1,4 +1,5 @@
-"""What becomes of a feature's values: images uint8, whole numbers int32, others float32."""
+"""What becomes of a feature's values: images uint8, whole numbers int32, others float32, texts
+bytes."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxgan.data import pixels
+from jaxgan.data import pixels, texts
 
 
 class Feature(NamedTuple):
@@ -14,13 +15,20 @@ class Feature(NamedTuple):
 
     Attributes:
       shape: of one example.
-      dtype: uint8 for images, int32 for whole numbers, float32 for others.
+      dtype: uint8 for pixels, which have two axes or more, and for the bytes of a text, which have
+        one; int32 for whole numbers, float32 for others.
       classes: of a whole-numbered label, how many there are, where that is known.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     classes: int | None = None
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether its numbers mean what those of pixels mean, as `jaxgan.examples.scaled` takes
+        them."""
+        return self.dtype == np.uint8 and len(self.shape) >= 2
 
 
 class Unusable(ValueError):
@@ -34,11 +42,13 @@ class Column(NamedTuple):
       feature: what they become.
       seen: of images in numbers, what is black and what is white; None for what is no image.
       size: (h, w) that images are given, or None.
+      text: of texts, the feature's name; empty for what is no text.
     """
 
     feature: Feature
     seen: pixels.Range | None = None
     size: tuple[int, int] | None = None
+    text: str = ""
 
     def leaf(self, value: Any) -> np.ndarray:
         """The value of one example as `feature` says.
@@ -46,6 +56,10 @@ class Column(NamedTuple):
         Raises:
           Unusable, PixelError: for a value of another kind or shape than those looked at first.
         """
+        if self.text:
+            if not texts.is_text(value):
+                raise Unusable(f"is {type(value).__name__}, the first one a text")
+            return texts.encoded(value, self.feature.shape[0], self.text)
         if self.seen is None:
             array = cast(as_array(value), self.feature.dtype)
         else:
@@ -58,6 +72,8 @@ class Column(NamedTuple):
 
     def leaves(self, values: np.ndarray) -> np.ndarray:
         """The values [n, ...] of several examples at once, as `feature` says."""
+        if self.text:
+            return np.stack([self.leaf(value) for value in values])
         if self.seen is None:
             return cast(values, self.feature.dtype)
         height, width, channels = self.feature.shape
@@ -117,6 +133,11 @@ def name_of(dtype: np.dtype, shape: tuple[int, ...]) -> str | None:
     if (dtype == np.uint8 and len(shape) in (2, 3)) or (dtype.kind == "f" and len(shape) == 3):
         return "image"
     return "point" if dtype.kind == "f" and len(shape) == 1 else None
+
+
+def text_column(name: str, length: int) -> Column:
+    """The column of texts, as uint8 [length], see `texts.encoded`."""
+    return Column(Feature((length,), np.dtype(np.uint8)), text=name)
 
 
 def number_column(values: Sequence[Any], classes: int | None = None) -> Column:

@@ -3,7 +3,9 @@
 import functools
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from jaxgan.data import arrays
 from jaxgan.data.names import chosen
 from jaxgan.data.rows import one_line
 from jaxgan.data.source import Source, as_source
+from jaxgan.data.texts import BYTES
 from jaxgan.errors import RunError, UserError
 from jaxgan.paths import shown
 
@@ -20,6 +23,7 @@ def opened(
     wanted: Iterable[str] = (),
     size: tuple[int, int] | None = None,
     channels: int | None = None,
+    text_bytes: int = BYTES,
 ) -> Source:
     """The arrays of a file.
 
@@ -28,6 +32,7 @@ def opened(
       wanted: the features to read; all by default. Others are not loaded.
       size: (h, w) of images; None leaves them as they are.
       channels: of images; None leaves them as they are.
+      text_bytes: of texts.
 
     Raises:
       UserError: for a file that cannot be read or whose arrays are of no use.
@@ -63,7 +68,8 @@ def opened(
         raise UserError(
             f"{name} cannot be read: {one_line(error)}; save it again, or restore it from a copy"
         ) from None
-    source = as_source(data, name, features=wanted, size=size, channels=channels)
+    shape: Any = dict(size=size, channels=channels, text_bytes=text_bytes)
+    source = as_source(data, name, features=wanted, **shape)
     version = source.version
     if status.st_size > arrays.BYTES_HASHED:  # of which not all is looked at
         version += f" {status.st_size} {int(status.st_mtime)}"
@@ -74,6 +80,17 @@ def opened(
     return source._replace(
         read=functools.partial(_read_unchanged, path, status, source), arrays=None
     )
+
+
+def is_ready(path: pathlib.Path, source: Source) -> bool:
+    """Whether a file that is opened as a source holds what that gives, as it lies there."""
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as content:
+            packed = any(member.compress_type != zipfile.ZIP_STORED for member in content.filelist)
+        return source.arrays is not None and not packed
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    (feature,) = source.features.values()
+    return array.dtype == feature.dtype and array.shape[1:] in (feature.shape, feature.shape[:-1])
 
 
 def _read_unchanged(

@@ -61,8 +61,8 @@ def opened(
     Raises:
       UserError: for a folder without images, or with one that is damaged by the look of its header.
     """
-    name = f"data.folder={shown(folder)}"
-    paths, others = _image_paths(folder, name)
+    name = title(folder)
+    paths, others = image_paths(folder)
     if not paths:
         beside = f", only {others} files of other kinds" if others else ""
         raise UserError(
@@ -114,8 +114,18 @@ def opened(
     return Source(shown(folder.name), len(kept), read, features, _hash(kept))
 
 
-def _image_paths(folder: pathlib.Path, name: str) -> tuple[list[str], int]:
-    """The sorted paths of image files below a folder, and how many other files there are."""
+def title(folder: pathlib.Path) -> str:
+    """What messages call it."""
+    return f"data.folder={shown(folder)}"
+
+
+def image_paths(folder: pathlib.Path) -> tuple[list[str], int]:
+    """The sorted paths of image files below a folder, and how many other files there are.
+
+    Raises:
+      UserError: for what is no folder, or cannot be listed.
+    """
+    name = title(folder)
     if not folder.is_dir():
         if folder.exists():
             raise UserError(f"{name} is a file; use data.file for arrays, or unpack an archive")

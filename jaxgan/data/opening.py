@@ -1,68 +1,86 @@
 """From options to a source."""
 
-from jaxgan.data import files, folder, mixtures, shapes
+from jaxgan.data import cached, mixtures, shapes
+from jaxgan.data.entries import Entry
 from jaxgan.data.names import split_names
-from jaxgan.data.options import DataOptions, check, image_size
+from jaxgan.data.options import DataOptions, check
+from jaxgan.data.origins import origin_of
+from jaxgan.data.preparing import NotKept
 from jaxgan.data.source import Source, select
 from jaxgan.errors import UserError
 from jaxgan.options import replace, to_dict
-from jaxgan.paths import user_path
 
 
-def open_source(options: DataOptions, progress: bool = False) -> Source:
+def open_source(options: DataOptions, progress: bool = False, keep: bool = True) -> Source:
     """Opens, and where need be prepares, the data that the options name.
 
     Args:
       options: `folder` and `file` come before `name`.
       progress: show bars while preparing and looking at files.
+      keep: keep what is decoded and resized for the next time, see `data.cache`.
 
     Raises:
       UserError: for data that cannot be had or do not fit the options.
+      RunError: for data that cannot be read to be kept.
     """
-    options = replace(DataOptions(), to_dict(options))  # looks at each by itself
-    check(options)
-    wanted, size = split_names(options.features), image_size(options)
-    if options.folder is not None:
-        return folder.opened(
-            user_path(options.folder, "data.folder"),
-            wanted,
-            size,
-            options.channels,
-            options.skip_damaged,
-            progress,
-        )
-    if options.file is not None:
-        path = user_path(options.file, "data.file")
-        return files.opened(path, wanted, size, options.channels)
-    if options.name in mixtures.MIXTURES:
-        return select(mixtures.opened(options.name, options.split), wanted)
-    if options.name == shapes.NAME:
-        return select(_shapes(options, size), wanted)
-    from jaxgan.data import tfds  # which needs packages that the others do not
+    options = _checked(options)
+    if _is_mixture(options):
+        source = mixtures.opened(options.name, options.split)
+        return select(source, split_names(options.features))
+    origin = origin_of(options, progress)
+    return cached.source_of(origin, options.cache, options.resident_limit_mb, keep, progress)
 
-    return tfds.opened(options, progress)
+
+def prepare(options: DataOptions, progress: bool = False) -> Entry | None:
+    """Prepares the data that the options name, or finds that they are.
+
+    Returns:
+      What is kept; None for data that lie ready as they are.
+
+    Raises:
+      UserError: for data that cannot be had, and where there is no room for them.
+      RunError: for examples that cannot be read.
+    """
+    options = _checked(options)
+    if options.cache is None:
+        raise UserError("data.cache=none keeps nothing; name a folder, or leave it out")
+    if _is_mixture(options):
+        return None
+    cached.root_of(options.cache)
+    origin = origin_of(options, progress)
+    asked = origin.asked()
+    source = origin.open()
+    if origin.is_ready(source):
+        return None
+    try:
+        return cached.kept(origin, source, options.cache, asked, say=True, progress=progress)
+    except NotKept as error:
+        raise UserError(f"prepared data {error}") from None
 
 
 def needs_preparing(options: DataOptions) -> bool:
-    """Whether opening the data would first prepare them, which may download for long. Nothing is
-    written; the embedded digits take a second and count as prepared.
+    """Whether opening the data would first prepare a data set of TFDS, which may download for long.
+    Nothing is written; the embedded digits take a second and count as prepared.
 
     Raises:
       UserError: as `open_source`, for an unknown name.
     """
-    check(options)
-    at_hand = (*mixtures.MIXTURES, shapes.NAME, DataOptions.name)
-    if options.folder is not None or options.file is not None or options.name in at_hand:
+    options = _checked(options)
+    named = options.folder is None and options.file is None
+    if not named or _is_mixture(options) or options.name in (shapes.NAME, DataOptions.name):
+        return False
+    if cached.known(origin_of(options), options.cache):
         return False
     from jaxgan.data import tfds
 
     return not tfds.is_prepared(options)
 
 
-def _shapes(options: DataOptions, size: tuple[int, int] | None) -> Source:
-    if size is None or size[0] != size[1]:
-        raise UserError(
-            f"the images of {shapes.NAME} are squares of a size to be given; pass "
-            "--data.image-size, and neither height nor width"
-        )
-    return shapes.opened(options.split, size[0], options.channels or 3)
+def _checked(options: DataOptions) -> DataOptions:
+    options = replace(DataOptions(), to_dict(options))  # looks at each by itself
+    check(options)
+    return options
+
+
+def _is_mixture(options: DataOptions) -> bool:
+    return options.folder is None and options.file is None and options.name in mixtures.MIXTURES

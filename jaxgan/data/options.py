@@ -43,8 +43,19 @@ class DataOptions:
     channels: int | None = option(
         None, "1 (grey), 3 (RGB) or 4 (RGBA): converts images; none keeps what the data have"
     )
+    text_bytes: int | None = option(
+        None,
+        "bytes of UTF-8 of a text, which is cut to them or filled up with zeros; none means 128",
+        low=1,
+        below=2**20,
+    )
     dir: str | None = option(
         None, "where prepared data sets live; by default ~/.cache/jaxgan/datasets"
+    )
+    cache: str | None = option(
+        "auto",
+        "where data are kept decoded and resized, for the next run to map: a folder, or auto for "
+        "~/.cache/jaxgan/prepared; none reads the originals in each run",
     )
     manual_dir: str | None = option(None, "folder with the original files, downloaded beforehand")
     skip_damaged: bool = option(

@@ -17,9 +17,11 @@ from jaxgan.data.columns import (
     is_image,
     name_of,
     number_column,
+    text_column,
 )
 from jaxgan.data.names import chosen
 from jaxgan.data.pixels import PixelError
+from jaxgan.data.texts import BYTES, is_text
 from jaxgan.errors import RunError, UserError
 
 _BYTES_AT_ONCE = 2**25  # raw bytes that a read holds beside what it gives
@@ -36,6 +38,7 @@ def opened(
     wanted: Iterable[str],
     size: tuple[int, int] | None,
     channels: int | None,
+    text_bytes: int = BYTES,
 ) -> tuple:
     """(count, read, features, version) of a sequence whose elements are dicts or arrays.
 
@@ -59,6 +62,8 @@ def opened(
             values = [row[key] for row in peeked]
             if is_image(key, values[0]):
                 columns[key] = image_column(values, size, channels)
+            elif is_text(values[0]):
+                columns[key] = text_column(key, text_bytes)
             else:
                 columns[key] = number_column(values, _classes(data, key))
         except KeyError:
@@ -128,7 +133,7 @@ def _leaves(
     name: str, key: str, column: Column, indices: list[int], raw: Sequence[Row]
 ) -> np.ndarray | list[np.ndarray]:
     """The raw values of one feature as leaves [n, ...]."""
-    if column.seen is None:
+    if column.seen is None and not column.text:
         with contextlib.suppress(Unusable, KeyError):  # which are then looked for one by one
             values = as_array([row[key] for row in raw])
             if values.shape[1:] == column.feature.shape:
@@ -224,7 +229,7 @@ def _bytes(value: Any) -> int:
         return value.nbytes
     if hasattr(value, "getbands"):
         return value.width * value.height * len(value.getbands())
-    return len(value) if isinstance(value, bytes) else 64
+    return len(value) if isinstance(value, bytes | str) else 64
 
 
 def one_line(error: BaseException) -> str:

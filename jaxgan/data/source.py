@@ -10,6 +10,7 @@ import numpy as np
 from jaxgan.data import arrays, rows
 from jaxgan.data.columns import Feature
 from jaxgan.data.names import chosen
+from jaxgan.data.texts import BYTES
 from jaxgan.errors import UserError
 from jaxgan.terminal import one_line
 
@@ -45,6 +46,7 @@ def as_source(
     features: Iterable[str] = (),
     size: tuple[int, int] | None = None,
     channels: int | None = None,
+    text_bytes: int = BYTES,
 ) -> Source:
     """A source of what is at hand.
 
@@ -54,37 +56,40 @@ def as_source(
         anything with `__len__` and `__getitem__` whose elements are dicts of arrays or such arrays
         (data sources of TFDS and Grain, data sets of Hugging Face). What is called `image`, and
         uint8 [H,W,C] of 1, 3 or 4 channels, is taken as images: whole or floating pixels become
-        uint8. Fields of other numbers want another name.
+        uint8. Fields of other numbers want another name. Texts become their bytes.
       name: what messages call it.
       features: which to read; all by default.
       size: (h, w) that images are cropped and resized to; None leaves them as they are.
       channels: 1, 3 or 4 that images are converted to; None leaves them as they are.
+      text_bytes: L of texts, uint8 [L] of UTF-8, which are cut to that or filled up with zeros.
 
     Raises:
       UserError: for what cannot be examples.
     """
     if isinstance(data, Source):
         return select(_checked(data), features)
-    _check_shape(name, size, channels)
+    _check_shape(name, size, channels, text_bytes)
     if isinstance(data, str | bytes | pathlib.PurePath):
         raise UserError(
             f"{name} is text and not data; open files by DataOptions(folder=..) or (file=..)"
         )
     if isinstance(data, Mapping) or (hasattr(data, "shape") and hasattr(data, "dtype")):
-        return Source(name, *arrays.opened(name, data, features, size, channels))
+        return Source(name, *arrays.opened(name, data, features, size, channels, text_bytes))
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
-        return Source(name, *rows.opened(name, data, features, size, channels))
+        return Source(name, *rows.opened(name, data, features, size, channels, text_bytes))
     raise UserError(
         f"{name} is {type(data).__name__}; give an array, a dict of arrays, or a sequence of them"
     )
 
 
-def _check_shape(name: str, size: Any, channels: Any) -> None:
+def _check_shape(name: str, size: Any, channels: Any, text_bytes: Any) -> None:
     sides = size if isinstance(size, tuple | list) and len(size) == 2 else (0,)
     if size is not None and not all(type(side) is int and 0 < side < 2**15 for side in sides):
         raise UserError(f"{name}: size={size!r}; give (height, width) in pixels, or None")
     if channels not in (None, 1, 3, 4):
         raise UserError(f"{name}: channels={channels!r}; give 1 (grey), 3 (RGB), 4 (RGBA) or None")
+    if type(text_bytes) is not int or text_bytes < 1:
+        raise UserError(f"{name}: text_bytes={text_bytes!r}; give a whole number of 1 or more")
 
 
 def _checked(source: Source) -> Source:

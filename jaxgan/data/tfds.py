@@ -13,13 +13,15 @@ from jaxgan.data.columns import (
     image_column,
     is_image,
     number_column,
+    text_column,
 )
 from jaxgan.data.names import chosen, split_names
 from jaxgan.data.options import DataOptions, image_size
 from jaxgan.data.pixels import PixelError, decoded
-from jaxgan.data.prepare import found_builder, open_builder, prepare_anew
 from jaxgan.data.rows import features_of, fetched, one_line, read_rows, spread
 from jaxgan.data.source import Source
+from jaxgan.data.texts import BYTES
+from jaxgan.data.tfds_preparing import found_builder, open_builder, prepare_anew
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import listed
 
@@ -92,8 +94,8 @@ def _why_unusable(feature: Any) -> str:
     """Why a feature cannot be used; empty where it can."""
     import tensorflow_datasets as tfds
 
-    if isinstance(feature, tfds.features.Text):
-        return "text"
+    if _is_text(feature):
+        return ""
     if isinstance(feature, tfds.features.LabeledImage):
         return "an image of labels"
     if isinstance(feature, tfds.features.Image):
@@ -108,8 +110,14 @@ def _why_unusable(feature: Any) -> str:
     try:
         dtype_of(np.dtype(info.np_dtype), len(info.shape))
     except (Unusable, TypeError):
-        return "text" if np.dtype(info.np_dtype).kind in "OSU" else str(info.np_dtype)
+        return "texts" if np.dtype(info.np_dtype).kind in "OSU" else str(info.np_dtype)
     return ""
+
+
+def _is_text(feature: Any) -> bool:
+    """Whether a value is one text."""
+    info = feature.get_tensor_info()
+    return getattr(info, "shape", None) == () and np.dtype(info.np_dtype).kind in "OSU"
 
 
 def _chosen(
@@ -149,6 +157,8 @@ def _column(
             declared = shape[-1] if feature.np_dtype != np.float32 else None
             channels = options.channels or (declared if declared in (1, 3, 4) else None)
             return image_column(values, image_size(options), channels)
+        if _is_text(feature):
+            return text_column(key, options.text_bytes or BYTES)
         if is_image(key, values[0]):
             return image_column(values, image_size(options), options.channels)
         return number_column(values, getattr(feature, "num_classes", None))

@@ -139,9 +139,16 @@ def environment() -> Found:
 
 
 def _folders() -> dict[str, Callable[[], pathlib.Path]]:
+    def decoded() -> pathlib.Path:
+        from jaxgan.caches import prepared_data
+
+        if not prepared_data():
+            raise RuntimeError("there is no home folder")
+        return pathlib.Path(prepared_data())
+
     def prepared() -> pathlib.Path:
         from jaxgan.data.options import DataOptions
-        from jaxgan.data.prepare import data_dir
+        from jaxgan.data.tfds_preparing import data_dir
 
         return data_dir(DataOptions())
 
@@ -159,7 +166,8 @@ def _folders() -> dict[str, Callable[[], pathlib.Path]]:
 
         return triton_programs()
 
-    return {"compiled programs": compiled, "data sets": prepared, "triton's programs": triton}
+    kept = {"compiled programs": compiled, "data sets": prepared, "prepared data": decoded}
+    return {**kept, "triton's programs": triton}
 
 
 def _with_short_path(found: Found) -> Found:

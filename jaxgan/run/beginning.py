@@ -139,10 +139,10 @@ def begun(
     return Begun(game, opened, feed, devices, state, (*lines, *found.damaged), *writing)
 
 
-def source_of(source: Any, progress: bool = False) -> Source:
-    """What `train` was given as its data, opened."""
+def source_of(source: Any, progress: bool = False, keep: bool = True) -> Source:
+    """What `train` was given as its data, opened, see `open_source`."""
     if isinstance(source, data.DataOptions):
-        return data.open_source(source, progress)
+        return data.open_source(source, progress, keep)
     return data.as_source(source)
 
 

@@ -144,7 +144,7 @@ def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Sam
     if names:
         examples = checked_read(source, np.arange(min(run.log.samples, source.count)))
         conditions = {name: examples[name] for name in names}
-    pixels = tuple(n for n, f in source.features.items() if f.dtype == np.uint8)
+    pixels = tuple(n for n, f in source.features.items() if f.is_pixels)
     maker = sampling.Sampler(game, pixels)
 
     def sample(state: GANState) -> dict[str, Any]:

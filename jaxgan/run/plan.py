@@ -91,7 +91,7 @@ def plan(
     devices = jax.local_devices()[: run.devices or jax.local_device_count()]
     runtime.check_kernels(run.kernels, devices[0].platform)
     with using(None if run.kernels == "auto" else run.kernels):
-        opened = source_of(source)
+        opened = source_of(source, keep=False)
         check_batch_size(opened, run.batch_size)
         game = first.game_of(game, opened.features, run.dtype)
         template = first.template_of(game, opened.features, run)

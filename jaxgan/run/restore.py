@@ -76,7 +76,7 @@ def restore(
     found = saved.restore(folder, template, False, step, about.get("run_id"))
     assert found is not None  # steps_in was not empty
     finite.check_restored(found.state, workdir)
-    pixels = tuple(name for name, feature in example.items() if feature.dtype == np.uint8)
+    pixels = tuple(name for name, feature in example.items() if feature.is_pixels)
     conditions = workdirs.read_conditions(workdir, example)
     if not conditions and (names := conditions_of(made, found.state, example)):
         raise RunError(

@@ -49,7 +49,7 @@ def open_builder(options: DataOptions) -> Any:
       UserError: an unknown name, no network, missing or damaged files, data in another format, no
         TensorFlow where preparing needs it.
     """
-    _check_name(options.name)
+    check_name(options.name)
     root, manual = data_dir(options), _manual_dir(options)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def open_builder(options: DataOptions) -> Any:
     builder, make = found_builder(options)
     if builder is not None:
         return builder
-    name = _set_name(options)
+    name = set_name(options)
     with _only_one(root / f".{name}.lock"):
         builder = make()
         if not builder.is_prepared():
@@ -79,8 +79,8 @@ def found_builder(options: DataOptions) -> tuple[Any, Callable[[], Any]]:
     logging.getLogger("absl").setLevel(logging.ERROR)
     import tensorflow_datasets as tfds
 
-    _check_name(options.name)
-    root, name = data_dir(options), _set_name(options)
+    check_name(options.name)
+    root, name = data_dir(options), set_name(options)
     tf_free = _tf_free()
     if name in tf_free and name != options.name:
         raise UserError(
@@ -105,7 +105,7 @@ def found_builder(options: DataOptions) -> tuple[Any, Callable[[], Any]]:
         raise UserError(_why_not_opened(options, root, name, error)) from None
 
 
-def _set_name(options: DataOptions) -> str:
+def set_name(options: DataOptions) -> str:
     """Without a version or a config."""
     return options.name.partition(":")[0].partition("/")[0]
 
@@ -116,7 +116,7 @@ def _tf_free() -> dict[str, Any]:
     return TF_FREE
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not name.strip(":/ "):
         raise UserError(
             f"data.name={name!r} names no data set; use digits, shapes, mnist or another of "
