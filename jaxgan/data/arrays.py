@@ -34,7 +34,7 @@ def opened(
     size: tuple[int, int] | None,
     channels: int | None,
 ) -> tuple:
-    """(count, read, features, version, arrays) of one array or of a dict of arrays.
+    """(count, read, features, version) of one array or of a dict of arrays.
 
     Raises:
       UserError: for arrays of different lengths and for what is no number.
@@ -51,10 +51,7 @@ def opened(
                 f"{name}: {key} {error}; mend it, or choose others by features"
             ) from None
     read = functools.partial(_read, name, arrays, columns)
-    features = {key: column.feature for key, column in columns.items()}
-    ready = {key: _ready(arrays[key], column) for key, column in columns.items()}
-    all_ready = None if any(leaf is None for leaf in ready.values()) else ready
-    return count, read, features, _hash(arrays), all_ready
+    return count, read, {key: column.feature for key, column in columns.items()}, _hash(arrays)
 
 
 def _named(name: str, data: Any) -> Mapping[str, Any]:
@@ -116,26 +113,6 @@ def _column(
         if key == "label" and array.ndim == 1 and array.min() >= 0:
             classes = int(array.max()) + 1
     return number_column([array[0]], classes)
-
-
-def _ready(array: np.ndarray, column: Column) -> np.ndarray | None:
-    """The array, where it is already all that its column would make of it; None where it is not, or
-    where to find out would take long."""
-    feature = column.feature
-    if array.dtype != feature.dtype:
-        return None
-    if column.seen is not None and array.shape[1:] == feature.shape[:2] and feature.shape[2] == 1:
-        array = array[..., None]
-    if array.shape[1:] != feature.shape:
-        return None
-    if array.dtype == np.float32:
-        at_once = max(1, _BYTES_AT_ONCE * len(array) // array.nbytes)
-        parts = range(0, len(array), at_once)
-        if array.nbytes > BYTES_HASHED or not all(
-            np.isfinite(array[first : first + at_once]).all() for first in parts
-        ):
-            return None
-    return array
 
 
 def _spaced(array: np.ndarray) -> np.ndarray:

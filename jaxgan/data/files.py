@@ -70,10 +70,7 @@ def opened(
     source = source._replace(name=shown(path.name), version=version)
     if kind == ".npz":  # which is in memory
         return source
-    # Without `arrays`, which nobody would guard.
-    return source._replace(
-        read=functools.partial(_read_unchanged, path, status, source), arrays=None
-    )
+    return source._replace(read=functools.partial(_read_unchanged, path, status, source))
 
 
 def _read_unchanged(

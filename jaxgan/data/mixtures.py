@@ -60,13 +60,11 @@ def opened(name: str, split: str) -> Source:
         "label": Feature((), np.dtype(np.int32), modes),
     }
 
-    points, labels = _drawn(name, split)
-
     def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        points, labels = _drawn(name, split)
         return {"point": points[indices], "label": labels[indices]}
 
-    version, ready = f"{name} 1 {split}", {"point": points, "label": labels}
-    return Source(name, EXAMPLES[split], read, features, version, ready)
+    return Source(name, EXAMPLES[split], read, features, f"{name} 1 {split}")
 
 
 @functools.cache
