@@ -14,6 +14,7 @@ from jaxgan.config import Config
 from jaxgan.run import parallel
 
 ITEMS = (1, 25)  # steps of a dispatch
+STRETCH = 10  # steps, or a dispatch
 
 
 def rate(config: Config, source: Any, batches: int, count: int) -> float:
@@ -79,26 +80,28 @@ def rates(config: Config, source: Any, batches: int, rounds: int) -> dict[str, A
 
 
 def cost(resident: Config, streamed: Config, source: Any, steps: int, rounds: int) -> Any:
-    """Rounds of two workloads that begin anew; in each, stretches of both in turn."""
-    every = resident.run.log.every
-    times: dict[str, list[float]] = {"resident": [], "streamed": []}
+    """Rounds of two workloads that begin anew; in each, short stretches of both in turn, of which
+    the median ratio counts: of the time, and of the processor's time, which others blur less.
+    """
+    kinds, times, adds = ("resident", "streamed"), ([], []), ([], [])
     for _ in range(rounds):
-        pair = {
-            "resident": Workload(resident, source=source),
-            "streamed": Workload(streamed, source=source),
-        }
-        of_round: dict[str, list[float]] = {"resident": [], "streamed": []}
-        for stretch in range(1 + steps // every):  # the first compiles
-            for which in ("resident", "streamed") if stretch % 2 else ("streamed", "resident"):
-                start = time.perf_counter()
-                trained = pair[which].run(every)
-                if stretch:
-                    of_round[which].append(1e3 * (time.perf_counter() - start) / trained)
-        for which, workload in pair.items():
-            times[which].append(statistics.median(of_round[which]))
+        pair = [Workload(config, source=source) for config in (resident, streamed)]
+        found: tuple[list[Any], list[Any]] = [], []
+        for stretch in range(1 + max(1, steps // STRETCH)):
+            for which in (0, 1) if stretch % 2 else (1, 0):
+                start = np.array([time.perf_counter(), time.process_time()])
+                trained = pair[which].run(STRETCH)
+                spent = np.array([time.perf_counter(), time.process_time()]) - start
+                if stretch:  # the first compiles
+                    found[which].append(1e3 * spent / trained)
+        for which, workload in enumerate(pair):
+            times[which].append(np.median(found[which], axis=0)[0])
             workload.feed.close()
-    adds = [100 * (ours / base - 1) for ours, base in zip(times["streamed"], times["resident"])]
-    return {"steps": steps, "ms_per_step": times, "samples": adds}
+        ratios = np.median(np.divide(found[1], found[0]), axis=0)
+        for kind, ratio in zip(adds, ratios):
+            kind.append(100 * (ratio - 1))
+    middles = dict(zip(kinds, times))
+    return {"steps": steps, "ms_per_step": middles, "samples": adds[0], "samples_cpu": adds[1]}
 
 
 def show_rates(part: str, found: dict[str, Any]) -> None:
@@ -115,3 +118,4 @@ def show_cost(found: dict[str, Any]) -> None:
     for which, times in found["ms_per_step"].items():
         print(f"{f'bare step, {which}':26s} {record.shown(times, 3)} ms")
     print(f"streaming adds             {record.shown(found['samples'], 2)} percent")
+    print(f"of the processor's time    {record.shown(found['samples_cpu'], 2)} percent")

@@ -95,12 +95,16 @@ def feeds(records: list[Record]) -> str:
             cells[1:4] = [thousands(r["samples"][name]) for name in ("1", "25", "numpy")]
             cells[4] = "; ".join(shown(share, 2) for share in r["share_of_numpy"].values())
         if r := last.get("feed_cost"):
-            cells[5] = shown(r["samples"])
+            cells[5] = "; ".join(shown(r[name]) for name in ("samples", "samples_cpu"))
         config = next(iter(last.values()))["config"]
         rows.append([f"{key[0]}, `{key[1]}`, {config['batch_size']}", *cells])
         used += last.values()
     head = ["device, preset, batch", "resident", "streamed, one step", "25 steps", "NumPy's gather"]
-    return table([*head, "share of that: one; 25", "streaming adds to a step, %"], rows, used)
+    return table(
+        [*head, "share of that: one; 25", "streaming adds to a step, %; to its processor time"],
+        rows,
+        used,
+    )
 
 
 def startup(records: list[Record]) -> str:

@@ -44,15 +44,15 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
     def step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         batch = scaled(batch)
-        size = checks.examples_in(batch)
-        count = checks.share_of(size, game)
-        device = lax.axis_index(axis_name) if axis_name else 0
-        index = jnp.arange(count) + device * count
+        count = checks.share_of(checks.examples_in(batch), game)
+        index = jnp.arange(count) + (lax.axis_index(axis_name) * count if axis_name else 0)
         step_key = jax.random.fold_in(state.key, state.step)
         if game.examples:
+            size = count * parts
+            place = jnp.arange(size) + (lax.axis_index(axis_name) * size if axis_name else 0)
+            key = fold_in_name(step_key, "examples")
             with jax.named_scope("input"):
-                of_examples = partial(jax.random.fold_in, fold_in_name(step_key, "examples"))
-                keys = jax.vmap(of_examples)(jnp.arange(size) + device * size)
+                keys = jax.vmap(partial(jax.random.fold_in, key))(place)
                 batch = changed(game.examples, batch, keys)
 
         def gradient(move: Move, players: Players, part: int = 0) -> Gradient:

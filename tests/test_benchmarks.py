@@ -218,8 +218,8 @@ def test_the_loop_benchmark_compares_loop_and_bare_step(tmp_path):
         (one,), (of_numpy,) = r["samples"]["1"], r["samples"]["numpy"]
         assert r["images_per_s"]["1"] == one > 0 and r["images_per_s"]["25"] > 0
         assert r["share_of_numpy"]["1"] == [pytest.approx(one / of_numpy)]
-    (slower,), (base,) = cost["ms_per_step"]["streamed"], cost["ms_per_step"]["resident"]
-    assert cost["samples"] == [pytest.approx(100 * (slower / base - 1))]
+    assert all(ms > 0 for (ms,) in cost["ms_per_step"].values())
+    assert len(cost["samples"]) == len(cost["samples_cpu"]) == 1
 
 
 def test_the_collectives_of_a_step_carry_gradients_and_metrics(tmp_path, monkeypatch):

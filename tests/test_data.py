@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxgan import data
-from jaxgan.data import DataOptions, Feature, Source, feeds, order, reading
+from jaxgan.data import DataOptions, Feature, Source, ahead, feeds, order, reading
 from jaxgan.errors import RunError, UserError
 
 BATCHES = {0, 1, 2, 3, 7, 4}  # of 3 steps an epoch: its edge, and steps out of order
@@ -244,6 +244,23 @@ def test_a_stream_reads_ahead_no_more_than_it_may():
     feed.item(0)
     feed.item(1)
     assert len(asked) <= 3  # both that were asked for, and one of the next
+
+
+def test_of_small_batches_some_steps_are_read_ahead_and_not_thousands():
+    asked = []
+
+    def fill(step, leaves):
+        asked.append(step + len(leaves["label"]))
+        return leaves
+
+    def memory(steps):
+        return {"label": np.zeros((steps, 4), np.int32)}
+
+    reader = ahead.ReadAhead(memory, fill, 1, batch_bytes=16, block_bytes=2**22, place=None)
+    for step in range(100):
+        reader.item(step)
+    reader.close()
+    assert max(asked) <= 100 + 64 * (1 + 4)
 
 
 @pytest.mark.parametrize("limit", [2048, 0])

@@ -12,6 +12,7 @@ from jaxgan.data import DataOptions, as_source, make_feed, needs_preparing, open
 from jaxgan.errors import UserError
 from jaxgan.game import init
 from jaxgan.options import replace
+from jaxgan.run import parallel
 from jaxgan.run import plan as plans
 
 SMALL = {**RUN, "data.image_size": 8, "model.generator_width": 8, "model.discriminator_width": 4}
@@ -70,17 +71,21 @@ def test_what_lives_on_the_device_is_what_a_feed_loads():
         feed = make_feed(source, 8, 0, resident_limit_mb=limit, read_threads=0)
         assert sum(x.nbytes for x in jax.tree.leaves(feed.resident)) == kept
         assert plan.resident is bool(kept)
-        assert plan.needed == plan.state + plan.batch + plan.scratch + 2 * kept
+        assert plan.needed == plan.state + plan.batch + plan.scratch + kept
 
 
-def test_devices_that_are_cores_share_one_memory_and_the_data_are_read_once():
+def test_devices_that_are_cores_share_one_memory_in_which_the_data_lie_once():
+    resident = make_feed(as_source(points()), 8, 0).resident
+    on_devices = parallel.replicate(resident, jax.devices()[:4])["point"].addressable_shards
+    places = {shard.data.unsafe_buffer_pointer() for shard in on_devices}
+    assert places == {resident["point"].ctypes.data}
     one, four = (
         plans.plan(centre_game(), points(), replace(RunOptions(), {**RUN, "devices": count}))
         for count in (1, 4)
     )
     assert (one.devices, four.devices, four.platform) == (1, 4, "cpu")
     assert four.state == one.state and four.batch == one.batch
-    assert four.needed == 4 * (four.state + four.data + four.scratch) + four.batch + four.data
+    assert four.needed == 4 * (four.state + four.scratch) + four.batch + four.data
 
 
 def test_scratch_is_what_xla_says_and_grows_with_the_batch():

@@ -11,6 +11,7 @@ from jaxgan.data.reading import Leaves
 
 _AHEAD = 4  # blocks that each thread reads ahead
 _BYTES_AHEAD = 2**28  # of large batches, fewer
+_MOST_STEPS = 64  # of small ones, read as one block
 
 Place = Callable[[Any, int], Any]
 _Future = concurrent.futures.Future
@@ -106,7 +107,8 @@ class ReadAhead:
             done: _Future[Leaves] = _Future()
             done.set_result(self._fill(step, self._memory(count)))
             return [Block(step, step + count, done)]
-        steps = count * max(1, self._block_bytes // (count * self._batch_bytes))
+        together = min(_MOST_STEPS, self._block_bytes // self._batch_bytes)
+        steps = count * max(1, together // count)
         fitting = _BYTES_AHEAD // (steps * self._batch_bytes)
         ahead = max(1, self._threads - 1, min(_AHEAD * self._threads, fitting))
         last = self._blocks[-1].last if self._blocks else step

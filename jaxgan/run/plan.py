@@ -143,10 +143,10 @@ def _summed(
     batch = size_of(first.batch_of(source.features, run.batch_size))
     data = size_of(first.batch_of(source.features, source.count))
     resident = not streams(source, run.data.resident_limit_mb)
-    each = state + batch // count + (data if resident else 0) + (scratch or 0)
-    needed, free = each, _free(devices)
-    if platform == "cpu":  # all in one memory, which also keeps the data as they were read
-        needed, free = count * each + (data if resident else 0), memory.of_machine().free
+    each, kept = state + batch // count + (scratch or 0), data if resident else 0
+    needed, free = each + kept, _free(devices)
+    if platform == "cpu":  # all in one memory, in which the devices use the data where they lie
+        needed, free = count * each + kept, memory.of_machine().free
     about = batch, run.batch_size, data, source.count, resident, scratch, count, platform
     players = {name: _player(player) for name, player in template.players.items()}
     return Plan(players, state, *about, needed, free)
