@@ -13,7 +13,17 @@ from conftest import ROOT
 from runs import RECIPE, RUN, flags
 
 from benchmarks import __main__ as listing
-from benchmarks import compiled, interrupted, kernels, loop, quality, record, scaling, train_step
+from benchmarks import (
+    compiled,
+    interrupted,
+    kernels,
+    loop,
+    opening,
+    quality,
+    record,
+    scaling,
+    train_step,
+)
 from benchmarks.kernel_ops import MODES, OPS
 from benchmarks.workload import Workload, features_of
 from jaxgan import cli
@@ -41,6 +51,7 @@ def test_all_commands_are_listed_and_an_unknown_one_is_one_line(capsys):
         "interrupted",
         "kernels",
         "loop",
+        "opening",
         "quality",
         "report",
         "scaling",
@@ -91,6 +102,14 @@ def test_a_workload_trains_whole_dispatches_of_the_steps_that_a_run_trains():
     assert set(workload.feed.resident) == set(features_of(workload.config))
     assert int(workload._state.step) == 4
     assert "HloModule" in workload.text()
+
+
+def test_the_opening_benchmark_opens_a_folder_in_all_three_ways(tmp_path, capfd):
+    out = tmp_path / "out.jsonl"
+    opening.main(["--quick", "--json", str(out)])
+    (record_,) = lines(out)
+    assert set(record_["seconds"]) == {"originals", "cold", "warm"} and record_["images"] == 50
+    assert capfd.readouterr().out.count(": opened and loaded in ") == 3
 
 
 def test_train_step_times_a_preset_beside_its_peers_and_writes_a_line_each(tmp_path):

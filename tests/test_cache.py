@@ -19,8 +19,11 @@ from PIL import Image
 
 from jaxgan import data, memory
 from jaxgan.cli import main
+from jaxgan.config import configured, described, differences
 from jaxgan.data import DataOptions, Feature, Source, entries, parts, preparing
 from jaxgan.errors import RunError, UserError
+from jaxgan.options import replace
+from jaxgan.run.workdir import about_data
 
 
 def save_images(root: pathlib.Path, count: int = 6) -> pathlib.Path:
@@ -95,8 +98,8 @@ def test_all_kinds_are_the_same_with_and_without_and_their_originals_opened_once
         "digits": DataOptions(split="train[:20]"),
         "shapes": DataOptions(name="shapes", image_size=8, split="test"),
     }[kind]
-    plain = data.open_source(dataclass_with(options, cache=None))
-    own = dataclass_with(options, cache=str(root))
+    plain = data.open_source(replace(options, {"cache": None}))
+    own = replace(options, {"cache": str(root)})
     first = data.open_source(own)
     assert_same(first, plain)
     without_originals(monkeypatch)
@@ -107,12 +110,6 @@ def test_all_kinds_are_the_same_with_and_without_and_their_originals_opened_once
         assert set(arrays) == set(plain.features)
     with pytest.raises(ValueError, match="read-only"):
         arrays[next(iter(arrays))][:] = 0
-
-
-def dataclass_with(options: DataOptions, **changes) -> DataOptions:
-    from jaxgan.options import replace
-
-    return replace(options, changes)
 
 
 def test_what_is_ready_as_it_lies_is_not_kept_twice(tmp_path, root):
@@ -328,8 +325,14 @@ def numbers_of(count: int = 40, read=None) -> Source:
     return Source("numbers", count, read or read_numbers, features, "1")
 
 
-def test_two_that_prepare_at_once_do_the_work_once(root, capsys):
-    begun, go_on, reads = threading.Event(), threading.Event(), []
+def test_two_that_prepare_at_once_do_the_work_once(root, monkeypatch):
+    begun, go_on, told, reads = threading.Event(), threading.Event(), threading.Event(), []
+
+    def complain(line):
+        assert "another process prepares" in line
+        told.set()
+
+    monkeypatch.setattr(preparing.terminal, "complain", complain)
 
     def read(indices):
         reads.append(len(indices))
@@ -347,8 +350,7 @@ def test_two_that_prepare_at_once_do_the_work_once(root, capsys):
     ask[0].start()
     assert begun.wait(60)
     ask[1].start()
-    while "waiting for it" not in capsys.readouterr().err:
-        pass
+    assert told.wait(60)
     go_on.set()
     for thread in ask:
         thread.join()
@@ -371,19 +373,23 @@ def test_without_locks_both_prepare_and_either_wins(root):
 
 def test_a_preparation_that_was_killed_is_begun_anew_and_its_remains_removed(root):
     code = (
-        "import os, signal, sys; sys.path.insert(0, 'tests')\n"
-        "from test_cache import numbers_of; from jaxgan import data\n"
-        "calls = []\n"
+        "import os, signal, sys; sys.path.insert(0, sys.argv[2])\n"
+        "import faults; from jaxgan.data import prepared\n"
+        "whole, calls = faults.numbers(3000), []\n"
         "def read(indices):\n"
         "    calls.append(1)\n"
         "    if len(calls) > 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return numbers_of(3000).read(indices)\n"
-        "data.prepared(numbers_of(3000, read), cache=sys.argv[1])\n"
+        "    return whole.read(indices)\n"
+        "prepared(whole._replace(read=read), cache=sys.argv[1])\n"
     )
-    words = [sys.executable, "-c", code, str(root)]
+    words = [sys.executable, "-c", code, str(root), str(pathlib.Path(__file__).parent)]
     assert subprocess.run(words, capture_output=True).returncode == -signal.SIGKILL
     assert len(preparing.unfinished(root)) == 1 and not [*entries.all_in(root)]
-    assert_same(data.prepared(numbers_of(3000), cache=root), numbers_of(3000))
+    copy = shutil.copytree(root, root.with_name("copy"))
+    with preparing._only_one(next(copy.glob(".*.lock")), ""):
+        assert preparing.remove_unfinished(copy) == 0  # somebody may be at work
+    assert preparing.remove_unfinished(copy) > 0 and not [*copy.iterdir()]
+    assert_same(data.prepared(faults.numbers(3000), cache=root), faults.numbers(3000))
     assert only_entry(root) and not preparing.unfinished(root)
 
 
@@ -496,11 +502,12 @@ def test_sources_say_only_what_is_true_of_their_arrays():
 
 def test_runs_go_on_with_and_without_prepared_data(images, root, tmp_path):
     """What tells one run from another does not change with where its pixels come from."""
-    from jaxgan.run.workdir import about_data
-
     with_, without = (data.open_source(options_of(images, r)) for r in (root, None))
     again = data.open_source(options_of(images, root))
     assert about_data(with_) == about_data(without) == about_data(again)
+    new = described(configured("digits", {}))
+    older = {n: v for n, v in new.items() if n not in ("data.cache", "data.text_bytes")}
+    assert not differences(older, new)
 
 
 def test_a_dry_run_keeps_nothing(images, root):

@@ -118,7 +118,8 @@ def commands(page: str) -> list[str]:
     prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.S | re.M)
     places += [code for code in re.findall(r"`([^`]+)`", prose) if code.startswith("jaxgan ")]
     found = [
-        re.search(r"(?:^|[\s/])jaxgan ((?:train|sample|recipes|presets)\b.*)", p) for p in places
+        re.search(r"(?:^|[\s/])jaxgan ((?:train|sample|data|recipes|presets)\b.*)", p)
+        for p in places
     ]
     return [match[1].strip() for match in found if match]
 
@@ -160,8 +161,11 @@ def test_the_commands_of_a_page_parse(page, here, capsys, monkeypatch):
         elif words[0] == "sample":
             assert main(words) == 2
             assert "holds no checkpoint" in capsys.readouterr().err, command  # not: unknown option
+        elif words[0] == "data" and "mnist" in words:  # which is not here
+            with pytest.raises(SystemExit):
+                main([*words, "--help"])
         else:
-            assert main(words) == 0
+            assert main(words) == 0, command
 
 
 def flags_of(*words: str, capsys) -> set[str]:
@@ -173,7 +177,8 @@ def flags_of(*words: str, capsys) -> set[str]:
 def test_the_options_that_pages_name_exist(capsys, here):
     (here / "my_gan.py").write_text(recipe_files("README.md")["my_gan.py"])
     known = {"--ntasks-per-node", "--gpus-per-node", "--logdir"}  # of SLURM and TensorBoard
-    for words in (("train", "dcgan"), ("train", "my_gan.py:ring"), ("sample",), ("doctor",)):
+    others = ("sample",), ("doctor",), ("data", "remove")
+    for words in (("train", "dcgan"), ("train", "my_gan.py:ring"), *others):
         known |= flags_of(*words, capsys=capsys)
     for page, text in PAGES.items():
         if page == "README.md" or page.startswith("docs/"):  # others name those of other commands

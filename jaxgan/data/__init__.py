@@ -2,6 +2,7 @@
 
 Sources are data sets of TensorFlow Datasets, read without TensorFlow, folders of images, files of
 arrays, points and shapes that the program draws, and whatever arrays or sequences are at hand.
+What has to be decoded, resized or drawn is so once, and kept for later runs to map.
 Small ones live on the device, and the host only sends which examples make the next batch; large
 ones are read ahead. Both give the same batches, bit for bit: those of step t are a pure function of
 (seed, t).

@@ -15,7 +15,7 @@ from jaxgan.data.entries import Entry, Header, Unsound
 from jaxgan.data.origins import Origin
 from jaxgan.data.source import Source, as_source, select
 from jaxgan.errors import UserError
-from jaxgan.paths import user_path
+from jaxgan.paths import shown, user_path
 
 _BYTES_WORTH_A_LINE = 2**24
 
@@ -114,7 +114,13 @@ def kept(
     root = root_of(cache)
     assert root is not None
     asked = asked or origin.asked()
-    header = _header(origin, source, origin.content(source))
+    try:
+        header = _header(origin, source, origin.content(source))
+    except OSError as error:
+        where = shown(error.filename or origin.name)
+        raise preparing.NotKept(
+            f"would not be known again: {where} cannot be read: {error.strerror or error}"
+        ) from None
     entry = _with_content(root, header)
     if entry is None:
         large = say or header.bytes >= _BYTES_WORTH_A_LINE

@@ -98,16 +98,15 @@ def read_all(
     began = time.perf_counter()
     checked_read(source, few)
     each = (time.perf_counter() - began) / len(few)
-    begun_again = (
-        reopened is not None
-        and each < _SECONDS_WORTH_THREADS_ALONE
-        and each * parts[-1][1] > _SECONDS_WORTH_PROCESSES
-    )
+    task, left = None, each * parts[-1][1]
+    if reopened and each < _SECONDS_WORTH_THREADS_ALONE and left > _SECONDS_WORTH_PROCESSES:
+        with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
+            task = pickle.dumps((reopened, places))
     with reader_of(source, places) as read:
         here: Any = functools.partial(contextlib.nullcontext, read)
         others = here
-        if begun_again:
-            others = functools.partial(_in_process, pickle.dumps((reopened, places)), read)
+        if task:
+            others = functools.partial(_in_process, task, read)
         elif each < _SECONDS_WORTH_A_THREAD:
             cores = 1
         with contextlib.closing(_spread(parts, [here, *[others] * (cores - 1)])) as done:

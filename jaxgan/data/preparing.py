@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from jaxgan.errors import RunError
 from jaxgan.paths import shown
 
 _BLOCK_BYTES, _MOST_BLOCK = 2**25, 1024  # and examples, of what is read at once
+_UNFINISHED = re.compile(re.escape(files.UNFINISHED) + r"(.+-[0-9a-f]{12})_[^-]*")
 _SPARE = 2**20  # bytes beside the arrays
 _BYTES_COMPARED = 2**31  # of larger data only the lengths are looked at where they are found again
 
@@ -131,12 +133,16 @@ def remove_unfinished(root: pathlib.Path) -> int:
     """Removes what killed processes left unfinished; how many bytes that frees."""
     freed = 0
     for path in unfinished(root):
-        name = path.name.removeprefix(files.UNFINISHED).rpartition("_")[0]
-        with contextlib.suppress(OSError), files.locked(root / f".{name}.lock") as held:
+        name = _UNFINISHED.fullmatch(path.name)
+        if not name:
+            continue
+        lock = root / f".{name[1]}.lock"
+        with contextlib.suppress(OSError), files.locked(lock) as held:
             if not held.missing:
-                size = sum(file.stat().st_size for file in path.iterdir())
+                size = sum(file.lstat().st_size for file in path.iterdir())
                 entries.remove(path)
                 freed += size
+                os.unlink(lock)
     return freed
 
 
