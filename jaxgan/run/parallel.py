@@ -51,13 +51,21 @@ class Program(NamedTuple):
     place: Callable[[Any, int], Any]
 
 
-def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any]) -> Program:
+def make_program(
+    game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any], one_graph: bool = False
+) -> Program:
     """The programs that train a game on devices.
 
     On one device there is nothing to average, and `jit` runs the step alone: over a mesh of one
     device XLA still makes its collectives, which took a tenth of a small step on a CPU.
+
+    Args:
+      game: that is trained.
+      fetch: (resident, item) -> a batch.
+      devices: all of the mesh.
+      one_graph: see `runtime.compiler_options`.
     """
-    options = runtime.compiler_options(devices[0].platform)
+    options = runtime.compiler_options(devices[0].platform, one_graph)
     step = make_step(game, AXIS if len(devices) > 1 else None)
     single, many = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)
     if len(devices) == 1:

@@ -7,12 +7,13 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
 from jaxgan import terminal
 from jaxgan.errors import UserError
-from jaxgan.kernels import launch
+from jaxgan.kernels import launch, probe
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
@@ -64,24 +65,56 @@ def _logged(name: str) -> Iterator[list[str]]:
         logger.removeFilter(note)
 
 
-@functools.cache
-def compiler_options(platform: str) -> dict[str, str] | None:
-    """Options of XLA with which a training step runs faster on a platform, for `jax.jit(...,
-    compiler_options=...)`; None for none.
+# On CPUs jaxlib hands convolutions to YNNPACK, which ran those of a GAN at a third of the rate of
+# XLA's other library, Eigen, on cores with AVX2. The option leaves YNNPACK what it does well.
+_ON_CPU = {
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    )
+}
+# By default XLA keeps cuDNN's convolutions, loops and collectives out of CUDA graphs, so that a
+# step is many graphs with single launches in between, and the host drives the loop over steps. What
+# stands beside a loop is often less than XLA's least size of a graph.
+_ONE_GRAPH = {
+    "xla_gpu_enable_command_buffer": (
+        "FUSION,CUBLAS,CUBLASLT,CUDNN,CONVOLUTION,CUSTOM_CALL,COLLECTIVES,CONDITIONAL,WHILE"
+    ),
+    "xla_gpu_graph_min_graph_size": 1,
+}
 
-    On CPUs jaxlib hands convolutions to YNNPACK, which ran those of a GAN at a third of the rate of
-    XLA's other library, Eigen, on cores with AVX2. The option leaves YNNPACK what it does well. A
-    choice in XLA_FLAGS comes first, and a jaxlib that does not know the option is left as it is.
+
+def compiler_options(platform: str, one_graph: bool = False) -> dict[str, Any] | None:
+    """Options of XLA with which a training step runs faster on a platform, for `jax.jit(...,
+    compiler_options=...)`; None for none, and where `options_refused` says why not.
+
+    Args:
+      platform: of the devices.
+      one_graph: on GPUs, make one CUDA graph of all that is dispatched at once.
     """
-    name = "xla_cpu_experimental_ynn_fusion_type"
-    if platform != "cpu" or name in os.environ.get("XLA_FLAGS", ""):
-        return None
-    options = {name: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+    options = _options(platform, one_graph)
+    return options if options and not options_refused(platform, one_graph) else None
+
+
+@functools.cache
+def options_refused(platform: str, one_graph: bool = False) -> str:
+    """Why a program is compiled without the options for a platform, in a line; "" where it has
+    them, or there are none. A choice in XLA_FLAGS comes first, and a version of XLA that does not
+    know an option is left as it is."""
+    options = _options(platform, one_graph)
+    given = os.environ.get("XLA_FLAGS", "")
+    if chosen := [name for name in options if name in given]:
+        return f"XLA_FLAGS says what {chosen[0]} is"
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
+    except jax.errors.JaxRuntimeError as error:
+        return f"XLA refuses it: {terminal.one_line(error)}"
+    return ""
+
+
+def _options(platform: str, one_graph: bool) -> dict[str, Any]:
+    if platform == "cpu":
+        return _ON_CPU
+    return _ONE_GRAPH if one_graph and platform in ("gpu", "cuda") else {}
 
 
 def keep_freed_memory() -> bool:
@@ -103,9 +136,20 @@ def keep_freed_memory() -> bool:
     )
 
 
-def check_kernels(kernels: str, platform: str) -> None:
-    """Raises `UserError` where the fused operations that the option `kernels` or JAXGAN_KERNELS
-    asks for cannot run on a platform."""
+def check_kernels(kernels: str, platform: str) -> tuple[str | None, list[str]]:
+    """Which fused operations run on a platform.
+
+    Args:
+      kernels: the option of that name; JAXGAN_KERNELS stands for auto.
+      platform: of the devices.
+
+    Returns:
+      For `jaxgan.kernels.using`; and a line where the kernels that were asked for are refused by
+      this GPU or XLA, so that their references serve.
+
+    Raises:
+      UserError: where Triton is asked for and there is no GPU or no Triton.
+    """
     source, asked = f"kernels={kernels}", kernels
     if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
         source, asked = f"JAXGAN_KERNELS={given}", given
@@ -117,3 +161,6 @@ def check_kernels(kernels: str, platform: str) -> None:
         launch.resolve(asked)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from None
+    if asked == "triton" and (reason := probe.refusal()):
+        return "xla", [f"{source}: training with xla, as the kernels do not run here: {reason}"]
+    return None if kernels == "auto" else kernels, []
