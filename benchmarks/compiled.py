@@ -17,7 +17,8 @@ results/compiled.json holds the budgets: the counts of today's steps. --check fa
 needs more of anything than its budget: a broken fusion, a layout transpose or a pass over memory
 that came back. Calls, transposes and copies are compared exactly; a kernel more is allowed, 5
 percent of scratch memory and 2 of bytes, since versions of XLA differ by that. Without presets it
-checks all budgets. It leaves XLA's default out. --update sets the budgets anew, for `git diff` to show.
+checks all budgets. XLA's default is left out there. --update sets the budgets anew, for `git diff`
+to show.
 
 Needs the CUDA plugin of jaxlib's version, without the CUDA libraries: pip install
 'jax[cuda12-local]'.
@@ -68,14 +69,23 @@ NOT_COMPARED = ("flops", "roofline_us", "xla_default")
 AUTOTUNE = {"xla_gpu_autotune_level": 0}  # which would run kernels
 
 
-def lowered_for_gpu(function: Any, *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
-    """`jax.jit(function, donate_argnums=donate)`, lowered for an H100; arguments may be shapes."""
-    import jax
+def gpus(count: int, target: str = TARGET) -> Any:
+    """A mesh of GPUs that are not there, with the axis "devices"."""
     from jax.experimental import topologies
 
-    topology = topologies.get_topology_desc(platform="cuda", target_config=TARGET, topology="1x1x1")
-    mesh = topologies.make_mesh(topo=topology, mesh_shape=(1,), axis_names=("x",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    shape = dict(target_config=target, topology=f"1x1x{count}")
+    topology = topologies.get_topology_desc(platform="cuda", **shape)
+    return topologies.make_mesh(topo=topology, mesh_shape=(count,), axis_names=("devices",))
+
+
+def lowered_for_gpu(
+    function: Any, *arguments: Any, donate: tuple[int, ...] = (), mesh: Any = None
+) -> Any:
+    """`jax.jit(function, donate_argnums=donate)`, lowered for an H100, or for all of a mesh;
+    arguments may be shapes."""
+    import jax
+
+    sharding = jax.sharding.NamedSharding(mesh or gpus(1), jax.sharding.PartitionSpec())
 
     def placed(leaf: Any) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
