@@ -98,7 +98,7 @@ def lowered_for_gpu(
 def compiled_for_gpu(lowered: Any, options: dict[str, Any] | None) -> Iterator[tuple[Any, str]]:
     """(the program, a folder with what XLA dumped of it) of what is lowered for a GPU."""
     with tempfile.TemporaryDirectory() as folder:
-        dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_emitter_re": "ptx"}
         yield lowered.compile(compiler_options={**(options or {}), **AUTOTUNE, **dump}), folder
 
 

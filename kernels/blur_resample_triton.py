@@ -100,6 +100,7 @@ def launch_resample(
     columns = min(power_of_two(c), 128)
     rows = _TILE // columns
     weights = jnp.asarray(taps, jnp.float32)
+    without_bias: dict[str, Any] = {} if b else dict(b_ptr=None)
     return call(
         resample_kernel,
         (x, weights, *b),
@@ -121,5 +122,5 @@ def launch_resample(
         gain=gain,
         ROWS=rows,
         COLUMNS=columns,
-        **({} if b else {"b_ptr": None}),
+        **without_bias,
     )

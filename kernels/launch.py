@@ -145,7 +145,7 @@ def _interpreting() -> bool:
     except Exception as error:  # a broken installation raises whatever it likes
         raise ImportError(
             f"importing triton failed ({error}); install jaxgan with the extra cuda12 or cuda13, "
-            "or triton>=3.6,<3.9"
+            "or triton>=3.6,<3.10"
         ) from error
     return bool(triton.knobs.runtime.interpret)
 

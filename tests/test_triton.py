@@ -23,7 +23,7 @@ from test_kernels import OBJECTIVES
 from benchmarks import compiled, flops, graphs
 from benchmarks.workload import gathered
 from jaxgan import init, kernels, make_step
-from jaxgan.kernels import xla_call
+from jaxgan.kernels import probe, xla_call
 from jaxgan.run import parallel, runtime
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
@@ -129,7 +129,9 @@ class Code(NamedTuple):
 def code_of(ptx: str, arch: str) -> Code:
     ptxas = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
     words = [str(ptxas), "-v", f"-arch={arch}", "-o", os.devnull, "/dev/stdin"]
-    done = subprocess.run(words, input=ptx, capture_output=True, text=True)
+    # The assemblers of Triton 3.6 and 3.7 refuse the version that XLA writes.
+    readable = re.sub(r"\.version \S+", ".version 8.6", ptx)
+    done = subprocess.run(words, input=readable, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     spilled = sum(map(int, re.findall(r"(\d+) bytes (?:stack frame|spill)", done.stderr)))
     accesses = collections.Counter(
@@ -190,7 +192,8 @@ def test_xla_compiles_every_kernel_without_spills_and_with_wide_accesses(
             dtypes, constants, warps = asked[kernel]
             source = ttir_triton.ast_source(kernel, dtypes, constants)
             target = ttir_triton.GPUTarget("cuda", capability, 32)
-            alone = triton.compile(source, target=target, options={"num_warps": warps}).asm["ptx"]
+            options = {"num_warps": warps, "enable_fp_fusion": True}
+            alone = triton.compile(source, target=target, options=options).asm["ptx"]
             by_xla, by_itself = (code_of(ptx, arch) for ptx in (found[kernel.__name__], alone))
             assert by_xla.accesses == by_itself.accesses, kernel.__name__
 
@@ -325,7 +328,35 @@ def test_many_devices_launch_on_their_own_shares():
     )
 
 
+def test_kernels_that_do_not_run_give_way_to_their_references_with_a_line(monkeypatch):
+    monkeypatch.setattr(probe, "refusal", lambda: "custom op 'tt.x' is unknown")
+    said = "training with xla, as the kernels do not run here: custom op 'tt.x' is unknown"
+    assert runtime.check_kernels("triton", "gpu") == ("xla", [f"kernels=triton: {said}"])
+    monkeypatch.setenv("JAXGAN_KERNELS", "triton")
+    assert runtime.check_kernels("auto", "gpu") == ("xla", [f"JAXGAN_KERNELS=triton: {said}"])
+    monkeypatch.setattr(probe, "refusal", lambda: "")
+    assert runtime.check_kernels("auto", "gpu") == (None, [])
+    assert runtime.check_kernels("triton", "gpu") == ("triton", [])
+
+
 # Whole steps, for an H100.
+def test_options_that_xla_refuses_are_left_out_and_told(monkeypatch):
+    runtime.options_refused.cache_clear()
+    assert runtime.compiler_options("gpu") is None
+    assert runtime.compiler_options("tpu", one_graph=True) is None
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_command_buffer=")
+    assert runtime.compiler_options("gpu", one_graph=True) is None
+    said = runtime.options_refused("gpu", one_graph=True)
+    assert said == "XLA_FLAGS says what xla_gpu_enable_command_buffer is"
+    monkeypatch.delenv("XLA_FLAGS")
+    runtime.options_refused.cache_clear()
+    monkeypatch.setattr(runtime, "_ONE_GRAPH", {"xla_gpu_of_tomorrow": 1})
+    assert runtime.compiler_options("gpu", one_graph=True) is None
+    said = runtime.options_refused("gpu", one_graph=True)
+    assert "No such compile option: 'xla_gpu_of_tomorrow'" in said and "\n" not in said
+    runtime.options_refused.cache_clear()
+
+
 def test_whole_steps_for_an_h100_keep_their_budget(tmp_path, capsys):
     file = tmp_path / "counts.jsonl"
     for preset, kind in (("mnist", "triton"), ("seed-mnist", "xla")):

@@ -154,12 +154,7 @@ def _folders() -> dict[str, Callable[[], pathlib.Path]]:
             raise RuntimeError(f"no folder of this machine: {folder or 'there is no home'}")
         return pathlib.Path(folder)
 
-    def triton() -> pathlib.Path:
-        from jaxgan.caches import triton_programs
-
-        return triton_programs()
-
-    return {"compiled programs": compiled, "data sets": prepared, "triton's programs": triton}
+    return {"compiled programs": compiled, "data sets": prepared}
 
 
 def _with_short_path(found: Found) -> Found:
@@ -182,7 +177,6 @@ def data_sets() -> list[Found]:
 def file_systems() -> Found:
     """name -> room and abilities of where caches, runs and temporary files live."""
     folders = {**_folders(), "runs": lambda: pathlib.Path("runs").absolute()}
-    del folders["triton's programs"]
     folders["temporary files"] = lambda: pathlib.Path(tempfile.gettempdir())
 
     def look(folder: Callable[[], pathlib.Path]) -> Found:

@@ -107,7 +107,8 @@ def options_refused(platform: str, one_graph: bool = False) -> str:
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError as error:
-        return f"XLA refuses it: {terminal.one_line(str(error).partition(chr(10))[0])}"
+        reason = str(error).partition("\n")[0]
+        return f"XLA refuses it: {terminal.one_line(reason)}"
     return ""
 
 
