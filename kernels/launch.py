@@ -1,9 +1,9 @@
-"""Which implementation of an operation runs, and how a Triton kernel is launched from JAX.
+"""Which implementation of an operation runs.
 
 An operation has a reference in jax.numpy, which runs everywhere, and may have Triton kernels,
 which run on CUDA GPUs. The implementations:
 
-    auto        xla
+    auto        the same as xla; a run of `jaxgan train` may choose otherwise for itself
     xla         the reference, compiled by XLA, with the operation's own rules of differentiation
     triton      the kernels; an error on any platform but CUDA
     interpret   the kernels, run on the host by Triton's interpreter; slow, for tests
