@@ -152,8 +152,8 @@ def compiled_by_xla(dtype: str, target: str) -> dict[str, str]:
 
     shapes = {name: shapes for name, (_, shapes, _) in launched.items()}
     lowered = compiled.lowered_for_gpu(run, shapes, mesh=compiled.gpus(1, target))
-    found = {}
-    with compiled.compiled_for_gpu(lowered, None) as (_, folder):
+    found, as_in_runs = {}, {"xla_backend_optimization_level": 3}  # see conftest.py
+    with compiled.compiled_for_gpu(lowered, as_in_runs) as (_, folder):
         for path in pathlib.Path(folder).glob("*.ptx"):
             if name := re.search(r"\.entry (\w+_kernel(__\d+)?)\(", text := path.read_text()):
                 found[name[1]] = text
