@@ -111,7 +111,7 @@ def _launch(
 def _kind(i: Instruction, target: str, convolves: bool, flops: int) -> str:
     if convolves:
         return "convolution"
-    if target.startswith(("triton_kernel_call", "__gpu$xla.gpu.triton")):
+    if target == "__gpu$xla.gpu.triton":
         return "triton"
     if flops or "gemm" in i.name or "__cublas" in target:
         return "product"
@@ -133,7 +133,7 @@ def _moved(computation: Computation, i: Instruction, body: Computation, target: 
     if i.opcode in _SLICES:
         return 2 * size(i.type)
     results = _parts(i.type)
-    if target.startswith("__") and len(results) > 1:
+    if target.startswith(("__cublas", "__cudnn")) and len(results) > 1:
         results = results[:-1]
     moved = sum(map(size, results))
     numbers = {p.operands: p.name for p in body.values() if p.opcode == "parameter"}

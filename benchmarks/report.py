@@ -63,13 +63,18 @@ def train_step(records: list[Record]) -> str:
 def compiled(records: list[Record]) -> str:
     head = ["step", "kernels", "once in 25 steps", "cuDNN forward/input/filter", "Triton calls"]
     head += ["zero-dilated", "transposes", "copies", "scratch MiB", "MB moved", "roofline, us"]
+    head += ["graphs, and launches outside", "by XLA's default"]
     rows = []
     for name, c in records[-1]["budgets"].items():
         counts = [c["kernels"], c["kernels_per_dispatch"]]
         counts += ["/".join(map(str, c["cudnn_calls"].values())), c["triton_calls"]]
         counts += [c["zero_dilated"], c["transposes"], c["copies"]]
         sizes = [f"{c['scratch_bytes'] / 2**20:.1f}", f"{c['bytes'] / 1e6:.0f}"]
-        rows.append([f"`{name}`", *map(str, counts), *sizes, f"{c['roofline_us']:.0f}"])
+        handed = [
+            f"{g['graphs_per_dispatch']}, {g['launches_outside_graphs']}"
+            for g in (c, c["xla_default"])
+        ]
+        rows.append([f"`{name}`", *map(str, counts), *sizes, f"{c['roofline_us']:.0f}", *handed])
     return table(head, rows)
 
 

@@ -1,7 +1,6 @@
 """Where what can be made again is kept. Imports no JAX."""
 
 import os
-import pathlib
 
 from jaxgan.paths import is_address
 
@@ -25,14 +24,3 @@ def compiled_programs() -> str:
     if given:
         return given if is_address(given) else os.path.expanduser(given)
     return own() and f"{own()}/compiled"
-
-
-def triton_programs() -> pathlib.Path:
-    """Where Triton keeps compiled kernels: TRITON_CACHE_DIR, or ~/.triton/cache.
-
-    Raises:
-      RuntimeError: where there is no home folder.
-    """
-    given = os.environ.get("TRITON_CACHE_DIR")
-    home = os.environ.get("TRITON_HOME") or "~"
-    return pathlib.Path(given or f"{home}/.triton/cache").expanduser()

@@ -188,8 +188,8 @@ def _show(config: Config, workdir: Any, here: Any, given: argparse.Namespace) ->
     runtime.find_devices()
     recipe, run = config.recipe, config.run
     configs.check_run(run, jax.local_device_count())
-    runtime.check_kernels(run.kernels, jax.default_backend())
-    runtime.check_graph(run.one_graph, jax.default_backend())
+    for line in runtime.check_way(run, jax.default_backend())[1]:
+        terminal.complain(line)
     workdirs.check(
         workdir,
         configs.described(config),

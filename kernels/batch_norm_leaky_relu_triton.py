@@ -24,7 +24,7 @@ PROGRAMS_PER_MULTIPROCESSOR_BACKWARD = 5
 @triton.jit
 def _channels(v_ptr, C: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
     """The values of a tile's columns in a vector [lanes, C], as [1, COLUMNS]."""
-    of_columns = v_ptr + tl.program_id(2) * C + columns_of_program(W, COLUMNS) % C
+    of_columns = v_ptr + tl.program_id(2).to(tl.int64) * C + columns_of_program(W, COLUMNS) % C
     return tl.load(of_columns).to(tl.float32)[None, :]
 
 

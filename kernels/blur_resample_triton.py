@@ -37,7 +37,6 @@ def resample_kernel(
     DOWN: tl.constexpr,
     TOP: tl.constexpr,
     LEFT: tl.constexpr,
-    ACT: tl.constexpr,
     slope: tl.constexpr,
     gain: tl.constexpr,
     ROWS: tl.constexpr,
@@ -46,7 +45,7 @@ def resample_kernel(
     """Filters [IMAGES, H, W, C] into [IMAGES, OUT_H, OUT_W, C].
 
     LANE is the number of output pixels to one bias vector; K that of taps; TOP and LEFT are the
-    zeros before. ACT adds the bias and applies the LeakyReLU; without it nothing is read from b.
+    zeros before. Where there is a bias, it is added and the LeakyReLU applied.
     """
     pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     if IMAGES * C * (H * W + OUT_H * OUT_W) > 2**30:
@@ -77,7 +76,7 @@ def resample_kernel(
             of_row += x.to(tl.float32) * tap[:, None]
         total += of_row * tl.load(taps_ptr + y_tap, mask=y_tap < K, other=0.0)[:, None]
     stored = exists[:, None] & (channel < C)[None, :]
-    if ACT:
+    if b_ptr is not None:
         of_bias = b_ptr + (pixel // LANE * C)[:, None] + channel[None, :]
         total += tl.load(of_bias, mask=stored, other=0.0).to(tl.float32)
         total = tl.where(total > 0, total * gain, total * (slope * gain))
@@ -101,9 +100,10 @@ def launch_resample(
     columns = min(power_of_two(c), 128)
     rows = _TILE // columns
     weights = jnp.asarray(taps, jnp.float32)
+    without_bias: dict[str, Any] = {} if b else dict(b_ptr=None)
     return call(
         resample_kernel,
-        (x, weights, b[0] if b else weights),
+        (x, weights, *b),
         (jax.ShapeDtypeStruct((lanes, batch, out_h, out_w, c), x.dtype),),
         (cdiv(lanes * batch * out_h * out_w, rows), cdiv(c, columns)),
         IMAGES=lanes * batch,
@@ -118,9 +118,9 @@ def launch_resample(
         DOWN=down,
         TOP=pads[0][0],
         LEFT=pads[1][0],
-        ACT=bool(b),
         slope=slope,
         gain=gain,
         ROWS=rows,
         COLUMNS=columns,
+        **without_bias,
     )

@@ -71,7 +71,9 @@ def interpreted(
     results = [np.full(int(np.prod(o.shape)) + _GUARD, np.nan, o.dtype) for o in outputs]
     for result in results:
         result[-_GUARD:] = _MARK
-    kernel[grid](*map(_HostBuffer, buffers + results), **constants)
+    pointers = [name for name in kernel.arg_names if name not in constants]
+    arrays = dict(zip(pointers, map(_HostBuffer, buffers + results)))
+    kernel[grid](**arrays, **constants)
     for result in results:
         if not (result[-_GUARD:] == _MARK).all():
             raise RuntimeError(f"{kernel.__name__} wrote past the end of an output")

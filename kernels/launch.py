@@ -1,9 +1,9 @@
-"""Which implementation of an operation runs, and how a Triton kernel is launched from JAX.
+"""Which implementation of an operation runs.
 
 An operation has a reference in jax.numpy, which runs everywhere, and may have Triton kernels,
 which run on CUDA GPUs. The implementations:
 
-    auto        Triton for the operations and sizes of `FASTER_FROM` on a CUDA GPU, else xla
+    auto        the same as xla; a run of `jaxgan train` may choose otherwise for itself
     xla         the reference, compiled by XLA, with the operation's own rules of differentiation
     triton      the kernels; an error on any platform but CUDA
     interpret   the kernels, run on the host by Triton's interpreter; slow, for tests
@@ -21,29 +21,20 @@ import contextlib
 import contextvars
 import functools
 import importlib
-import importlib.util
-import inspect
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxgan.kernels.interpreter import interpreted
+from jaxgan.kernels.xla_call import xla_call
 
 IMPLEMENTATIONS = ("auto", "xla", "triton", "interpret", "plain")
-
-# Operation -> fewest elements from which its Triton kernels were at least as fast as XLA, alone and
-# inside the step, in benchmarks/results/kernels.jsonl. No GPU has been at hand to measure on, so
-# nothing is listed, and `auto` leaves all to XLA.
-FASTER_FROM: dict[str, int] = {}
-
-# Compute capability that kernels are compiled for where no GPU is present.
-CAPABILITY_WITHOUT_GPU = 90
 
 _MOST_LANES = 65535  # programs along the second axis of a CUDA grid
 
@@ -105,7 +96,7 @@ def uses_triton(
     """Whether an operation on these operands is lowered to its kernels.
 
     Args:
-      operation: its public name, which `FASTER_FROM` goes by.
+      operation: its public name.
       implementation: resolved.
       platform: "cpu", "cuda", ...
       operands: with shapes and dtypes, each with the axis of lanes in front.
@@ -130,14 +121,7 @@ def uses_triton(
     launchable = all(sizes) and operands[0].shape[0] <= _MOST_LANES and not in_float64
     if not launchable:
         return False
-    if implementation == "auto":
-        faster = operation in FASTER_FROM and max(sizes) >= FASTER_FROM[operation]
-        return platform == "cuda" and faster and _installed("triton") and _installed("jax_triton")
     return implementation in ("triton", "interpret")
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
 
 
 def load_triton(interpret: bool = False) -> bool:
@@ -161,7 +145,7 @@ def _interpreting() -> bool:
     except Exception as error:  # a broken installation raises whatever it likes
         raise ImportError(
             f"importing triton failed ({error}); install jaxgan with the extra cuda12 or cuda13, "
-            "or triton>=3.6,<3.9"
+            "or triton>=3.6,<3.10"
         ) from error
     return bool(triton.knobs.runtime.interpret)
 
@@ -188,7 +172,7 @@ def call(
 
     Args:
       kernel: decorated by `triton.jit`; its parameters are pointers to the inputs, pointers to the
-        outputs, then constants.
+        outputs, then constants; a pointer that has no array is the constant None.
       inputs: arrays, taken as contiguous.
       outputs: shapes and dtypes, `jax.ShapeDtypeStruct`.
       grid: programs along each axis.
@@ -204,50 +188,4 @@ def call(
             return interpreted(kernel, arrays, outputs, grid, constants)
 
         return jax.pure_callback(on_host, outputs, *inputs, vmap_method="sequential")
-    bridge = _jax_triton()
-    named: dict[str, Any] = {bridge.outputs: outputs}
-    return bridge.triton_call(
-        *inputs,
-        kernel=kernel,
-        grid=grid,
-        num_warps=warps,
-        compute_capability=_capability(),
-        **named,
-        **constants,
-    )
-
-
-@functools.cache
-def _capability() -> int | None:
-    """None where there is a GPU to ask."""
-    try:
-        jax.devices("cuda")
-    except RuntimeError:
-        return CAPABILITY_WITHOUT_GPU
-    return None
-
-
-class _JaxTriton(NamedTuple):
-    """jax-triton's function, and its argument for the outputs, which is named by version."""
-
-    triton_call: Callable[..., Any]
-    outputs: str
-
-
-@functools.cache
-def _jax_triton() -> _JaxTriton:
-    """jax-triton, imported at the first launch, because without a CUDA plugin its import fails."""
-    kept = os.environ.get("TRITON_CACHE_DIR")
-    try:
-        from jax_triton import triton_call
-    except ImportError as error:
-        raise ValueError(
-            f"implementation='triton' cannot run: importing jax_triton failed ({error}); "
-            "install jaxgan[cuda12]"
-        ) from error
-    # jax-triton 0.3 sets it to the empty string, which triton.compile refuses.
-    os.environ.pop("TRITON_CACHE_DIR", None)
-    if kept is not None:
-        os.environ["TRITON_CACHE_DIR"] = kept
-    known = inspect.signature(triton_call).parameters
-    return _JaxTriton(triton_call, "out_type" if "out_type" in known else "out_shape")
+    return xla_call(kernel, inputs, outputs, grid, warps, constants)

@@ -38,7 +38,7 @@ def bce_kernel(
     MEAN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The losses and slopes of n logits a lane; target < 0 stands for targets in memory.
+    """The losses and slopes of n logits a lane; without targets in memory all have one.
 
     With MEAN, loss is [lanes, programs], each the sum of a block over n.
     """
@@ -46,7 +46,7 @@ def bce_kernel(
     at = elements_of_block(n, BLOCK)
     inside = at < n
     l = tl.load(l_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
-    if target < 0:  # a choice of the compiler, not of each element
+    if t_ptr is not None:  # a choice of the compiler, not of each element
         t = tl.load(t_ptr + lane * n + at, mask=inside, other=0.0).to(tl.float32)
     else:
         t = target
@@ -68,9 +68,8 @@ def launch_bce(l: Array, *t: Array, target: float | None, mean: bool, **_: Any) 
     lanes, n = l.shape
     blocks = cdiv(n, BLOCK)
     losses = jax.ShapeDtypeStruct((lanes, blocks if mean else n), jnp.float32)
-    # Without targets in memory the logits stand in for their pointer, and nothing is read there.
-    inputs = (l, *(t or (l,)))
-    number = -1.0 if t else float(target or 0.0)
-    constants: dict[str, Any] = dict(n=n, target=number, MEAN=mean, BLOCK=BLOCK)
-    loss, slope = call(bce_kernel, inputs, (losses, slope_like(l)), (blocks, lanes), **constants)
+    constants: dict[str, Any] = dict(n=n, target=float(target or 0.0), MEAN=mean, BLOCK=BLOCK)
+    if not t:
+        constants["t_ptr"] = None
+    loss, slope = call(bce_kernel, (l, *t), (losses, slope_like(l)), (blocks, lanes), **constants)
     return [loss.sum(axis=1) if mean else loss, slope]

@@ -26,7 +26,6 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=4",
         os.environ["JAXGAN_TESTS_XLA_FLAGS"],
-        "--xla_gpu_autotune_level=0",  # GPUs are compiled for with none present
     ]
 )
 os.environ["TFDS_DATA_DIR"] = os.environ["XDG_CACHE_HOME"] + "/tfds"

@@ -24,7 +24,7 @@ from jaxgan.kernels.launch import call
 # size, float32 all.
 DTYPES = ["float32", "bfloat16", "float16"]
 SIZES = [
-    *((size, "float32") for size in (1, 7, 1023, 1025, 20_011)),
+    *((size, "float32") for size in (1, 1023, 5_003)),
     (1025, "bfloat16"),
     (1025, "float16"),
 ]
@@ -84,7 +84,7 @@ def test_leaky_relu(size, dtype):
 
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    shapes_and_dtypes((341, 3), (130, 96), (1, 1), (7, 1), (5, 205), (20_011, 5)),
+    shapes_and_dtypes((341, 3), (130, 96), (1, 1), (7, 1), (5, 205), (4_003, 5)),
 )
 def test_bias_leaky_relu(shape, dtype):
     operation = functools.partial(kernels.bias_leaky_relu, slope=0.2, gain=1.5)
@@ -114,7 +114,7 @@ def test_sigmoid_bce(size, dtype, reduction):
         (name, 1025, dtype)
         for name in OBJECTIVES
         if name != "nonsaturating, smoothed"
-        for dtype in DTYPES[:2]
+        for dtype in DTYPES[: 1 + (name == "relativistic")]  # which has a kernel of its own
     ],
 )
 def test_gan_losses(size, dtype, name):
@@ -163,16 +163,18 @@ def test_batch_norm_leaky_relu(shape, dtype):
     assert_equal_to_the_reference(operation, x, scale, bias, gradients=(0, 1, 2))
 
 
+SCALES = [(1, 1), (2, 1), (1, 2)]
 FILTERS = [
-    ((1, 2, 1), "float32"),
-    ((1, 2, 3, 4, 4, 3, 2, -1), "float32"),
-    *[((1, 3, 3, 1), dtype) for dtype in DTYPES],
+    *[(scale, (1, 3, 3, 1), "float32") for scale in SCALES],
+    *[(scale, (1, 2, 3, 4, 4, 3, 2, -1), "float32") for scale in SCALES[1:]],
+    (SCALES[0], (1, 2, 1), "float32"),
+    *[(SCALES[1], (1, 3, 3, 1), dtype) for dtype in DTYPES[1:]],
 ]
 
 
-@pytest.mark.parametrize(("taps", "dtype"), FILTERS)
-@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2)])
-def test_blur_resample(up, down, taps, dtype):
+@pytest.mark.parametrize(("scale", "taps", "dtype"), FILTERS)
+def test_blur_resample(scale, taps, dtype):
+    up, down = scale
     x, b = normal(0, (2, 9, 7, 5), dtype), normal(1, (5,))
     blur = functools.partial(kernels.blur_resample, taps=taps, up=up, down=down)
     assert_equal_to_the_reference(blur, x, gradients=(0,))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import compiled
+from benchmarks import compiled, graphs
 from benchmarks.launches import collectives, launches
 
 CONVOLVES = "dim_labels=b01f_o01i->b01f"
@@ -153,3 +153,44 @@ ENTRY %main (a: f32[4,4], b: bf16[3], c: f32[]) -> f32[4] {
 """
     expected = [{"kind": "all-reduce", "bytes": 4 * 16 + 2 * 3 + 4}]
     assert collectives(text) == [*expected, {"kind": "all-reduce", "bytes": 40}]
+
+
+THUNKS = """\
+000: kCommandBuffer [source | next=017 (1)]
+    001: kCopy         [source | sink] kCopy
+    002: kCustomKernel [source | sink] loop_broadcast_fusion grid: [1, 1, 1]
+017: kWhile         [prev=000 (1) | next=000 (1)]
+condition:
+    018: kCustomKernel [source | sink] loop_compare_fusion grid: [1, 1, 1]
+  body:
+    000: kCommandBuffer [source | next=025 (1)]
+        019: kCustomKernel [source | next=024 (5)] loop_add_fusion_3 grid: [1, 1, 1]
+    025: kConvolution   [prev=000 (1) | next=026 (1)] kConvolution
+    027: kAsyncStart    [prev=025 (1) | next=029 (1)] stream=communication_stream[0]
+        026: kAllReduce [source | sink] kAllReduce
+    028: kAsyncDone     [source | sink] async_id=27
+029: kCopy          [prev=017 (1) | sink] kCopy
+"""
+
+
+def test_what_the_host_starts_is_counted_as_often_as_the_loop_goes_round():
+    outside = {"kConvolution": 25, "kAllReduce": 25, "kCopy": 1}
+    expected = {"graphs_per_dispatch": 26, "launches_outside_graphs": 51, "outside": outside}
+    assert graphs.counted(THUNKS, 25) == expected
+
+
+def test_a_loop_inside_of_a_graph_is_started_once():
+    lines = THUNKS.replace("000: kCommandBuffer", "000: kSequential").splitlines()
+    inside = [line if line.strip().endswith(":") else f"    {line}" for line in lines]
+    whole = "\n".join(["000: kCommandBuffer [source | sink]", *inside])
+    expected = {"graphs_per_dispatch": 1, "launches_outside_graphs": 0, "outside": {}}
+    assert graphs.counted(whole, 25) == expected
+
+
+def test_the_thunks_of_a_program_are_those_after_graphs_were_made(tmp_path):
+    with pytest.raises(ValueError, match="holds the thunks of no program, or of several"):
+        graphs.dumped(tmp_path)
+    (tmp_path / "module_1.jit_f.thunk_sequence.txt").write_text("before")
+    assert graphs.dumped(tmp_path) == "before"
+    (tmp_path / "module_1.jit_f.thunk_sequence_after_thunk_passes.txt").write_text("after")
+    assert graphs.dumped(tmp_path) == "after"

@@ -126,6 +126,8 @@ def test_options_and_the_platform_say_which_ways_are_open(monkeypatch):
 
     assert named("cpu") == ["xla"] and named("cpu", kernels="plain") == ["plain"]
     monkeypatch.setattr(runtime, "why_no_triton", lambda platform: "")
+    monkeypatch.setattr(runtime.probe, "refusal", str)
+    monkeypatch.setattr(runtime, "options_refused", lambda platform, one_graph: "")
     all_four = ["xla", "xla in one graph", "triton in one graph", "triton"]
     assert named("gpu") == all_four
     assert named("gpu", one_graph=True) == ["xla in one graph", "triton in one graph"]
@@ -134,6 +136,10 @@ def test_options_and_the_platform_say_which_ways_are_open(monkeypatch):
     assert named("gpu") == all_four[:2]
     monkeypatch.setenv("JAXGAN_KERNELS", "plain")
     assert named("gpu") == ["plain", "plain in one graph"]
+    monkeypatch.setattr(runtime, "options_refused", lambda platform, one_graph: "an old XLA")
+    assert named("gpu") == ["plain"] == named("gpu", one_graph=True)
+    _, (line,) = runtime.check_way(RunOptions(one_graph=True), "gpu")
+    assert line == "one_graph=true: training without, as an old XLA"
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from helpers import game_of
 from test_kernels import CASES, OBJECTIVES, gradient, operands
 
 from jaxgan import init, kernels, make_step
+from jaxgan.kernels import probe
+from jaxgan.run import runtime
 
 pytestmark = [
     pytest.mark.gpu,
@@ -67,6 +69,11 @@ def run(name, implementation, x, b):
         y, pull_back = jax.vjp(OPERATIONS[name], x, b)
     weights = jnp.cos(jnp.arange(y.size, dtype=jnp.float32))
     return y, pull_back(weights.reshape(y.shape).astype(y.dtype))
+
+
+def test_the_gpu_takes_the_kernels_and_xla_the_options():
+    assert probe.refusal() == ""
+    assert runtime.compiler_options("gpu", one_graph=True)
 
 
 @pytest.mark.parametrize("dtype", LIMITS)

@@ -123,12 +123,10 @@ def _gpus(found: Found) -> Iterator[str]:
     hidden = _of(found, "environment", "set", "CUDA_VISIBLE_DEVICES") in ("empty", "-1")
     only = _of(found, "environment", "set", "JAX_PLATFORMS") or ""
     if "gpu" in seen:
-        missing = [name for name in ("triton", "jax-triton") if name in versions]
-        missing = [name for name in missing if not versions[name]]
-        if missing:
+        if "triton" in versions and not versions["triton"]:
             extra = "cuda13" if versions.get("jax-cuda13-plugin") else "cuda12"
             yield (
-                f"GPU: {' and '.join(missing)} missing, so that no Triton kernel can run; "
+                "GPU: triton is missing, so that no Triton kernel can run; "
                 f"pip install 'jaxgan[{extra}]'"
             )
     elif seen and there and hidden:

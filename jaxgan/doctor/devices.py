@@ -89,24 +89,23 @@ def kernels(backend: str) -> dict[str, Any]:
     takes."""
     import jaxgan.api  # noqa: F401 # all of it, as a run does
     from jaxgan.errors import UserError
-    from jaxgan.kernels import launch
     from jaxgan.run import runtime
 
     triton: Any = True
     try:
-        runtime.check_kernels("triton", backend)
+        refused = runtime.check_kernels("triton", backend)[1]
+        triton = refused[0] if refused else True
     except UserError as error:
         triton = str(error).partition(", but ")[0]
     interpret: Any = True if importlib.util.find_spec("triton") else "triton is not installed"
     found: dict[str, Any] = {"xla": True, "plain": True, "triton": triton, "interpret": interpret}
+    found["auto"] = "xla"
     try:
         runtime.check_kernels("auto", backend)
         asked_for = os.environ.get("JAXGAN_KERNELS") or "auto"
         found["asked"] = asked_for
     except UserError as error:
         found["error"] = str(error)
-    faster = sorted(launch.FASTER_FROM) if triton is True else []
-    found["auto"] = f"triton for {', '.join(faster)}, xla for others" if faster else "xla for all"
     return found
 
 

@@ -161,13 +161,7 @@ def _folders() -> dict[str, Callable[[], pathlib.Path]]:
             raise RuntimeError(f"no folder of this machine: {folder or 'there is no home'}")
         return pathlib.Path(folder)
 
-    def triton() -> pathlib.Path:
-        from jaxgan.caches import triton_programs
-
-        return triton_programs()
-
-    kept = {"compiled programs": compiled, "data sets": prepared, "prepared data": decoded}
-    return {**kept, "triton's programs": triton}
+    return {"compiled programs": compiled, "data sets": prepared, "prepared data": decoded}
 
 
 def _with_short_path(found: Found) -> Found:
@@ -190,7 +184,6 @@ def data_sets() -> list[Found]:
 def file_systems() -> Found:
     """name -> room and abilities of where caches, runs and temporary files live."""
     folders = {**_folders(), "runs": lambda: pathlib.Path("runs").absolute()}
-    del folders["triton's programs"]
     folders["temporary files"] = lambda: pathlib.Path(tempfile.gettempdir())
 
     def look(folder: Callable[[], pathlib.Path]) -> Found:

@@ -7,7 +7,7 @@ from typing import Any
 PACKAGES = (
     *("jaxgan", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets"),
     *("array_record", "numpy", "pillow", "scikit-learn", "tensorboardX", "tensorflow"),
-    *("triton", "jax-triton", "jax-cuda12-plugin", "jax-cuda13-plugin"),
+    *("triton", "jax-cuda12-plugin", "jax-cuda13-plugin"),
 )
 _COMPARED = {
     ">=": lambda found, asked: found >= asked,

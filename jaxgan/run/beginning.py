@@ -89,14 +89,13 @@ def begun(
     with processes.together(), signals.at_once():
         check_run(run, jax.device_count(), jax.process_count())
         devices = parallel.chosen_devices(run.devices)
-        runtime.check_kernels(run.kernels, devices[0].platform)
-        runtime.check_graph(run.one_graph, devices[0].platform)
+        kind, told = runtime.check_way(run, devices[0].platform)
         if writes:
             ours = held.enter_context(workdirs.held(workdir))
             lines, check_held = ours.lines, ours.check
             workdirs.check(workdir, about, *asked)
             records.check(workdir, run.log, profiled)
-        held.enter_context(using(None if run.kernels == "auto" else run.kernels))
+        held.enter_context(using(kind))
         opened = source_of(source, progress and writes)
         about = {**about, **workdirs.about_data(opened)}
         if writes:
@@ -136,7 +135,7 @@ def begun(
     of_steps = means.Means(run.log.every, run.steps, kept)
     clock = hooks.Clock(run.batch_size, kept.get("seconds", 0.0))
     writing = log, saver, sampler, of_steps, clock, check_held
-    return Begun(game, opened, feed, devices, state, (*lines, *found.damaged), *writing)
+    return Begun(game, opened, feed, devices, state, (*told, *lines, *found.damaged), *writing)
 
 
 def source_of(source: Any, progress: bool = False, keep: bool = True) -> Source:

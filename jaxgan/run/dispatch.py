@@ -20,8 +20,11 @@ def one_step(step: Callable, fetch: Fetch) -> Callable:
 
     def run(state: Any, resident: Any, item: Any) -> tuple[Any, Any]:
         with jax.named_scope("input"):
-            # Without the barrier XLA:CPU gathers each pixel again wherever a layer reads it.
-            batch = lax.optimization_barrier(fetch(resident, item))
+            batch = fetch(resident, item)
+            # Without the barrier XLA:CPU gathers each pixel again wherever a layer reads it. Of a
+            # streamed item it would make a copy, which XLA keeps out of CUDA graphs.
+            if jax.tree.leaves(resident):
+                batch = lax.optimization_barrier(batch)
         return step(state, batch)
 
     return run

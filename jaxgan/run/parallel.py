@@ -71,12 +71,18 @@ class Program(NamedTuple):
 def make_program(
     game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any], way: Way = USUAL
 ) -> Program:
-    """The programs that train a game on devices, compiled in a way.
+    """The programs that train a game on devices.
 
     On one device there is nothing to average, and `jit` runs the step alone: over a mesh of one
     device XLA still makes its collectives, which took a tenth of a small step on a CPU.
+
+    Args:
+      game: that is trained.
+      fetch: (resident, item) -> a batch.
+      devices: all of the mesh.
+      way: how they are compiled.
     """
-    options = runtime.compiler_options(devices[0].platform)
+    options = runtime.compiler_options(devices[0].platform, way.one_graph)
     of_game = make_step(game, AXIS if len(devices) > 1 else None)
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:

@@ -89,8 +89,7 @@ def plan(
         run = dataclasses.replace(run, data=source)
     check_run(run, jax.local_device_count())
     devices = jax.local_devices()[: run.devices or jax.local_device_count()]
-    runtime.check_kernels(run.kernels, devices[0].platform)
-    with using(None if run.kernels == "auto" else run.kernels):
+    with using(runtime.check_way(run, devices[0].platform)[0]):
         opened = source_of(source, keep=False)
         check_batch_size(opened, run.batch_size)
         game = first.game_of(game, opened.features, run.dtype)

@@ -7,12 +7,14 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
 from jaxgan import terminal
+from jaxgan.config import RunOptions
 from jaxgan.errors import UserError
-from jaxgan.kernels import launch
+from jaxgan.kernels import launch, probe
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
@@ -64,24 +66,57 @@ def _logged(name: str) -> Iterator[list[str]]:
         logger.removeFilter(note)
 
 
-@functools.cache
-def compiler_options(platform: str) -> dict[str, str] | None:
-    """Options of XLA with which a training step runs faster on a platform, for `jax.jit(...,
-    compiler_options=...)`; None for none.
+# On CPUs jaxlib hands convolutions to YNNPACK, which ran those of a GAN at a third of the rate of
+# XLA's other library, Eigen, on cores with AVX2. The option leaves YNNPACK what it does well.
+_ON_CPU = {
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    )
+}
+# By default XLA keeps cuDNN's convolutions, loops and collectives out of CUDA graphs, so that a
+# step is many graphs with single launches in between, and the host drives the loop over steps. What
+# stands beside a loop is often less than XLA's least size of a graph.
+_ONE_GRAPH = {
+    "xla_gpu_enable_command_buffer": (
+        "FUSION,CUBLAS,CUBLASLT,CUDNN,CONVOLUTION,CUSTOM_CALL,COLLECTIVES,CONDITIONAL,WHILE"
+    ),
+    "xla_gpu_graph_min_graph_size": 1,
+}
 
-    On CPUs jaxlib hands convolutions to YNNPACK, which ran those of a GAN at a third of the rate of
-    XLA's other library, Eigen, on cores with AVX2. The option leaves YNNPACK what it does well. A
-    choice in XLA_FLAGS comes first, and a jaxlib that does not know the option is left as it is.
+
+def compiler_options(platform: str, one_graph: bool = False) -> dict[str, Any] | None:
+    """Options of XLA with which a training step runs faster on a platform, for `jax.jit(...,
+    compiler_options=...)`; None for none, and where `options_refused` says why not.
+
+    Args:
+      platform: of the devices.
+      one_graph: on GPUs, make one CUDA graph of all that is dispatched at once.
     """
-    name = "xla_cpu_experimental_ynn_fusion_type"
-    if platform != "cpu" or name in os.environ.get("XLA_FLAGS", ""):
-        return None
-    options = {name: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+    options = _options(platform, one_graph)
+    return options if options and not options_refused(platform, one_graph) else None
+
+
+@functools.cache
+def options_refused(platform: str, one_graph: bool = False) -> str:
+    """Why a program is compiled without the options for a platform, in a line; "" where it has
+    them, or there are none. A choice in XLA_FLAGS comes first, and a version of XLA that does not
+    know an option is left as it is."""
+    options = _options(platform, one_graph)
+    given = os.environ.get("XLA_FLAGS", "")
+    if chosen := [name for name in options if name in given]:
+        return f"XLA_FLAGS says what {chosen[0]} is"
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        return f"XLA refuses it: {terminal.one_line(reason)}"
+    return ""
+
+
+def _options(platform: str, one_graph: bool) -> dict[str, Any]:
+    if platform == "cpu":
+        return _ON_CPU
+    return _ONE_GRAPH if one_graph and platform in ("gpu", "cuda") else {}
 
 
 def keep_freed_memory() -> bool:
@@ -103,26 +138,40 @@ def keep_freed_memory() -> bool:
     )
 
 
-def why_no_triton(platform: str) -> str:
-    """Why Triton's kernels cannot run on a platform; "" where they can."""
-    try:
-        check_kernels("triton", platform)
-    except UserError as error:
-        return str(error)
-    return ""
+def check_way(run: RunOptions, platform: str) -> tuple[str, list[str]]:
+    """Which fused operations run on a platform, and whether its options can be had.
 
+    Args:
+      run: its `kernels`, for whose auto JAXGAN_KERNELS stands, and `one_graph`.
+      platform: of the devices.
 
-def check_graph(one_graph: bool | None, platform: str) -> None:
-    """Raises `UserError` where one CUDA graph is asked for and there are none."""
-    if one_graph and platform != "gpu":
+    Returns:
+      The kernels that were asked for; where this GPU or XLA refuses these, their references. And a
+      line for each thing that is refused.
+
+    Raises:
+      UserError: where Triton or a graph is asked for and there is no GPU, or no Triton.
+    """
+    if run.one_graph and platform != "gpu":
         raise UserError(
             f"one_graph=true needs a CUDA GPU, but this machine trains on {platform}; leave it out"
         )
+    kernels, lines = check_kernels(run.kernels, platform)
+    if run.one_graph and (reason := options_refused(platform, True)):
+        lines.append(f"one_graph=true: training without, as {reason}")
+    return kernels, lines
 
 
-def check_kernels(kernels: str, platform: str) -> None:
-    """Raises `UserError` where the fused operations that the option `kernels` or JAXGAN_KERNELS
-    asks for cannot run on a platform."""
+def why_no_triton(platform: str) -> str:
+    """Why Triton's kernels cannot run on a platform; "" where they can."""
+    try:
+        return "".join(check_kernels("triton", platform)[1])
+    except UserError as error:
+        return str(error)
+
+
+def check_kernels(kernels: str, platform: str) -> tuple[str, list[str]]:
+    """As `check_way`, of the option `kernels` alone."""
     source, asked = f"kernels={kernels}", kernels
     if asked == "auto" and (given := os.environ.get("JAXGAN_KERNELS")):
         source, asked = f"JAXGAN_KERNELS={given}", given
@@ -134,3 +183,6 @@ def check_kernels(kernels: str, platform: str) -> None:
         launch.resolve(asked)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from None
+    if asked == "triton" and (reason := probe.refusal()):
+        return "xla", [f"{source}: training with xla, as the kernels do not run here: {reason}"]
+    return asked, []

@@ -6,7 +6,6 @@ resumed keeps its way, and with it its bits.
 """
 
 import functools
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -53,8 +52,10 @@ class Work(NamedTuple):
 def open_ways(run: RunOptions, platform: str) -> list[Way]:
     """The ways that options leave open on a platform; the first is taken where nothing is measured,
     and of the others those come first that launch least."""
+    asked, _ = runtime.check_way(run, platform)
     graphs = (False, True) if run.one_graph is None else (run.one_graph,)
-    asked = (os.environ.get("JAXGAN_KERNELS") or "auto") if run.kernels == "auto" else run.kernels
+    if runtime.options_refused(platform, one_graph=True):
+        graphs = (False,)
     if platform != "gpu":
         return [Way("xla" if asked == "auto" else asked)]
     kinds = (asked,)
