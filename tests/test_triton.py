@@ -389,9 +389,7 @@ def test_a_dispatch_of_a_run_is_one_graph_with_its_input_and_its_metrics(fetch, 
     if fetch is gathered:
         resident = {"point": jax.ShapeDtypeStruct((100, 2), "float32")}
         item = jax.ShapeDtypeStruct((8,), "int32")
-    program = parallel.make_program(
-        game, fetch, devices, parallel.Way("triton", one_graph=True)
-    ).of(5)
+    program = parallel.make_program(game, fetch, devices, parallel.Way(one_graph=True)).of(5)
     lowered = program.lower(*parallel.shapes(state, resident, item, 5, devices))
     with compiled.compiled_for_gpu(lowered, None) as (_, folder):
         counts = graphs.counted(graphs.dumped(folder), rounds=5)
