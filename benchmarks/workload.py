@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import data
-from jaxgan.config import Config
+from jaxgan.config import Config, step_options
 from jaxgan.data import Feature
 from jaxgan.data.feeds import Feed
 from jaxgan.game import Game
@@ -99,7 +99,9 @@ class Workload:
         self.game = game_of(config, source.features)
         reading = run.data.resident_limit_mb, run.data.read_threads
         self.feed: Feed = data.make_feed(source, run.batch_size, run.seed, slice(None), *reading)
-        self._program = parallel.make_program(self.game, self.feed.fetch, devices)
+        self._program = parallel.make_program(
+            self.game, self.feed.fetch, devices, **step_options(run)
+        )
         state = jax.jit(first.new_state(self.game, source.features, run))()
         self._state, self._resident = parallel.replicate((state, self.feed.resident), devices)
         self.steps_per_call = dispatch.steps_per_call(
@@ -160,5 +162,5 @@ def step_shapes(config: Config, examples: int, steps: int) -> tuple[Any, tuple[A
     game = game_of(config, features)
     state = first.template_of(game, features, config.run)
     item = jax.ShapeDtypeStruct((steps, config.run.batch_size), "int32")
-    run = dispatch.many_steps(make_step(game), gathered)
+    run = dispatch.many_steps(make_step(game, **step_options(config.run)), gathered)
     return run, (state, first.batch_of(features, examples), item)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgan import checks
+from jaxgan.accumulation import over_micro_batches
 from jaxgan.calling import applier
 from jaxgan.errors import blamed
 from jaxgan.examples import scaled
@@ -23,12 +24,17 @@ from jaxgan.rules import Gradient, Metrics, Players, Round, Rule, alternating, w
 Step = Callable[[GANState, Batch], tuple[GANState, Metrics]]
 
 
-def make_step(game: Game, axis_name: str | None = None) -> Step:
+def make_step(
+    game: Game, axis_name: str | None = None, *, accumulate: int = 1, remat: str = "none"
+) -> Step:
     """The training step of a game.
 
     Args:
       game: the variant to train.
       axis_name: the mapped axis over which the batch is split, if any.
+      accumulate: in how many micro-batches of neighbouring examples each gradient is taken, one
+        after the other: the same step up to rounding, in the memory of a smaller one.
+      remat: what networks keep for their gradients, see `jaxgan.rematerialisation`.
 
     Returns:
       step(state, batch) -> (state, metrics), for a batch of this device, leaves [B, ...]. Metrics
@@ -44,7 +50,7 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
 
     def step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         batch = scaled(batch)
-        count = checks.share_of(checks.examples_in(batch), game)
+        count = checks.share_of(checks.examples_in(batch), game, accumulate)
         index = jnp.arange(count) + (lax.axis_index(axis_name) * count if axis_name else 0)
         step_key = jax.random.fold_in(state.key, state.step)
 
@@ -52,21 +58,35 @@ def make_step(game: Game, axis_name: str | None = None) -> Step:
             share = jax.tree.map(lambda leaf: leaf[part::parts], batch)
             keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(step_key, part)))(index)
 
-            def loss(params: dict[str, Any]) -> tuple[Array, Outcome]:
+            def ahead(params: dict[str, Any]) -> Players:
+                """The players when the move's turn comes, had they these parameters now."""
                 held = with_params(players, params)
                 for other in move.lookahead:
                     held = update(held, gradient(other, held, part))
+                return held
+
+            def evaluated(held: Players, examples: Any) -> tuple[Array, Outcome]:
+                share, keys = examples
                 variables = {n: {"params": p.params, **p.model_state} for n, p in held.items()}
                 options: Any = dict(train=True, key=keys[0], axis_name=axis_name)
-                apply = applier(modules, variables, game.dtype, **options)
+                apply = applier(modules, variables, game.dtype, accumulate, remat, **options)
                 states = {name: player.model_state for name, player in held.items()}
                 with blamed(f"the loss of move {move.name!r}"):
                     value, outcome = move.loss(Play(apply, share, keys, state.step, states))
                 checks.check_outcome(game, move, value, outcome, states)
                 return value, outcome
 
+            def of_batch(params: dict[str, Any]) -> tuple[Array, Outcome]:
+                return over(partial(evaluated, ahead(params)))
+
+            def of_part(examples: Any) -> Any:
+                return slopes(lambda params: evaluated(ahead(params), examples))(own)
+
             own = {name: players[name].params for name in move.players}
-            (value, outcome), grads = jax.value_and_grad(loss, has_aux=True)(own)
+            slopes = partial(jax.value_and_grad, has_aux=True)
+            over = partial(over_micro_batches, examples=(share, keys), count=accumulate)
+            # To look ahead takes the whole batch; else no micro-batch is computed twice.
+            (value, outcome), grads = slopes(of_batch)(own) if move.lookahead else over(of_part)
             return Gradient(*mean_over(axis_name, (grads, value, outcome)))
 
         def update(players: Players, gradient: Gradient) -> Players:

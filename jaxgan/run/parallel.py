@@ -51,14 +51,16 @@ class Program(NamedTuple):
     place: Callable[[Any, int], Any]
 
 
-def make_program(game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any]) -> Program:
-    """The programs that train a game on devices.
+def make_program(
+    game: Game, fetch: Callable[[Any, Any], Any], devices: Sequence[Any], **of_step: Any
+) -> Program:
+    """The programs that train a game on devices; `of_step` are options of `make_step`.
 
     On one device there is nothing to average, and `jit` runs the step alone: over a mesh of one
     device XLA still makes its collectives, which took a tenth of a small step on a CPU.
     """
     options = runtime.compiler_options(devices[0].platform)
-    step = make_step(game, AXIS if len(devices) > 1 else None)
+    step = make_step(game, AXIS if len(devices) > 1 else None, **of_step)
     single, many = dispatch.one_step(step, fetch), dispatch.many_steps(step, fetch)
     if len(devices) == 1:
         one, more = (

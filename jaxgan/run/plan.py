@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxgan import memory
-from jaxgan.config import RunOptions, check_run
+from jaxgan.config import RunOptions, check_run, step_options
 from jaxgan.data import DataOptions, Source
 from jaxgan.data.feeds import check_batch_size, fetch_of, gathered
 from jaxgan.game import Game, GANState, PlayerState
@@ -123,7 +123,7 @@ def _scratch(
     if fetch is gathered:
         resident = first.batch_of(source.features, source.count)
         item = jax.ShapeDtypeStruct((run.batch_size,), "int32")
-    program = parallel.make_program(game, fetch, devices).of(count)
+    program = parallel.make_program(game, fetch, devices, **step_options(run)).of(count)
     arguments = parallel.shapes(template, resident, item, count, devices)
     # A program may be too large to be compiled, or a platform may not tell.
     with contextlib.suppress(jax.errors.JaxRuntimeError, NotImplementedError):

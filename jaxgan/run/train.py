@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxgan import options
-from jaxgan.config import RunOptions
+from jaxgan.config import RunOptions, step_options
 from jaxgan.data import DataOptions
 from jaxgan.errors import RunError
 from jaxgan.game import Game, GANState
@@ -108,7 +108,7 @@ def train(
         if step == run.steps:
             return state
 
-        program = parallel.make_program(game, feed.fetch, here.devices)
+        program = parallel.make_program(game, feed.fetch, here.devices, **step_options(run))
         state, resident = parallel.replicate((state, feed.resident), here.devices)
         clock, means, save = here.clock, here.means, routine.saving(here)
         own = routine.hooks_of(here, run, workdir, callback, signalled, profiled)
