@@ -13,7 +13,6 @@ from helpers import (
     Maker,
     assert_close,
     batches,
-    normal,
     points,
     shared,
     toy,

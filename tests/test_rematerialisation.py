@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
-from helpers import assert_close, assert_equal_trees, points, toy, train
+from helpers import assert_close, points, toy, train
 
 from jaxgan.errors import UserError
 from jaxgan.game import init
