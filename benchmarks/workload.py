@@ -131,9 +131,18 @@ class Workload:
 
     def text(self) -> str:
         """The optimised HLO of a dispatch."""
+        return self._compiled().as_text()
+
+    def program_bytes(self) -> dict[str, int | None]:
+        """What a dispatch is given, and what it takes beside that, as XLA tells."""
+        told = self._compiled().memory_analysis()
+        names = {"scratch_bytes": "temp_size_in_bytes", "argument_bytes": "argument_size_in_bytes"}
+        return {ours: getattr(told, theirs, None) for ours, theirs in names.items()}
+
+    def _compiled(self) -> Any:
         program, arguments = self._next()
         with kernels_of(self.config):
-            return program.lower(*arguments).compile().as_text()
+            return program.lower(*arguments).compile()
 
     def parameter_bytes(self) -> int:
         """Of all players."""
