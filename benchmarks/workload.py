@@ -102,7 +102,7 @@ class Workload:
         self._program = parallel.make_program(
             self.game, self.feed.fetch, devices, **step_options(run)
         )
-        state = jax.jit(first.new_state(self.game, source.features, run))()
+        state = first.made_state(self.game, source.features, run)
         self._state, self._resident = parallel.replicate((state, self.feed.resident), devices)
         self.steps_per_call = dispatch.steps_per_call(
             run.steps_per_call, devices[0].platform, [run.log.every]
