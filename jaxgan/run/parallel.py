@@ -44,10 +44,13 @@ class Way(NamedTuple):
     Attributes:
       kernels: of the fused operations, see `jaxgan.kernels.launch`.
       one_graph: whether a dispatch is one CUDA graph, as far as XLA can make it one.
+      accumulate, remat: of `make_step`.
     """
 
     kernels: str = "auto"
     one_graph: bool = False
+    accumulate: int = 1
+    remat: str = "none"
 
     def __str__(self) -> str:
         return self.kernels + " in one graph" * self.one_graph
@@ -83,7 +86,8 @@ def make_program(
       way: how they are compiled.
     """
     options = runtime.compiler_options(devices[0].platform, way.one_graph)
-    of_game = make_step(game, AXIS if len(devices) > 1 else None)
+    of_step: Any = dict(accumulate=way.accumulate, remat=way.remat)
+    of_game = make_step(game, AXIS if len(devices) > 1 else None, **of_step)
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         with using(None if way.kernels == "auto" else way.kernels):
