@@ -144,7 +144,8 @@ def counted(program: Any, dtype: str) -> tuple[dict[str, Any], list[Launch]]:
     found = launches(program.as_text())
     times = collections.Counter(launch.name for launch in found)
     unique = {launch.name: launch for launch in found}.values()
-    of_step = [launch for launch in unique if times[launch.name] == STEPS]
+    # Of a loop within a step, such as that over micro-batches, each round counts.
+    of_step = [launch for launch in unique for _ in range(times[launch.name] // STEPS)]
     cudnn = collections.Counter(launch.convolution for launch in of_step)
     kinds = collections.Counter(launch.kind for launch in of_step)
     counts = {
@@ -159,7 +160,7 @@ def counted(program: Any, dtype: str) -> tuple[dict[str, Any], list[Launch]]:
         "roofline_us": round(sum(roofline_us(launch, dtype) for launch in of_step), 1),
         "launch_bound_us": LAUNCH_US * len(of_step),
         "kinds": dict(kinds),
-        "kernels_per_dispatch": len(unique) - len(of_step),
+        "kernels_per_dispatch": sum(times[launch.name] < STEPS for launch in unique),
         "scratch_bytes": program.memory_analysis().temp_size_in_bytes,
     }
     return counts, of_step
