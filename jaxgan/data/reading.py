@@ -44,12 +44,17 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return memory[first : first + size].view(dtype).reshape(shape)
 
 
-def filler(source: Source) -> Callable[[np.ndarray, Leaves], None]:
-    """fill(indices [n, B], leaves [n, B, ...]): writes the examples of these numbers."""
+def filler(
+    source: Source, halted: Callable[[], bool] = bool
+) -> Callable[[np.ndarray, Leaves], None]:
+    """fill(indices [n, B], leaves [n, B, ...]): writes the examples of these numbers. Raises
+    `CancelledError` between two batches once nobody waits for them."""
     if source.arrays is None:
 
         def fill(indices: np.ndarray, leaves: Leaves) -> None:
             for i, of_batch in enumerate(indices):  # a reader is asked for a batch at a time
+                if halted():
+                    raise concurrent.futures.CancelledError
                 checked_read(
                     source, of_batch.astype(np.int64), {k: x[i] for k, x in leaves.items()}
                 )
