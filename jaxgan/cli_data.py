@@ -110,11 +110,13 @@ def _list(root: pathlib.Path, found: list[Entry]) -> int:
 
 def _remove(root: pathlib.Path, found: list[Entry], given: argparse.Namespace) -> int:
     if given.all == bool(given.names):
-        raise UserError("jaxgan data remove takes names or --all; see jaxgan data list")
+        raise UserError("data remove takes names or --all; see jaxgan data list")
     named = [(entry.path, entry.header.name, _about(entry)) for entry in found]
     named += [(path, path.name, reason) for path, reason in entries.of_no_use(root)]
     known = {name for path, title, _ in named for name in (path.name, title)}
     for name in given.names:
+        if not known:
+            raise UserError(f"data remove: nothing is prepared in {shown(root)}")
         if name not in known:
             raise UserError(f"data remove: {unknown('name', name, known)}")
     freed = 0
@@ -122,12 +124,14 @@ def _remove(root: pathlib.Path, found: list[Entry], given: argparse.Namespace) -
         if given.all or {path.name, title} & set(given.names):
             freed += _bytes_in(path)
             try:
-                preparing.remove(path)
+                is_gone = preparing.remove(path)
             except BlockingIOError:
                 raise UserError(
                     f"{shown(path)} is being prepared by another process; wait for it"
                 ) from None
-            terminal.say(f"removed {shown(path)}: {about}")
+            stays = "" if is_gone else "; files in it that are not ours stay"
+            freed -= 0 if is_gone else _bytes_in(path)
+            terminal.say(f"removed {shown(path)}: {about}{stays}")
     freed += preparing.remove_unfinished(root) if given.all else 0
     terminal.say(f"freed {memory.shown(freed)} in {shown(root)}")
     return 0

@@ -20,7 +20,7 @@ from PIL import Image
 from jaxgan import data, memory
 from jaxgan.cli import main
 from jaxgan.config import configured, described, differences
-from jaxgan.data import DataOptions, Feature, Source, entries, parts, preparing
+from jaxgan.data import DataOptions, Feature, Source, entries, folder, parts, preparing
 from jaxgan.errors import RunError, UserError
 from jaxgan.options import replace
 from jaxgan.run.workdir import about_data
@@ -144,6 +144,48 @@ def test_a_copy_of_a_folder_is_known_by_its_content_and_changed_ones_are_not(
     os.rename(copy, tmp_path / "moved")
     assert data.open_source(options_of(tmp_path / "moved", root)).count == 7
     assert data.open_source(options_of(images, root)).count == 6
+
+
+def save_middles(path: pathlib.Path, value: int, seconds: int) -> None:
+    """A picture that no other differs from in its size, its first and its last bytes."""
+    pixels = np.zeros((60, 60, 3), np.uint8)
+    pixels[28:32] = value
+    new = path.with_name("new.bmp")
+    Image.fromarray(pixels).save(new)
+    os.utime(new, (seconds, seconds))
+    os.replace(new, path)
+
+
+@pytest.mark.parametrize("seconds", [1, 2], ids=["as old as it was", "newer"])
+def test_a_picture_that_changed_in_its_middle_is_another(tmp_path, root, seconds):
+    """Of one size, and with the time of the one before it, as archives and copies leave it."""
+    (images := tmp_path / "images").mkdir()
+    for value, when in ((7, 1), (9, seconds)):
+        save_middles(images / "0.bmp", value, when)
+        source = data.open_source(DataOptions(folder=str(images), image_size=60, cache=str(root)))
+        assert everything(source)["image"].max() == value
+
+
+def test_files_of_one_size_and_time_are_told_apart(tmp_path, root):
+    for value in (7, 9):
+        path = tmp_path / f"{value}.npz"
+        np.savez(path, image=np.full((4, 20, 20, 1), value, np.uint8))
+        os.utime(path, (1, 1))
+        source = data.open_source(DataOptions(file=str(path), image_size=8, cache=str(root)))
+        assert everything(source)["image"].max() == value
+
+
+def test_what_changes_while_it_is_read_is_not_kept(images, root, capsys, monkeypatch):
+    decoded = folder.pixels.decoded
+
+    def changing(path, **how):
+        shutil.copy(images / "cats/0.png", images / "cats/2.png")
+        return decoded(path, **how)
+
+    monkeypatch.setattr("jaxgan.data.pixels.decoded", changing)
+    data.open_source(options_of(images, root))
+    assert "changed while they were read" in capsys.readouterr().err
+    assert not [*entries.all_in(root)] and not preparing.unfinished(root)
 
 
 def test_other_options_are_other_data_and_fewer_features_the_same(images, root):
@@ -400,7 +442,7 @@ def header_of(source: Source, content: str = "") -> entries.Header:
 
 def test_threads_and_one_reader_write_the_same(root, monkeypatch):
     """Whoever reads which part; a process that cannot begin is done without."""
-    monkeypatch.setattr(parts, "_cores", lambda: 3)
+    monkeypatch.setattr(parts, "cores", lambda: 3)
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     source, checksums = numbers_of(3000), set()
     for way, seconds in {"one": (9, 0, 9), "threads": (0, 0, 9), "no process": (9, 9, 0)}.items():
@@ -422,7 +464,8 @@ def test_another_process_writes_what_it_is_told_to_and_its_errors_come_back(tmp_
     def never(part):
         raise AssertionError("the other process is gone")
 
-    with parts._in_process(pickle.dumps((faults.numbers, places)), never) as read:
+    task = pickle.dumps((faults.numbers, places))
+    with parts._in_process(task, never, parts.Halt()) as read:
         checksums = read((20, 50))
         with pytest.raises(RunError, match=r"numbers: examples 100 cannot be read"):
             read((100, 101))
@@ -441,6 +484,31 @@ def test_sequences_of_pythons_need_a_version(root):
         made = data.prepared([{"x": [expected] * 2}] * 5, version, name="rows", cache=root)
         assert everything(made)["x"][0, 0] == expected
     assert data.prepared(np.zeros((3, 2)), cache=root).arrays["point"].shape == (3, 2)
+
+
+def test_two_sources_of_one_version_are_told_apart_by_their_names(root):
+    for name, value in {"a": 7, "b": 9}.items():
+        source = numbers_of(3, lambda i, value=value: {"x/y": np.full((len(i), 2), value, "f4")})
+        made = data.prepared(source, name=name, cache=root)
+        assert everything(made)["x/y"].max() == value
+
+
+def test_a_reader_that_is_not_wanted_any_more_ends_within_its_part(tmp_path):
+    halt, asked = parts.Halt(), []
+
+    def read(indices):
+        asked.append(len(indices))
+        halt.set()  # as Ctrl-C does, from another thread
+        return {"point": np.zeros((len(indices), 2), np.float32)}
+
+    (tmp_path / "point.npy").touch()
+    places = parts.Places({"point": tmp_path / "point.npy"}, {"point": 8}, at_once=3)
+    with (
+        parts.reader_of(faults.numbers(read=read), places, halt.is_set) as reader,
+        pytest.raises(parts.Halted),
+    ):
+        reader((0, 100))
+    assert asked == [3]
 
 
 def test_names_of_any_letters_are_shown_and_kept_safely(tmp_path, root, capsys):
@@ -473,6 +541,14 @@ def test_the_command_prepares_lists_and_removes(tmp_path, images, root, capsys, 
     assert main(["data", "remove", "imagse", *own]) == 2
     assert "unknown name 'imagse'; did you mean images" in capsys.readouterr().err
     (root / "mine").mkdir()
+    (entry / "notes").write_text("precious")
+    assert main(["data", "remove", "images", *own]) == 0
+    assert "files in it that are not ours stay\nfreed" in capsys.readouterr().out
+    assert os.listdir(entry) == ["notes"]
+    assert main(["data", "remove", "images", *own]) == 2
+    assert "nothing is prepared in" in capsys.readouterr().err
+    shutil.rmtree(entry)
+    assert main(["data", "prepare", "dcgan", *words]) == 0
     another_format(entry)
     assert main(["data", "list", *own]) == 0
     assert f"of no use, another version of jaxgan made it: {entry}" in capsys.readouterr().out

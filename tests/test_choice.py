@@ -183,13 +183,18 @@ def test_measuring_changes_no_bit_of_a_run(two_ways, tmp_path, monkeypatch):
     assert not (tmp_path / "plain" / remembered.IN_WORKDIR).exists()
 
 
-@pytest.mark.parametrize("content", ["", '{"way": [1, 2]}'])
+_OF_ANOTHER = '{"way": ["xla", false], "line": "", "made": "", "about": {"device": "x"}}'
+
+
+@pytest.mark.parametrize("content", ["", '{"way": [1, 2]}', _OF_ANOTHER])
 def test_what_cannot_be_read_is_measured_again(two_ways, tmp_path, capsys, content):
     train_points(tmp_path / "run", steps=5)
     (kept,) = (tmp_path / "cache" / "jaxgan" / "kernels").iterdir()
     for path in (kept, tmp_path / "run" / remembered.IN_WORKDIR):
         path.write_text(content)
     capsys.readouterr()
+    assert cli.main(["kernels"]) == 0
+    assert "nothing was measured" in capsys.readouterr().out
     train_points(tmp_path / "run", steps=10)
     assert "timing the step" in capsys.readouterr().out
     assert json.loads(kept.read_text())["way"] == ["plain", False]

@@ -1,5 +1,6 @@
 """Feeds: the order, the two kinds and their equality, shares, and errors of reading."""
 
+import concurrent.futures
 import hashlib
 import subprocess
 import sys
@@ -369,3 +370,23 @@ def test_data_needs_neither_tensorflow_nor_torch_nor_a_config():
 def test_a_source_that_does_not_keep_its_word_is_named(read, text, limit):
     with pytest.raises(RunError, match=f"numbers: read gives {text}"):
         data.make_feed(counted(count=100, read=read), 8, 0, resident_limit_mb=limit).item(0)
+
+
+def test_a_feed_that_is_closed_waits_for_one_batch_of_a_dispatch_alone():
+    halt, asked = threading.Event(), []
+
+    def read(indices):
+        asked.append(len(indices))
+        halt.set()  # as `close` does, from another thread
+        return {"x": indices.astype(np.int32)}
+
+    source = Source("slow", 100, read, {"x": Feature((), np.dtype(np.int32))}, "1")
+    fill = reading.filler(source, halt.is_set)
+    with pytest.raises(concurrent.futures.CancelledError):
+        fill(np.zeros((5, 10), np.int64), reading.empty(source.features, 5, 10))
+    assert asked == [10]
+    feed = data.make_feed(source, 10, 0, resident_limit_mb=0, read_threads=0)
+    feed.item(0)
+    feed.close()
+    with pytest.raises(concurrent.futures.CancelledError):
+        feed.item(1)

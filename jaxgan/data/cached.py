@@ -125,9 +125,13 @@ def kept(
     if entry is None:
         large = say or header.bytes >= _BYTES_WORTH_A_LINE
         tell, reopened = terminal.complain if large else None, origin.reopened(source)
-        entry = preparing.prepared(root, header, source, reopened, tell, progress)
+
+        def is_unchanged() -> bool:
+            return asked == origin.asked()
+
+        entry = preparing.prepared(root, header, source, reopened, tell, progress, is_unchanged)
     # What was written to meanwhile is looked at again next time.
-    if asked and asked == origin.asked() and asked not in entry.header.origins:
+    if asked and asked not in entry.header.origins and asked == origin.asked():
         return entries.with_origin(entry, asked, list(source.features))
     return entry
 
@@ -175,6 +179,8 @@ def prepared(
             "it; give one, and another when it changes, such as version='1'"
         )
     content = f"{source.version} {version}"
+    if not is_array:  # two data sets may have one version
+        content = f"{source.name} {content}"
     about = source.name, "python", ""
     origin = Origin(*about, str, lambda: source, lambda _: content, lambda _: False, lambda _: None)
     if root_of(cache) is None:

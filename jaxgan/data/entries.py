@@ -2,6 +2,7 @@
 says what they are and carries their checksums and its own."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -291,9 +292,9 @@ def is_ours(folder: pathlib.Path) -> bool:
         return False
 
 
-def remove(folder: pathlib.Path) -> None:
+def remove(folder: pathlib.Path) -> bool:
     """Removes a folder of ours: arrays, header, and what is half written of it. What else lies in
-    it stays, and so does the folder then.
+    it stays, and so does the folder then; returns whether it is gone.
 
     Raises:
       OSError: where something cannot be removed.
@@ -308,4 +309,10 @@ def remove(folder: pathlib.Path) -> None:
     for name in (*ours, *(n for n in names if n == HEADER)):  # by which it is known, last
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder / name)
-    os.rmdir(folder)
+    try:
+        os.rmdir(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True

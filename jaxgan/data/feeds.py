@@ -1,5 +1,6 @@
 """From a source to the items that training steps take."""
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -84,7 +85,8 @@ def make_feed(
         resident = loaded(source, read_threads, progress)
         return Feed(resident, chosen, gathered, _nothing, _nothing, *numbers, orders.close)
 
-    fill, own = filler(source), len(range(*share.indices(batch_size)))
+    halted = threading.Event()
+    fill, own = filler(source, halted.is_set), len(range(*share.indices(batch_size)))
 
     def memory(steps: int) -> Leaves:
         return empty(source.features, steps, own)
@@ -100,6 +102,7 @@ def make_feed(
     ahead = ReadAhead(memory, read, read_threads, batch_bytes, block_bytes, place)
 
     def close() -> None:
+        halted.set()
         ahead.close()
         orders.close()
 

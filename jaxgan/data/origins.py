@@ -28,8 +28,8 @@ class Origin(NamedTuple):
       name: that the source has.
       kind: tfds, folder, file or drawn.
       split: empty for what has none.
-      asked: () -> a digest of all that was asked for and of the names, sizes and times of the
-        originals; empty where these are not there, or cannot be listed.
+      asked: () -> a digest of all that was asked for and of which files the originals are, and
+        when they were written; empty where these are not there, or cannot be listed.
       open: () -> the source that reads the originals.
       content: source -> what the originals hold; with the features, all pixels follow from it.
       is_ready: source -> whether nothing is to be decoded, resized or drawn.
@@ -93,12 +93,18 @@ def _hash(known: Any) -> str:
 
 
 def _listing(root: str, paths: Iterable[str]) -> str:
-    """A digest of the names, sizes and times of files below a folder, in this order."""
+    """A digest of the names of files below a folder, in this order, and of which files they are."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
-        status = os.stat(f"{root}/{path}")
-        digest.update(os.fsencode(path) + f"\0{status.st_size} {status.st_mtime_ns};".encode())
+        known = _known(os.stat(f"{root}/{path}"))
+        digest.update(os.fsencode(path) + f"\0{known};".encode())
     return digest.hexdigest()
+
+
+def _known(status: os.stat_result) -> list[int]:
+    """What changes with a file's bytes. Copies and archives give one file the size and time of
+    another; which it is, and when that was last set, nobody gives it."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _folder(options: DataOptions, progress: bool) -> Origin:
@@ -116,7 +122,11 @@ def _folder(options: DataOptions, progress: bool) -> Origin:
         checked = options.skip_damaged, progress
         return folder.opened(path, wanted, size, options.channels, *checked)
 
-    return Origin(shown(path.name), "folder", "", asked, opened, _version, _never, _with_itself)
+    def content(source: Source) -> str:
+        """The version is of the ends of each file alone, between which another may differ."""
+        return f"{source.version} {_content(path, folder.image_paths(path)[0])}"
+
+    return Origin(shown(path.name), "folder", "", asked, opened, content, _never, _with_itself)
 
 
 def _file(options: DataOptions) -> Origin:
@@ -127,8 +137,7 @@ def _file(options: DataOptions) -> Origin:
             status = path.stat()
         except OSError:
             return ""
-        kept = path.suffix.lower(), status.st_size, status.st_mtime_ns
-        return _digest(options, "file", kept)
+        return _digest(options, "file", [path.suffix.lower(), *_known(status)])
 
     def opened() -> Source:
         wanted = split_names(options.features)
@@ -176,7 +185,7 @@ def _tfds(options: DataOptions, progress: bool) -> Origin:
         """A version may stand for other pixels: data sets of one's own are prepared again."""
         full_name = source.version.removesuffix(f" {options.split}")
         root = tfds_preparing.data_dir(options) / full_name
-        return f"{full_name} {_content(root)}"
+        return f"{full_name} {_content(root, _files_below(root))}"
 
     def reopened(source: Source) -> Any:
         return functools.partial(tfds.opened, options)
@@ -202,19 +211,21 @@ def _files_below(root: pathlib.Path) -> list[str]:
     return sorted(found, key=os.fsencode)
 
 
-def _content(root: pathlib.Path) -> str:
-    """A digest of the files below a folder: of all bytes, or of large data of the ends of each."""
-    digest, paths = hashlib.blake2b(digest_size=16), _files_below(root)
-    sizes = [(root / path).stat().st_size for path in paths]
-    whole = sum(sizes) <= BYTES_HASHED
-    for path, size in zip(paths, sizes, strict=True):
+def _content(root: pathlib.Path, paths: list[str]) -> str:
+    """A digest of files below a folder: of all bytes, or of large data of the ends of each and of
+    when it was written."""
+    digest = hashlib.blake2b(digest_size=16)
+    found = [(root / path).stat() for path in paths]
+    whole = sum(status.st_size for status in found) <= BYTES_HASHED
+    for path, status in zip(paths, found, strict=True):
+        size = status.st_size
         digest.update(os.fsencode(path) + f"\0{size};".encode())
         with (root / path).open("rb") as file:
             if whole:
                 while part := file.read(2**22):
                     digest.update(part)
             else:
-                digest.update(file.read(_BYTES_SEEN))
+                digest.update(f"{status.st_mtime_ns};".encode() + file.read(_BYTES_SEEN))
                 file.seek(max(size - _BYTES_SEEN, 0))
                 digest.update(file.read(_BYTES_SEEN))
     return digest.hexdigest()

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgan.data.entries import bytes_of, checksum_of
+from jaxgan.data.entries import bytes_of
 from jaxgan.data.reading import checked_read, cores
 from jaxgan.data.source import Source
 from jaxgan.files import opened
@@ -26,6 +27,8 @@ _TIMED = 64  # examples that tell how long one takes
 _SECONDS_WORTH_A_THREAD, _SECONDS_WORTH_THREADS_ALONE = 3e-4, 3e-3
 _SECONDS_WORTH_PROCESSES = 5.0  # of work left; a process begins in one or two
 _MOST = 64
+# That a thread reads for before it looks whether it is still wanted: Ctrl-C waits for it.
+_SECONDS_AT_ONCE = 0.2
 
 Part = tuple[int, int]  # the examples from the first on up to the second
 Reader = Callable[[Part], dict[str, int]]
@@ -38,16 +41,24 @@ class Places(NamedTuple):
     Attributes:
       files: by feature.
       begins: bytes in each before its numbers.
+      at_once: examples that a reader is asked for at once; 0 for whole parts.
     """
 
     files: Mapping[str, pathlib.Path]
     begins: Mapping[str, int]
+    at_once: int = 0
+
+
+class Halted(Exception):
+    """Of a reader that is no longer wanted, in the middle of a part."""
 
 
 @contextlib.contextmanager
-def reader_of(source: Source, places: Places) -> Iterator[Reader]:
+def reader_of(
+    source: Source, places: Places, halted: Callable[[], bool] = bool
+) -> Iterator[Reader]:
     """read(part) -> checksums by feature, after writing the part to its places. Any threads may
-    call it.
+    call it. Raises `Halted` once that is so.
 
     Written by `pwrite`: on a full disk that fails, where a write through a map would end the
     process.
@@ -55,12 +66,15 @@ def reader_of(source: Source, places: Places) -> Iterator[Reader]:
     descriptors: dict[str, int] = {}
 
     def read(part: Part) -> dict[str, int]:
-        first, last = part
-        checksums = {}
-        for key, leaf in checked_read(source, np.arange(first, last)).items():
-            begin = places.begins[key] + first * (leaf.nbytes // len(leaf))
-            _write_at(descriptors[key], bytes_of(leaf), begin)
-            checksums[key] = checksum_of(leaf)
+        checksums, end = dict.fromkeys(places.files, 0), part[1]
+        many = places.at_once or end - part[0]
+        for first in range(*part, many):
+            if halted():
+                raise Halted
+            for key, leaf in checked_read(source, np.arange(first, min(first + many, end))).items():
+                begin = places.begins[key] + first * (leaf.nbytes // len(leaf))
+                _write_at(descriptors[key], bytes_of(leaf), begin)
+                checksums[key] = zlib.crc32(bytes_of(leaf), checksums[key])
         return checksums
 
     try:
@@ -98,35 +112,51 @@ def read_all(
     began = time.perf_counter()
     checked_read(source, few)
     each = (time.perf_counter() - began) / len(few)
+    places = places._replace(at_once=max(1, int(_SECONDS_AT_ONCE / max(each, 1e-9))))
     task, left = None, each * parts[-1][1]
     if reopened and each < _SECONDS_WORTH_THREADS_ALONE and left > _SECONDS_WORTH_PROCESSES:
         with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
             task = pickle.dumps((reopened, places))
-    with reader_of(source, places) as read:
+    halt = Halt()
+    with reader_of(source, places, halt.is_set) as read:
         here: Any = functools.partial(contextlib.nullcontext, read)
         others = here
         if task:
-            others = functools.partial(_in_process, task, read)
+            others = functools.partial(_in_process, task, read, halt)
         elif each < _SECONDS_WORTH_A_THREAD:
             many = 1
-        with contextlib.closing(_spread(parts, [here, *[others] * (many - 1)])) as done:
+        with contextlib.closing(_spread(parts, [here, *[others] * (many - 1)], halt)) as done:
             yield from done
 
 
+class Halt(threading.Event):
+    """Set when readers are no longer wanted; the processes of those in others are ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def set(self) -> None:
+        super().set()
+        for process in tuple(self.processes):
+            process.kill()
+
+
 def _spread(
-    parts: Iterable[Part], readers: Sequence[Callable[[], Any]]
+    parts: Iterable[Part], readers: Sequence[Callable[[], Any]], halt: Halt
 ) -> Generator[Any, None, None]:
     """Reads all parts by a thread for each reader, which takes the next part when it has time.
 
     Args:
       parts: what is read.
       readers: () -> a context in which there is a `Reader`.
+      halt: is set at the end.
     """
-    waiting, taking, done, stop = iter(parts), threading.Lock(), queue.SimpleQueue(), False
+    waiting, taking, done = iter(parts), threading.Lock(), queue.SimpleQueue()
 
     def take() -> Part | None:
         with taking:
-            return None if stop else next(waiting, None)
+            return None if halt.is_set() else next(waiting, None)
 
     def work(reader: Callable[[], Any]) -> None:
         try:
@@ -151,13 +181,13 @@ def _spread(
             else:
                 yield got
     finally:
-        stop = True
+        halt.set()
         for thread in threads:
             thread.join()
 
 
 @contextlib.contextmanager
-def _in_process(task: bytes, here: Reader) -> Iterator[Reader]:
+def _in_process(task: bytes, here: Reader, halt: Halt) -> Iterator[Reader]:
     """A reader in a process of its own; where there is none, or it dies, it reads `here`.
 
     No fork, which threads do not bear, and no `multiprocessing`, which would begin the user's
@@ -179,6 +209,9 @@ def _in_process(task: bytes, here: Reader) -> Iterator[Reader]:
         return
     to, back = process.stdin, process.stdout
     assert to and back
+    halt.processes.append(process)
+    if halt.is_set():  # while it was begun
+        process.kill()
     alive = True
 
     def read(part: Part) -> dict[str, int]:

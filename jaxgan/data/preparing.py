@@ -29,6 +29,10 @@ class NotKept(Exception):
     """Why prepared data cannot be written, in words that go on after "prepared data"."""
 
 
+def _always() -> bool:
+    return True
+
+
 def block_of(source: Source) -> int:
     """Examples that are read at once, and that one checksum covers."""
     return min(_MOST_BLOCK, max(1, _BLOCK_BYTES // bytes_of_one(source.features)))
@@ -41,6 +45,7 @@ def prepared(
     reopened: Reopened | None = None,
     tell: Callable[[str], None] | None = terminal.complain,
     progress: bool = False,
+    is_unchanged: Callable[[], bool] = _always,
 ) -> Entry:
     """The entry that a header describes, made of the source where it is not there.
 
@@ -51,9 +56,11 @@ def prepared(
       reopened: see `read_all`.
       tell: gets the line that says what is prepared and how large it is; None for nobody.
       progress: show a bar.
+      is_unchanged: () -> whether the originals still are what the header says; asked when all are
+        read.
 
     Raises:
-      NotKept: where it cannot be written; nothing is left.
+      NotKept: where it cannot be written, or the originals changed meanwhile; nothing is left.
       RunError: for examples that cannot be read.
     """
     name = entries.name_of(header)
@@ -69,7 +76,7 @@ def prepared(
             if alone:
                 _clear_unfinished(root, name)
             _check_room(root, header, tell)
-            return _made(root, name, header, source, reopened, progress)
+            return _made(root, name, header, source, reopened, progress, is_unchanged)
     except OSError as error:
         where = shown(error.filename or root)
         raise NotKept(
@@ -112,8 +119,9 @@ def _cleared(path: pathlib.Path, reason: str) -> None:
         terminal.complain(f"{shown(path)} is no prepared data ({reason}); it is now called {kept}")
 
 
-def remove(path: pathlib.Path) -> None:
-    """Removes prepared data, and what was left unfinished of the same.
+def remove(path: pathlib.Path) -> bool:
+    """Removes prepared data, and what was left unfinished of the same; returns whether nothing of
+    the user's lies in their folder, so that it is gone.
 
     Raises:
       BlockingIOError: while another process prepares them.
@@ -122,11 +130,12 @@ def remove(path: pathlib.Path) -> None:
     root, name = path.parent, path.name
     lock = root / f".{name}.lock"
     with files.locked(lock) as held:
-        entries.remove(path)
+        is_gone = entries.remove(path)
         if not held.missing:
             _clear_unfinished(root, name)
         with contextlib.suppress(OSError):
             os.unlink(lock)
+    return is_gone
 
 
 def remove_unfinished(root: pathlib.Path) -> int:
@@ -140,8 +149,7 @@ def remove_unfinished(root: pathlib.Path) -> int:
         with contextlib.suppress(OSError), files.locked(lock) as held:
             if not held.missing:
                 size = sum(file.lstat().st_size for file in path.iterdir())
-                entries.remove(path)
-                freed += size
+                freed += size if entries.remove(path) else 0
                 os.unlink(lock)
     return freed
 
@@ -183,11 +191,17 @@ def _made(
     source: Source,
     reopened: Reopened | None,
     progress: bool,
+    is_unchanged: Callable[[], bool],
 ) -> Entry:
     folder = pathlib.Path(tempfile.mkdtemp(dir=root, prefix=f"{files.UNFINISHED}{name}_"))
     try:
         os.chmod(folder, 0o777 & ~files.umask())
         checksums = _written(folder, header, source, reopened, progress)
+        if not is_unchanged():  # of the old and the new: nobody could tell which
+            raise NotKept(
+                f"of {header.name} are of no use: its files changed while they were read; begin "
+                "again when nothing is written there"
+            )
         try:
             entries.write_header(folder, header._replace(checksums=checksums))
         except RunError as error:

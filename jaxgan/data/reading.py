@@ -19,6 +19,7 @@ _BYTES_AT_ONCE = 2**25  # of large examples, fewer
 _MOST_THREADS = 8
 # Threads take turns at the interpreter: with less to decode in an example they slow each other.
 _SECONDS_WORTH_A_THREAD = 3e-4
+_SECONDS_AT_ONCE = 0.2  # of slow ones, fewer
 _TIMED = 64  # examples that tell
 _ALIGNMENT = 64  # bytes; XLA:CPU uses memory that begins at a multiple as it is, and copies other
 
@@ -43,12 +44,17 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return memory[first : first + size].view(dtype).reshape(shape)
 
 
-def filler(source: Source) -> Callable[[np.ndarray, Leaves], None]:
-    """fill(indices [n, B], leaves [n, B, ...]): writes the examples of these numbers."""
+def filler(
+    source: Source, halted: Callable[[], bool] = bool
+) -> Callable[[np.ndarray, Leaves], None]:
+    """fill(indices [n, B], leaves [n, B, ...]): writes the examples of these numbers. Raises
+    `CancelledError` between two batches once nobody waits for them."""
     if source.arrays is None:
 
         def fill(indices: np.ndarray, leaves: Leaves) -> None:
             for i, of_batch in enumerate(indices):  # a reader is asked for a batch at a time
+                if halted():
+                    raise concurrent.futures.CancelledError
                 checked_read(
                     source, of_batch.astype(np.int64), {k: x[i] for k, x in leaves.items()}
                 )
@@ -138,12 +144,16 @@ def loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
     with bar:
         first, began = min(_TIMED, at_once, source.count), time.perf_counter()
         bar.update(load(0, first))
-        slow = time.perf_counter() - began > _SECONDS_WORTH_A_THREAD * first
+        each = (time.perf_counter() - began) / first
+        slow = each > _SECONDS_WORTH_A_THREAD
         if not (slow and read_threads):
             for place in range(first, source.count, at_once):
                 bar.update(load(place, min(place + at_once, source.count)))
             return leaves
-        at_once = min(at_once, -(-source.count // (8 * threads)))  # so that none waits for long
+        # So that none waits for long: neither for another thread, nor Ctrl-C for what is under way.
+        at_once = min(
+            at_once, -(-source.count // (8 * threads)), max(1, int(_SECONDS_AT_ONCE / each))
+        )
         firsts = range(first, source.count, at_once)
         lasts = [min(place + at_once, source.count) for place in firsts]
         pool = concurrent.futures.ThreadPoolExecutor(threads)

@@ -15,6 +15,7 @@ from jaxgan.doctor.devices import driver
 from jaxgan.errors import RunError
 
 IN_WORKDIR = "kernels.json"
+_SHOWN = ("device", "jax", "game")  # of what a choice depends on
 _PACKAGES = ("jax", "jaxlib", "triton", "jaxgan")
 
 
@@ -114,8 +115,10 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     try:
         chosen = files.read_json(path)
         kernels, one_graph = chosen["way"]
-        texts = kernels, chosen["line"], chosen["made"], *chosen["about"]
-        if all(isinstance(text, str) for text in texts) and isinstance(one_graph, bool):
+        about = chosen["about"]
+        texts = kernels, chosen["line"], chosen["made"], *(about[key] for key in _SHOWN)
+        sound = isinstance(one_graph, bool) and isinstance(about["batch_size"], int)
+        if sound and all(isinstance(text, str) for text in texts):
             return chosen
     except (OSError, ValueError, KeyError, TypeError):
         pass
