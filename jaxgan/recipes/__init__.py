@@ -7,9 +7,10 @@ from jaxgan.names import unknown
 from jaxgan.recipes import recipe as recipe_
 from jaxgan.recipes.dcgan import dcgan
 from jaxgan.recipes.listing import listing
+from jaxgan.recipes.mixtures import mixtures
 from jaxgan.recipes.recipe import Recipe
 
-RECIPES = {function.__name__: function for function in (dcgan, listing)}
+RECIPES = {function.__name__: function for function in (dcgan, listing, mixtures)}
 
 
 class Preset(NamedTuple):
