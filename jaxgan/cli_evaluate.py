@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from typing import Any
 
 from jaxgan import terminal
@@ -29,7 +28,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     add("--checkpoint", metavar="STEP", default="newest", help=help)
     help = "use the parameters of training in place of their average"
     add("--raw", action="store_true", help=help)
-    add("--json", action="store_true", help="print it as JSON; infinite numbers are null")
+    add("--json", action="store_true", help="print it as JSON")
     return parser
 
 
@@ -51,16 +50,12 @@ def evaluate_command(given: argparse.Namespace) -> int:
     if given.json:
         about = dict(workdir=str(workdir), data=found.kind.data, step=found.step, num=count)
         about |= dict(seed=seed, averaged=not given.raw, warnings=found.warnings)
-        numbers = dict(samples=_finite(found.samples), truth=_finite(found.truth))
+        numbers = dict(samples=found.samples, truth=found.truth)
         terminal.show(json.dumps(about | numbers, indent=2) + "\n")
         return 0
     terminal.say(
-        f"{count} samples of the {which} at step {found.step} of {workdir}, and of {found.kind.data}"
+        f"{count} samples of the {which} at step {found.step} of {workdir}, and true ones of "
+        f"{found.kind.data}"
     )
     terminal.show(evaluate.table(found))
     return 0
-
-
-def _finite(numbers: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity."""
-    return {n: v if v is not None and math.isfinite(v) else None for n, v in numbers.items()}

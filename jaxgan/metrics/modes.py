@@ -60,9 +60,9 @@ def true_share(size: int, within: float = NEAR) -> float:
     return float(gammainc(size / 2, within**2 / 2))
 
 
-def reverse_kl(counts: Any) -> float:
+def reverse_kl(counts: Any) -> float | None:
     """KL(shares of the modes | equal shares), in nats; of samples at the modes alone, whatever the
-    others do. Infinite where there are none.
+    others do. None where there are none.
 
     Of N true samples it is about (modes - 1) / 2N: 0.0048 for 25 modes and N = 2,500.
 
@@ -71,7 +71,7 @@ def reverse_kl(counts: Any) -> float:
       protocol draws 2,500.
     """
     counts = np.asarray(counts, np.float64)
-    return _kl(counts, np.full(len(counts), 1 / len(counts)))
+    return _kl(counts, np.full(len(counts), 1 / len(counts))) if counts.any() else None
 
 
 def binned_kl(counts: Any, total: int, size: int) -> float:
@@ -101,8 +101,6 @@ def within_mode_spread(samples: Any, found: ModeCounts, deviation: float) -> np.
 
 
 def _kl(counts: np.ndarray, truth: np.ndarray) -> float:
-    if not counts.sum():
-        return float("inf")
     shares, some = counts / counts.sum(), counts > 0
     return float(np.sum(shares[some] * np.log(shares[some] / truth[some])))
 
@@ -113,7 +111,7 @@ class Coverage(NamedTuple):
     Attributes:
       modes: covered.
       high_quality: share of samples within three standard deviations of a mode.
-      reverse_kl: over the modes, of all samples.
+      reverse_kl: over the modes, of all samples; None where none is at a mode.
       reverse_kl_2500: of the first 2,500, as PacGAN's protocol draws.
       binned_kl: over the modes and a bin for the others.
       spread: root mean square of the modes' spreads over the true one; None without any.
@@ -122,8 +120,8 @@ class Coverage(NamedTuple):
 
     modes: int
     high_quality: float
-    reverse_kl: float
-    reverse_kl_2500: float
+    reverse_kl: float | None
+    reverse_kl_2500: float | None
     binned_kl: float
     spread: float | None
     tightest: float | None
