@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from benchmarks import record
 from benchmarks.record import mean_and_deviation
@@ -142,10 +142,15 @@ def picture(points: np.ndarray, reach: float, side: int = 96) -> np.ndarray:
     return grey.T[::-1].astype(np.uint8)
 
 
-def sheet(rows: list[list[np.ndarray]]) -> Image.Image:
-    """Pictures of one size, a row under the other, with lines between."""
-    framed = [[np.pad(x, 1, constant_values=160) for x in row] for row in rows]
-    return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in framed]))
+def sheet(rows: dict[str, list[np.ndarray]]) -> Image.Image:
+    """Pictures of one size, a row under the other, each behind its name."""
+    framed = [[np.pad(x, 1, constant_values=160) for x in row] for row in rows.values()]
+    grid = np.concatenate([np.concatenate(row, axis=1) for row in framed])
+    side, margin = len(framed[0][0]), 140
+    made = Image.fromarray(np.pad(grid, ((0, 0), (margin, 0)), constant_values=255))
+    for i, name in enumerate(rows):
+        ImageDraw.Draw(made).text((4, i * side + side // 2), name, fill=0)
+    return made
 
 
 def shown(name: str, found: list[modes.Coverage]) -> str:
@@ -178,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
     about = record.machine(given.quick)
     record.show_machine(about)
     for mixture_name in on:
-        mixture, rows = MIXTURES[mixture_name], []
+        mixture, rows = MIXTURES[mixture_name], {}
         head = ("modes", "at them, %", "KL at 2,500", "KL", "KL with off bin", "spread")
         print(f"\n{mixture_name}, {len(seeds)} seeds, {samples} samples; mean +- deviation")
         print(f"{'':26s}" + "".join(f"{word:>19s}" for word in head))
@@ -193,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
             trained = train(game, config, mixture, seeds, samples, PICTURES)
             print(f"{shown(name, trained.found)}  {trained.seconds:.0f} s", flush=True)
             reach = 1.25 * float(np.abs(mixture.centres).max())
-            rows.append([picture(points, reach) for points in trained.over_time.values()])
+            rows[name] = [picture(points, reach) for points in trained.over_time.values()]
             if given.plots:
                 pathlib.Path(given.plots).mkdir(parents=True, exist_ok=True)
                 sheet(rows).save(pathlib.Path(given.plots) / f"{mixture_name}.png")
