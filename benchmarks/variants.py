@@ -136,7 +136,7 @@ def picture(points: np.ndarray, reach: float, side: int = 96) -> np.ndarray:
         heights, _ = np.histogram(points[:, 0], side, (-reach, reach))
         tall = side * heights / max(1, heights.max())
         return np.where(np.arange(side)[::-1, None] < tall, 0, 255).astype(np.uint8)
-    counts, _, _ = np.histogram2d(*points.T, side, [(-reach, reach)] * 2)
+    counts, _, _ = np.histogram2d(points[:, 0], points[:, 1], side, [(-reach, reach)] * 2)
     dark = np.sqrt(counts / max(1.0, np.quantile(counts[counts > 0], 0.95))) if counts.any() else 0
     grey = 255 * (1 - np.clip(dark, 0, 1)) * np.ones_like(counts)
     return grey.T[::-1].astype(np.uint8)

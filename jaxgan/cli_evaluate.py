@@ -43,7 +43,8 @@ def evaluate_command(given: argparse.Namespace) -> int:
 
     compiled.keep_compiled_programs()
     runtime.find_devices()
-    found = evaluate.evaluate(workdir, count, seed, step, not given.raw)
+    options: Any = dict(count=count, seed=seed, step=step, averaged=not given.raw)
+    found = evaluate.evaluate(workdir, **options)
     for line in found.passed_over:
         terminal.complain(line)
     which = "parameters of training" if given.raw else "average"

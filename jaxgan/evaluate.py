@@ -17,7 +17,7 @@ from jaxgan.metrics import modes
 from jaxgan.run.restore import restore
 from jaxgan.sampling import Sampler
 
-Numbers = dict[str, float | None]
+Numbers = dict[str, Any]  # by name; None for what is not defined
 
 
 class Kind(NamedTuple):
@@ -63,6 +63,8 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     workdir: str | pathlib.Path,
+    game: Any = None,
+    *,
     count: int = 26_000,
     seed: int = 0,
     step: int | None = None,
@@ -72,6 +74,7 @@ def evaluate(
 
     Args:
       workdir: of a run.
+      game: as for `restore`; None for a run of a recipe.
       count: how many samples, and true examples.
       seed: of both.
       step: of one of the checkpoints that are kept; None for the newest.
@@ -80,7 +83,7 @@ def evaluate(
     Raises:
       UserError: a workdir that cannot be restored, or data of which nothing is known.
     """
-    run = restore(workdir, step=step)
+    run = restore(workdir, game, step)
     kind = kind_of(run.about)
     if kind is None:
         raise UserError(
@@ -124,7 +127,7 @@ def _of_mixture(about: dict[str, Any]) -> Kind | None:
             return []
         share = modes.true_share(size)
         return [
-            f"collapse within modes: {100 * (numbers['high_quality'] or 0):.1f} % of the samples "
+            f"collapse within modes: {100 * numbers['high_quality']:.1f} % of the samples "
             f"are within {modes.NEAR:.0f} deviations, of true ones {100 * share:.1f} %"
         ]
 

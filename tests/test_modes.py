@@ -132,4 +132,4 @@ def test_data_of_which_nothing_is_known_get_one_line(trained, monkeypatch):
     assert evaluate.kind_of({"data_version": "digits"}) is None
     monkeypatch.setattr(evaluate, "KINDS", ())
     with pytest.raises(UserError, match="nothing is known that samples can be measured by"):
-        evaluate.evaluate(trained, 10)
+        evaluate.evaluate(trained, count=10)
