@@ -45,7 +45,7 @@ def test_each_variant_traces_as_a_step_with_its_parts(name):
 
 def test_rates_and_weights_fall_by_a_cosine_to_their_last_shares():
     options = {"optimizer.fall_steps": 10, "optimizer.last_rate": 0.1, "objective.last_weight": 0.5}
-    game = game_of(**options)
+    game = game_of(**options, **{"optimizer.discriminator_rate": 1e-3})
     r1, _ = game_penalties(game)
     np.testing.assert_allclose([r1.weight(t) for t in (0, 5, 10, 99)], [1, 0.75, 0.5, 0.5])
     tx = game.players["discriminator"].tx
