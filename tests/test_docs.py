@@ -177,7 +177,7 @@ def flags_of(*words: str, capsys) -> set[str]:
 def test_the_options_that_pages_name_exist(capsys, here):
     (here / "my_gan.py").write_text(recipe_files("README.md")["my_gan.py"])
     known = {"--ntasks-per-node", "--gpus-per-node", "--logdir"}  # of SLURM and TensorBoard
-    others = ("sample",), ("doctor",), ("data", "remove")
+    others = ("sample",), ("evaluate",), ("kernels",), ("doctor",), ("data", "remove")
     for words in (("train", "dcgan"), ("train", "my_gan.py:ring"), *others):
         known |= flags_of(*words, capsys=capsys)
     for page, text in PAGES.items():
