@@ -143,6 +143,16 @@ def shown(samples: list[float], digits: int = 1) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+def mean_and_deviation(samples: list[float | None], digits: int = 1) -> str:
+    """`mean +- standard deviation` over members, as papers on mode coverage have it; of members
+    that have the number."""
+    known = [sample for sample in samples if sample is not None]
+    if not known:
+        return "none"
+    deviation = statistics.stdev(known) if len(known) > 1 else 0.0
+    return f"{statistics.fmean(known):.{digits}f} +- {deviation:.{digits}f}"
+
+
 def append(path: str | None, record: dict[str, Any]) -> None:
     """Adds a JSON line to a file, where one is asked for."""
     if not path:

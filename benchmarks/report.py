@@ -13,7 +13,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.record import shown
+from benchmarks.record import mean_and_deviation, shown
 
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = ("torch-eager", "torch-eager+malloc", "torch-compile")
@@ -166,8 +166,34 @@ def quality(records: list[Record]) -> str:
     return table(head, rows, used)
 
 
+def variants(records: list[Record]) -> str:
+    fields = [("modes", 1), ("high_quality", 1), ("reverse_kl_2500", 4), ("reverse_kl", 4)]
+    fields += [("binned_kl", 4), ("spread", 2)]
+    rows, used, truths = [], [], {}
+    for key, last in grouped(records, "seed", "mixture", "variant"):
+        members = list(last.values())
+
+        def cells(found: list[Record]) -> list[str]:
+            scales = {"high_quality": 100}
+            return [
+                mean_and_deviation([f[n] and scales.get(n, 1) * f[n] for f in found], digits)
+                for n, digits in fields
+            ]
+
+        truths.setdefault(key[1], cells([r["truth"] for r in members]))
+        run = f"{members[0]['config']['steps']:,}", str(len(members))
+        rows.append([key[1], key[2], *run, *cells(members)])
+        used += members
+    for mixture, numbers in truths.items():
+        rows.append([mixture, "true samples", "", "", *numbers])
+    rows.sort(key=lambda row: row[0])
+    head = ["mixture", "variant", "steps", "seeds", "modes", "at them, %", "KL at 2,500"]
+    return table([*head, "KL at 26,000", "KL with off bin", "spread"], rows, used)
+
+
 TABLES = {
-    t.__name__: t for t in (train_step, compiled, loop, feeds, startup, scaling, kernels, quality)
+    t.__name__: t
+    for t in (train_step, compiled, loop, feeds, startup, scaling, kernels, quality, variants)
 }
 SOURCES = {
     "startup": ("startup", "loop"),

@@ -56,6 +56,7 @@ def test_all_commands_are_listed_and_an_unknown_one_is_one_line(capsys):
         "report",
         "scaling",
         "train_step",
+        "variants",
     ]
     assert [name for name, _ in listed] == [f"benchmarks.{name}" for name in commands]
     with pytest.raises(SystemExit, match="'trian_step' is not taken here; use compiled"):

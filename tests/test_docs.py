@@ -177,8 +177,8 @@ def flags_of(*words: str, capsys) -> set[str]:
 def test_the_options_that_pages_name_exist(capsys, here):
     (here / "my_gan.py").write_text(recipe_files("README.md")["my_gan.py"])
     known = {"--ntasks-per-node", "--gpus-per-node", "--logdir"}  # of SLURM and TensorBoard
-    others = ("sample",), ("doctor",), ("data", "remove")
-    for words in (("train", "dcgan"), ("train", "my_gan.py:ring"), *others):
+    others = ("sample",), ("evaluate",), ("kernels",), ("doctor",), ("data", "remove")
+    for words in (("train", "dcgan"), ("train", "mixtures"), ("train", "my_gan.py:ring"), *others):
         known |= flags_of(*words, capsys=capsys)
     for page, text in PAGES.items():
         if page == "README.md" or page.startswith("docs/"):  # others name those of other commands

@@ -1,9 +1,10 @@
-"""Mixtures of Gaussians in the plane, drawn by the program: data whose truth is known exactly.
+"""Mixtures of Gaussians, drawn by the program: data whose truth is known exactly.
 
 `ring` is the eight Gaussians on a circle of radius 2 with standard deviation 0.02 of Metz et al.,
 2016, arXiv:1611.02163 (the code of VEEGAN, Srivastava et al., 2017, arXiv:1705.07761, has the same
-at half the scale), and `grid` the 25 of VEEGAN at {-4, -2, 0, 2, 4}^2 with standard deviation 0.05.
-All modes are equally likely.
+at half the scale), `grid` the 25 of VEEGAN at {-4, -2, 0, 2, 4}^2 with standard deviation 0.05, and
+`mixture-1d` four on a line at -1.5, -0.5, 0.5 and 1.5 with standard deviation 0.05, as the notebook
+of Lin et al., Adversarial Flow Models, 2025, arXiv:2511.22475. All modes are equally likely.
 
 Example i is a pure function of (name, split, i): its numbers come from Philox's raw stream, which
 NumPy guarantees. Logarithm, sine and cosine in float64 err as each machine's library does; but all
@@ -23,10 +24,16 @@ EXAMPLES = {"train": 100_000, "test": 20_000}
 
 
 class Mixture(NamedTuple):
-    """Equally likely Gaussians: their centres, float64 [modes, 2], and their standard deviation."""
+    """Equally likely Gaussians: their centres, float64 [modes, D], and their standard deviation."""
 
     centres: np.ndarray
     deviation: float
+
+    def drawn(self, count: int, seed: int) -> np.ndarray:
+        """Independent points, float32 [count, D], by NumPy's own generator."""
+        rng = np.random.default_rng(seed)
+        middles = self.centres[rng.integers(len(self.centres), size=count)]
+        return (middles + self.deviation * rng.normal(size=middles.shape)).astype(np.float32)
 
 
 def _ring() -> np.ndarray:
@@ -40,11 +47,29 @@ def _grid() -> np.ndarray:
     return np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-MIXTURES = {"ring": Mixture(_ring(), 0.02), "grid": Mixture(_grid(), 0.05)}
+def _line() -> np.ndarray:
+    return np.arange(-1.5, 2.0)[:, None]
+
+
+MIXTURES = {
+    "ring": Mixture(_ring(), 0.02),
+    "grid": Mixture(_grid(), 0.05),
+    "mixture-1d": Mixture(_line(), 0.05),
+}
+
+
+def name_of(version: str | None) -> str | None:
+    """The mixture that a source of this version is of, see `opened`; None for other data."""
+    known = {_version(name, split): name for name in MIXTURES for split in EXAMPLES}
+    return known.get(version or "")
+
+
+def _version(name: str, split: str) -> str:
+    return f"{name} 1 {split}"
 
 
 def opened(name: str, split: str) -> Source:
-    """The points of a split: `point` float32 [2] and `label` int32, which of the modes it is from.
+    """The points of a split: `point` float32 [D] and `label` int32, which of the modes it is from.
 
     Raises:
       UserError: for a split other than train and test.
@@ -54,9 +79,9 @@ def opened(name: str, split: str) -> Source:
             f"data.split={split!r} of {name}: there is no such split; use one of "
             f"{', '.join(EXAMPLES)}"
         )
-    modes = len(MIXTURES[name].centres)
+    modes, size = MIXTURES[name].centres.shape
     features = {
-        "point": Feature((2,), np.dtype(np.float32)),
+        "point": Feature((size,), np.dtype(np.float32)),
         "label": Feature((), np.dtype(np.int32), modes),
     }
 
@@ -65,8 +90,8 @@ def opened(name: str, split: str) -> Source:
     def read(indices: np.ndarray) -> dict[str, np.ndarray]:
         return {"point": points[indices], "label": labels[indices]}
 
-    version, ready = f"{name} 1 {split}", {"point": points, "label": labels}
-    return Source(name, EXAMPLES[split], read, features, version, ready)
+    ready = {"point": points, "label": labels}
+    return Source(name, EXAMPLES[split], read, features, _version(name, split), ready)
 
 
 @functools.cache
@@ -76,9 +101,9 @@ def _drawn(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_float64(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All points of a split before they are rounded, float64 [N,2], and their modes, int32 [N]."""
+    """All points of a split before they are rounded, float64 [N,D], and their modes, int32 [N]."""
     mixture = MIXTURES[name]
-    modes, count = len(mixture.centres), EXAMPLES[split]
+    (modes, size), count = mixture.centres.shape, EXAMPLES[split]
     stream = np.random.Philox(key=np.array([list(EXAMPLES).index(split), modes], np.uint64))
     which, *uniform = stream.random_raw(3 * count).reshape(count, 3).T
     labels = ((which >> np.uint64(32)) * np.uint64(modes) >> np.uint64(32)).astype(np.int32)
@@ -87,4 +112,4 @@ def in_float64(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     radius = np.sqrt(-2 * np.log((first + np.uint64(1)) * 2.0**-53))
     angle = second * (2 * np.pi * 2.0**-53)  # Box and Muller, 1958
     normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return mixture.centres[labels] + mixture.deviation * normal, labels
+    return mixture.centres[labels] + mixture.deviation * normal[:, :size], labels

@@ -7,9 +7,10 @@ from jaxgan.names import unknown
 from jaxgan.recipes import recipe as recipe_
 from jaxgan.recipes.dcgan import dcgan
 from jaxgan.recipes.listing import listing
+from jaxgan.recipes.mixtures import mixtures
 from jaxgan.recipes.recipe import Recipe
 
-RECIPES = {function.__name__: function for function in (dcgan, listing)}
+RECIPES = {function.__name__: function for function in (dcgan, listing, mixtures)}
 
 
 class Preset(NamedTuple):
@@ -46,6 +47,22 @@ _LARGE = {
     "model.discriminator_width": 64,
 }
 
+
+def _on(mixture: str, steps: int) -> dict[str, Any]:
+    """Rates fall in all of the steps."""
+    return {"data.name": mixture, "steps": steps, "optimizer.fall_steps": steps}
+
+
+# d2l-neu, a textbook: two wide layers, 64 numbers of latent, slow rates that stay.
+_PUBLISHED = {
+    "model.latent_size": 64,
+    "model.width": 256,
+    "model.layers": 2,
+    "optimizer.generator_rate": 2e-4,
+    "optimizer.discriminator_rate": 2e-4,
+    "optimizer.last_rate": 1.0,
+}
+
 PRESETS = {
     "digits": Preset(
         "dcgan",
@@ -59,6 +76,14 @@ PRESETS = {
     ),
     "seed-mnist": Preset(
         "listing", "the PyTorch listing that this library began from: 10 epochs of MNIST", {}
+    ),
+    "ring": Preset("mixtures", "eight Gaussians on a circle", _on("ring", 15_000)),
+    "grid": Preset("mixtures", "25 Gaussians, all of which it finds", _on("grid", 15_000)),
+    "mixture-1d": Preset("mixtures", "four Gaussians on a line", _on("mixture-1d", 4_000)),
+    "grid-spacing-2": Preset(
+        "mixtures",
+        "the same 25 by a published protocol, which ends with a tenth of the samples at the modes",
+        {**_on("grid", 20_000), **_PUBLISHED},
     ),
     "dcgan-64": Preset(
         "dcgan",
