@@ -1,9 +1,10 @@
-"""Mixtures of Gaussians in the plane, drawn by the program: data whose truth is known exactly.
+"""Mixtures of Gaussians, drawn by the program: data whose truth is known exactly.
 
 `ring` is the eight Gaussians on a circle of radius 2 with standard deviation 0.02 of Metz et al.,
 2016, arXiv:1611.02163 (the code of VEEGAN, Srivastava et al., 2017, arXiv:1705.07761, has the same
 at half the scale), and `grid` the 25 of VEEGAN at {-4, -2, 0, 2, 4}^2 with standard deviation 0.05.
-All modes are equally likely.
+`dirac` is the one point 0 on a line, of Mescheder et al., 2018, arXiv:1801.04406. All modes are
+equally likely.
 
 Example i is a pure function of (name, split, i): its numbers come from Philox's raw stream, which
 NumPy guarantees. Logarithm, sine and cosine in float64 err as each machine's library does; but all
@@ -23,7 +24,8 @@ EXAMPLES = {"train": 100_000, "test": 20_000}
 
 
 class Mixture(NamedTuple):
-    """Equally likely Gaussians: their centres, float64 [modes, 2], and their standard deviation."""
+    """Equally likely Gaussians: their centres, float64 [modes, axes], axes 1
+    or 2, and their standard deviation."""
 
     centres: np.ndarray
     deviation: float
@@ -40,11 +42,15 @@ def _grid() -> np.ndarray:
     return np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-MIXTURES = {"ring": Mixture(_ring(), 0.02), "grid": Mixture(_grid(), 0.05)}
+MIXTURES = {
+    "ring": Mixture(_ring(), 0.02),
+    "grid": Mixture(_grid(), 0.05),
+    "dirac": Mixture(np.zeros((1, 1)), 0.0),
+}
 
 
 def opened(name: str, split: str) -> Source:
-    """The points of a split: `point` float32 [2] and `label` int32, which of the modes it is from.
+    """The points of a split: `point` float32 [axes] and `label` int32, which of the modes it is from.
 
     Raises:
       UserError: for a split other than train and test.
@@ -54,9 +60,9 @@ def opened(name: str, split: str) -> Source:
             f"data.split={split!r} of {name}: there is no such split; use one of "
             f"{', '.join(EXAMPLES)}"
         )
-    modes = len(MIXTURES[name].centres)
+    modes, axes = MIXTURES[name].centres.shape
     features = {
-        "point": Feature((2,), np.dtype(np.float32)),
+        "point": Feature((axes,), np.dtype(np.float32)),
         "label": Feature((), np.dtype(np.int32), modes),
     }
 
@@ -76,9 +82,9 @@ def _drawn(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_float64(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All points of a split before they are rounded, float64 [N,2], and their modes, int32 [N]."""
+    """All points of a split before they are rounded, float64 [N,axes], and their modes, int32 [N]."""
     mixture = MIXTURES[name]
-    modes, count = len(mixture.centres), EXAMPLES[split]
+    (modes, axes), count = mixture.centres.shape, EXAMPLES[split]
     stream = np.random.Philox(key=np.array([list(EXAMPLES).index(split), modes], np.uint64))
     which, *uniform = stream.random_raw(3 * count).reshape(count, 3).T
     labels = ((which >> np.uint64(32)) * np.uint64(modes) >> np.uint64(32)).astype(np.int32)
@@ -87,4 +93,4 @@ def in_float64(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     radius = np.sqrt(-2 * np.log((first + np.uint64(1)) * 2.0**-53))
     angle = second * (2 * np.pi * 2.0**-53)  # Box and Muller, 1958
     normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return mixture.centres[labels] + mixture.deviation * normal, labels
+    return mixture.centres[labels] + mixture.deviation * normal[:, :axes], labels

@@ -1,0 +1,234 @@
+"""The dynamics of a game near a state: where its players move, and the eigenvalues of that.
+
+A `Flow` is a function of all numbers of the players that change, at a point: `field`, along which
+plain gradient descent would move, or `update_map`, what a step makes of them. The batch and the key
+of the state stay, so that a game of minibatches is a fixed one too. What networks keep beside their
+parameters, such as batch statistics, stays as it is.
+
+    flow = update_map(game, state, batch)
+    spectral_radius = abs(eigenvalues(flow).values).max()
+
+A derivative takes what a loss stops (`lax.stop_gradient`) for constant, here as in training.
+
+References:
+  Mescheder, Nowozin and Geiger, The Numerics of GANs, 2017; Berard et al., A Closer Look at the
+  Optimization Landscapes of Generative Adversarial Networks, 2020.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+from jaxgan import rules
+from jaxgan.game import Batch, Game, GANState
+from jaxgan.rules import Metrics, Players, Round
+from jaxgan.step import make_step
+
+DENSE = 256  # numbers up to which the whole Jacobian is formed
+PRODUCTS = 64  # of the Jacobian with a vector, where it is not
+CONVERGED = 1e-3  # the error of an eigenvalue as a share of the largest modulus
+
+
+class Flow(NamedTuple):
+    """A function of numbers, float32 [n], to as many, and where it is looked at, float32 [n]."""
+
+    function: Callable[[Array], Array]
+    point: Array
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues of a flow's Jacobian.
+
+    Attributes:
+      values: complex [k], by falling real part: all n, or those that k products make known.
+      errors: [k], how far each is from an eigenvalue of a matrix as near to the Jacobian; 0 where
+        all were taken.
+      size: n.
+      held: of the n, how many have no derivative, as where Adam's second moment is 0; they are
+        taken not to change.
+    """
+
+    values: np.ndarray
+    errors: np.ndarray
+    size: int
+    held: int
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Which are known to a thousandth of the largest modulus, bool [k]."""
+        return self.errors <= CONVERGED * np.abs(self.values).max()
+
+
+def field(game: Game, state: GANState, batch: Batch) -> Flow:
+    """Minus the gradient of each move in the parameters of its players.
+
+    Rates, critic steps and the game's rule are not in it. At a fixed point the players are stable
+    under small enough rates where all its eigenvalues have negative real parts.
+
+    Args:
+      game: the variant. Its dtype is that of the derivatives, so make it float32.
+      state: whose parameters are the point; its key and step say what is random.
+      batch: leaves [B, ...].
+    """
+    moved = {name for move in game.moves for name in move.players}
+    params = {name: player.params for name, player in state.players.items() if name in moved}
+    step = make_step(game._replace(rule=_to_gradients))
+    point, rebuilt = _numbers(params)
+
+    def function(numbers: Array) -> Array:
+        players = rules.with_params(state.players, rebuilt(numbers))
+        after, _ = step(state.replace(players=players), batch)
+        return -_numbers({name: after.players[name].params for name in params})[0]
+
+    return Flow(function, point)
+
+
+def update_map(game: Game, state: GANState, batch: Batch) -> Flow:
+    """What a step makes of the parameters and of what the optimizers keep.
+
+    Averages are left out, as nothing depends on them. At a fixed point training converges where the
+    spectral radius is below 1; elsewhere it says how nearby runs come together or part in a step.
+
+    Args:
+      game, state, batch: as of `field`; the rule is the game's.
+    """
+    step = make_step(game)
+
+    def changing(players: Players) -> Any:
+        return {name: (player.params, player.opt_state) for name, player in players.items()}
+
+    point, rebuilt = _numbers(changing(state.players))
+
+    def function(numbers: Array) -> Array:
+        players = {
+            name: state.players[name].replace(params=params, opt_state=opt_state)
+            for name, (params, opt_state) in rebuilt(numbers).items()
+        }
+        after, _ = step(state.replace(players=players), batch)
+        return _numbers(changing(after.players))[0]
+
+    return Flow(function, point)
+
+
+def jacobian(flow: Flow) -> Array:
+    """The whole Jacobian, float32 [n, n]. Pure: works under `jit` and `vmap`."""
+    _, product = jax.linearize(flow.function, flow.point)
+    return jax.vmap(product, out_axes=1)(jnp.eye(flow.point.size))
+
+
+def eigenvalues(flow: Flow, products: int = PRODUCTS, seed: int = 0) -> Spectrum:
+    """All eigenvalues of the Jacobian where there are few numbers, else the outermost ones.
+
+    Those are the Ritz values of `arnoldi`: the ends of the spectrum, in every direction, come
+    first, and the `errors` say which can be believed.
+
+    Args:
+      flow: n numbers; more than 256 are taken by products.
+      products: of the Jacobian with a vector, each about as dear as two gradients. As many vectors
+        of n numbers are held.
+      seed: of the first vector.
+    """
+    size = flow.point.size
+    if size <= DENSE:
+        matrix = np.float64(jax.jit(lambda point: jacobian(flow._replace(point=point)))(flow.point))
+        moving = np.isfinite(matrix).all(1)
+        values = np.linalg.eigvals(np.where(np.outer(moving, moving), matrix, 0.0))
+        order = np.argsort(-values.real, kind="stable")
+        return Spectrum(values[order], np.zeros(size), size, int((~moving).sum()))
+    start = jax.random.normal(jax.random.key(seed), (size,))
+    steps = min(products, size)
+    found, moving = jax.jit(partial(arnoldi, flow.function, products=steps))(flow.point, start)
+    values, errors = ritz_values(np.float64(found))
+    return Spectrum(values, errors, size, int(size - moving))
+
+
+def arnoldi(
+    function: Callable[[Array], Array], point: Array, start: Array, products: int
+) -> tuple[Array, Array]:
+    """Arnoldi's process on the Jacobian of a function, by products with vectors alone.
+
+    Args:
+      function: of the flow.
+      point: [n], where its Jacobian is taken.
+      start: [n], the first vector, of any length but 0.
+      products: m.
+
+    Returns:
+      The Hessenberg matrix, [m + 1, m], and how many of the n numbers have finite derivatives.
+
+    References:
+      Arnoldi, The Principle of Minimized Iterations in the Solution of the Matrix Eigenvalue
+      Problem, 1951.
+    """
+    _, linear = jax.linearize(function, point)
+    moving = jnp.isfinite(linear(start))
+
+    def product(vector: Array) -> Array:
+        return jnp.where(moving, linear(jnp.where(moving, vector, 0.0)), 0.0)
+
+    first = jnp.where(moving, start, 0.0)
+    basis = jnp.zeros((products + 1, point.size)).at[0].set(_unit(first, jnp.linalg.norm(first)))
+
+    def grown(basis: Array, index: Array) -> tuple[Array, Array]:
+        image = product(basis[index])
+        column = jnp.zeros(products + 1)
+        for _ in range(2):  # once leaves too much of the others in float32
+            shares = basis @ image
+            image, column = image - shares @ basis, column + shares
+        length = jnp.linalg.norm(image)
+        basis = basis.at[index + 1].set(_unit(image, length))
+        return basis, column.at[index + 1].set(length)
+
+    _, columns = lax.scan(grown, basis, jnp.arange(products))
+    return columns.T, jnp.sum(moving)
+
+
+def ritz_values(hessenberg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The eigenvalues that a Hessenberg matrix of Arnoldi's process, [m + 1, m], makes known, by
+    falling real part, and the norms of their residuals."""
+    below = np.diag(hessenberg, -1)
+    # Where nothing new came, the vectors so far hold eigenvectors, and what follows is rounding.
+    ended = np.flatnonzero(below <= 1e-6 * np.abs(hessenberg).max())
+    count = int(ended[0]) + 1 if len(ended) else len(below)
+    values, vectors = np.linalg.eig(hessenberg[:count, :count])
+    errors = below[count - 1] * np.abs(vectors[-1])
+    order = np.argsort(-values.real, kind="stable")
+    return values[order], errors[order]
+
+
+def rotation(values: np.ndarray) -> np.ndarray:
+    """|Im| / |Re| of eigenvalues: 0 for a straight path, infinite for a circle."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values.imag == 0.0, 0.0, np.abs(values.imag) / np.abs(values.real))
+
+
+def _to_gradients(round: Round, players: Players) -> tuple[Players, Metrics]:
+    """A rule that leaves the gradients in the place of the parameters."""
+    joint: dict[str, Any] = {}
+    for move in round.moves:
+        for name, grads in round.gradient(move, players).grads.items():
+            joint[name] = jax.tree.map(jnp.add, joint[name], grads) if name in joint else grads
+    return rules.with_params(players, joint), {}
+
+
+def _numbers(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
+    """The floating numbers of a tree as one vector, and a vector -> the tree with these."""
+    leaves, structure = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    flat, parts = ravel_pytree([leaves[i] for i in places])
+
+    def rebuilt(numbers: Array) -> Any:
+        new = dict(zip(places, parts(numbers)))
+        return jax.tree.unflatten(structure, [new.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return flat, rebuilt
+
+
+def _unit(vector: Array, length: Array) -> Array:
+    return vector / jnp.where(length > 0.0, length, 1.0)
