@@ -1,11 +1,11 @@
-"""`jaxgan train | sample | data | recipes | kernels | doctor`: which command, and how it ends."""
+"""`jaxgan train | sample | diagnose | data | recipes | kernels | doctor`: which command, and how it ends."""
 
 import argparse
 import importlib.metadata
 import sys
 from typing import Any, NoReturn
 
-from jaxgan import cli_data, cli_kernels, cli_sample, cli_train, recipes, terminal
+from jaxgan import cli_data, cli_diagnose, cli_kernels, cli_sample, cli_train, recipes, terminal
 from jaxgan import config as configs
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
@@ -56,6 +56,7 @@ def _run(argv: list[str]) -> int:
     parsers = {
         "train": cli_train.add_parser(commands, config),
         "sample": cli_sample.add_parser(commands),
+        "diagnose": cli_diagnose.add_parser(commands),
         "kernels": cli_kernels.add_parser(commands),
         **cli_data.add_parsers(commands, config),
     }
@@ -79,6 +80,8 @@ def _run(argv: list[str]) -> int:
         return cli_train.train_command(given, config)
     if given.command == "sample":
         return cli_sample.sample_command(given)
+    if given.command == "diagnose":
+        return cli_diagnose.diagnose_command(given)
     if given.command == "kernels":
         return cli_kernels.kernels_command(given)
     if given.command == "data":
