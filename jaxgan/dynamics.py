@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxgan import rules
@@ -32,14 +32,19 @@ from jaxgan.step import make_step
 
 DENSE = 256  # numbers up to which the whole Jacobian is formed
 PRODUCTS = 64  # of the Jacobian with a vector, where it is not
+_BALANCING = 3  # products from which scales are taken
 CONVERGED = 1e-3  # the error of an eigenvalue as a share of the largest modulus
 
 
 class Flow(NamedTuple):
-    """A function of numbers, float32 [n], to as many, and where it is looked at, float32 [n]."""
+    """A function of numbers, float32 [n], to as many, and where it is looked at, float32 [n].
+
+    kinds: whether the numbers are of several kinds, whose scales have to be balanced.
+    """
 
     function: Callable[[Array], Array]
     point: Array
+    kinds: bool = False
 
 
 class Spectrum(NamedTuple):
@@ -113,7 +118,7 @@ def update_map(game: Game, state: GANState, batch: Batch) -> Flow:
         after, _ = step(state.replace(players=players), batch)
         return _numbers(changing(after.players))[0]
 
-    return Flow(function, point)
+    return Flow(function, point, kinds=True)
 
 
 def jacobian(flow: Flow) -> Array:
@@ -122,7 +127,9 @@ def jacobian(flow: Flow) -> Array:
     return jax.vmap(product, out_axes=1)(jnp.eye(flow.point.size))
 
 
-def eigenvalues(flow: Flow, products: int = PRODUCTS, seed: int = 0) -> Spectrum:
+def eigenvalues(
+    flow: Flow, products: int = PRODUCTS, seed: int = 0, jit: Callable = jax.jit
+) -> Spectrum:
     """All eigenvalues of the Jacobian where there are few numbers, else the outermost ones.
 
     Those are the Ritz values of `arnoldi`: the ends of the spectrum, in every direction, come
@@ -130,63 +137,77 @@ def eigenvalues(flow: Flow, products: int = PRODUCTS, seed: int = 0) -> Spectrum
 
     Args:
       flow: n numbers; more than 256 are taken by products.
-      products: of the Jacobian with a vector, each about as dear as two gradients. As many vectors
-        of n numbers are held.
+      products: of the Jacobian with a vector, each about as dear as three gradients. As many
+        vectors of n numbers are held.
       seed: of the first vector.
+      jit: compiles what calls networks.
     """
     size = flow.point.size
     if size <= DENSE:
-        matrix = np.float64(jax.jit(lambda point: jacobian(flow._replace(point=point)))(flow.point))
+        matrix = np.float64(jit(lambda point: jacobian(flow._replace(point=point)))(flow.point))
         moving = np.isfinite(matrix).all(1)
         values = np.linalg.eigvals(np.where(np.outer(moving, moving), matrix, 0.0))
         order = np.argsort(-values.real, kind="stable")
         return Spectrum(values[order], np.zeros(size), size, int((~moving).sum()))
-    start = jax.random.normal(jax.random.key(seed), (size,))
-    steps = min(products, size)
-    found, moving = jax.jit(partial(arnoldi, flow.function, products=steps))(flow.point, start)
+
+    @jit
+    def product(point: Array, vector: Array) -> Array:
+        return jax.jvp(flow.function, (point,), (vector,))[1]
+
+    draws = jax.random.normal(jax.random.key(seed), (1 + _BALANCING, size))
+    moving = jnp.isfinite(product(flow.point, draws[0]))
+    scale = jnp.ones(size)
+
+    def scaled(vector: Array) -> Array:
+        image = product(flow.point, jnp.where(moving, vector * scale, 0.0))
+        return jnp.where(moving, image / scale, 0.0)
+
+    # Numbers of several kinds, such as parameters and Adam's moments, are apart by many orders of
+    # magnitude, in which float32 would lose the small ones. Scales that tend to the first
+    # eigenvector of the matrix of absolute values make all its rows alike.
+    for draw in draws[1:] if flow.kinds else ():
+        sizes = jnp.abs(scaled(jnp.sign(draw)))
+        scale = scale * jnp.where(sizes > 0.0, sizes, 1.0)
+        scale = scale / jnp.max(scale)
+    found = arnoldi(scaled, jnp.where(moving, draws[0], 0.0), min(products, size))
     values, errors = ritz_values(np.float64(found))
-    return Spectrum(values, errors, size, int(size - moving))
+    return Spectrum(values, errors, size, int(size - jnp.sum(moving)))
 
 
-def arnoldi(
-    function: Callable[[Array], Array], point: Array, start: Array, products: int
-) -> tuple[Array, Array]:
-    """Arnoldi's process on the Jacobian of a function, by products with vectors alone.
+def arnoldi(product: Callable[[Array], Array], start: Array, count: int) -> np.ndarray:
+    """Arnoldi's process on a matrix, by products with vectors alone.
 
     Args:
-      function: of the flow.
-      point: [n], where its Jacobian is taken.
+      product: [n] -> [n].
       start: [n], the first vector, of any length but 0.
-      products: m.
+      count: of products, m.
 
     Returns:
-      The Hessenberg matrix, [m + 1, m], and how many of the n numbers have finite derivatives.
+      The Hessenberg matrix, float32 [m + 1, m].
 
     References:
       Arnoldi, The Principle of Minimized Iterations in the Solution of the Matrix Eigenvalue
       Problem, 1951.
     """
-    _, linear = jax.linearize(function, point)
-    moving = jnp.isfinite(linear(start))
+    basis = jnp.zeros((count + 1, start.size)).at[0].set(start / jnp.linalg.norm(start))
+    columns = []
+    # XLA runs networks within a loop of its own on one core of a CPU, and slowly.
+    for index in range(count):
+        basis, column = _grown(basis, product(basis[index]), index)
+        columns.append(column)
+    return np.stack(columns, axis=1)
 
-    def product(vector: Array) -> Array:
-        return jnp.where(moving, linear(jnp.where(moving, vector, 0.0)), 0.0)
 
-    first = jnp.where(moving, start, 0.0)
-    basis = jnp.zeros((products + 1, point.size)).at[0].set(_unit(first, jnp.linalg.norm(first)))
-
-    def grown(basis: Array, index: Array) -> tuple[Array, Array]:
-        image = product(basis[index])
-        column = jnp.zeros(products + 1)
-        for _ in range(2):  # once leaves too much of the others in float32
-            shares = basis @ image
-            image, column = image - shares @ basis, column + shares
-        length = jnp.linalg.norm(image)
-        basis = basis.at[index + 1].set(_unit(image, length))
-        return basis, column.at[index + 1].set(length)
-
-    _, columns = lax.scan(grown, basis, jnp.arange(products))
-    return columns.T, jnp.sum(moving)
+@partial(jax.jit, donate_argnums=0)
+def _grown(basis: Array, image: Array, index: Array) -> tuple[Array, Array]:
+    """The basis with the direction that an image adds, and the image's shares of it, [m + 1]."""
+    column = jnp.zeros(len(basis))
+    for _ in range(2):  # once leaves too much of the others in float32
+        shares = basis @ image
+        image, column = image - shares @ basis, column + shares
+    length = jnp.linalg.norm(image)
+    basis = basis.at[index + 1].set(image / jnp.where(length > 0.0, length, 1.0))
+    return basis, column.at[index + 1].set(length)
 
 
 def ritz_values(hessenberg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -229,6 +250,3 @@ def _numbers(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
 
     return flat, rebuilt
 
-
-def _unit(vector: Array, length: Array) -> Array:
-    return vector / jnp.where(length > 0.0, length, 1.0)

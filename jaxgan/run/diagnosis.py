@@ -1,9 +1,11 @@
 """The dynamics of a run at a checkpoint: what is computed, told, and drawn."""
 
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +15,7 @@ from jaxgan.dynamics import Flow, Spectrum
 from jaxgan.errors import RunError, UserError
 from jaxgan.files import written_whole
 from jaxgan.rules import Rule
+from jaxgan.run import runtime
 from jaxgan.run.records import writable
 from jaxgan.run.restore import known_options, restore
 
@@ -95,7 +98,9 @@ def _spectrum(name: str, flow: Flow, products: int) -> Spectrum:
             f"products={products} take {need / 1e9:.1f} GB for {size:,} numbers, this machine has "
             f"{room / 1e9:.1f} GB of memory; use {max(2, room // 8 // size)} or less"
         )
-    spectrum = dynamics.eigenvalues(flow, products)
+    options = runtime.compiler_options(jax.default_backend())
+    jit = functools.partial(jax.jit, compiler_options=options)
+    spectrum = dynamics.eigenvalues(flow, products, jit=jit)
     if spectrum.held == size or not np.isfinite(spectrum.values).all():
         raise RunError(
             f"the derivatives of {name} are not finite; where Adam is looked through, give it "
