@@ -11,7 +11,7 @@ import numpy as np
 INK, FAINT, GRID = "#333333", "#8a8a8a", "#e6e6e6"
 COLOURS = "#1f5fa8", "#c8502d", "#3f8f5a", "#7d5ba6"
 _FINE = 3  # pixels drawn for one that is shown
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 18, 34, 46  # margins of a panel
+_LEFT, _RIGHT, _TOP, _BOTTOM, _LEGEND = 64, 18, 34, 46, 20  # margins of a panel
 
 
 class Series(NamedTuple):
@@ -90,7 +90,9 @@ def circle(radius: float = 1.0) -> np.ndarray:
 
 def _draw_panel(draw: Any, panel: Panel, place: tuple[int, int, int, int]) -> None:
     left, top = place[0] + _LEFT, place[1] + _TOP
-    wide, tall = place[2] - _LEFT - _RIGHT, place[3] - _TOP - _BOTTOM
+    labelled = tuple(series for series in panel.series if series.label)
+    bottom = _BOTTOM + (_LEGEND if labelled else 0)
+    wide, tall = place[2] - _LEFT - _RIGHT, place[3] - _TOP - bottom
     points = [np.asarray(s.points, np.float64).reshape(-1, 2) for s in panel.series]
     both = np.concatenate([*points, np.empty((0, 2))])
     x, y = panel.x or limits(both[:, 0]), panel.y or limits(both[:, 1])
@@ -121,7 +123,7 @@ def _draw_panel(draw: Any, panel: Panel, place: tuple[int, int, int, int]) -> No
     _text(draw, (centre, box[1] - 10 * _FINE), panel.title, middle, INK, "mb")
     _text(draw, (centre, box[3] + 24 * _FINE), panel.across, small, INK, "mt")
     _text(draw, (place[0] * _FINE + 8 * _FINE, box[1] - 10 * _FINE), panel.up, small, INK, "lb")
-    _draw_legend(draw, panel.series, (box[2] - 10 * _FINE, box[1] + 14 * _FINE), small)
+    _draw_legend(draw, labelled, (centre, box[3] + 50 * _FINE), small)
 
 
 def _equal(
@@ -147,16 +149,19 @@ def _draw_series(draw: Any, series: Series, spots: np.ndarray, inside: np.ndarra
         )
 
 
-def _draw_legend(draw: Any, series: tuple[Series, ...], corner: Any, font: Any) -> None:
-    for number, one in enumerate(s for s in series if s.label):
-        down = corner[1] + 18 * _FINE * number
-        right = corner[0] - draw.textlength(one.label, font=font) - 12 * _FINE
-        _text(draw, (corner[0], down), one.label, font, INK, "rm")
+def _draw_legend(draw: Any, series: tuple[Series, ...], middle: Any, font: Any) -> None:
+    """Marks and labels in a row."""
+    mark, room = 20 * _FINE, 16 * _FINE
+    widths = [mark + draw.textlength(one.label, font=font) for one in series]
+    left, down = middle[0] - (sum(widths) + room * (len(series) - 1)) / 2, middle[1]
+    for one, width in zip(series, widths):
         if one.size:
-            r = 3 * _FINE
-            draw.ellipse([right - r, down - r, right + r, down + r], fill=one.colour)
+            across, r = left + 11 * _FINE, one.size * _FINE / 2
+            draw.ellipse([across - r, down - r, across + r, down + r], fill=one.colour)
         else:
-            _line(draw, [(right - 6 * _FINE, down), (right + 6 * _FINE, down)], one.colour, 2)
+            _line(draw, [(left, down), (left + mark - 6 * _FINE, down)], one.colour, one.width)
+        _text(draw, (left + mark, down), one.label, font, INK, "lm")
+        left += width + room
 
 
 def _line(draw: Any, ends: list[tuple[float, float]], colour: str, width: float) -> None:
