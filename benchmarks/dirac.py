@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import record
-from jaxgan import charts, data, dynamics, images
+from jaxgan import charts, data, dynamics, images, spectra
 from jaxgan.config import Config
 from jaxgan.files import written_whole
 from jaxgan.game import Game, init
@@ -62,7 +62,7 @@ def radius_at_equilibrium(game: Game, batch: Any) -> float:
     state = init(game, jax.random.key(0), batch)
     zeros = {n: jax.tree.map(jnp.zeros_like, p.params) for n, p in state.players.items()}
     state = state.replace(players=with_params(state.players, zeros))
-    return float(np.abs(dynamics.eigenvalues(dynamics.update_map(game, state, batch)).values).max())
+    return float(np.abs(spectra.eigenvalues(dynamics.update_map(game, state, batch)).values).max())
 
 
 def panel(name: str, path: np.ndarray) -> charts.Panel:

@@ -1,4 +1,5 @@
-"""`jaxgan train | sample | diagnose | data | recipes | kernels | doctor`: which command, and how it ends."""
+"""`jaxgan train | sample | diagnose | data | recipes | kernels | doctor`: which command, and how it
+ends."""
 
 import argparse
 import importlib.metadata

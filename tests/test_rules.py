@@ -11,7 +11,7 @@ import pytest
 from helpers import Judge, Maker, assert_one_device_equals_four, batches, sgd_game
 from jax.flatten_util import ravel_pytree
 
-from jaxgan import dynamics, latents, objectives, rules
+from jaxgan import dynamics, latents, objectives, rules, spectra
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Move, Outcome, Player, init
 from jaxgan.gan_moves import adversarial
@@ -81,7 +81,7 @@ def local_radius(game, rule, by_differences=False):
     }
     flow = dynamics.update_map(game, state.replace(players=zeros), BATCH)
     if not by_differences:
-        return np.abs(dynamics.eigenvalues(flow).values).max()
+        return np.abs(spectra.eigenvalues(flow).values).max()
     width = 2.0**-12
     columns = jax.jit(jax.vmap(flow.function))(width * jnp.eye(flow.point.size))
     return np.abs(np.linalg.eigvals(np.float64(columns.T) / width)).max()
@@ -259,10 +259,10 @@ def test_a_rule_of_a_quadratic_game_is_its_formula(seed):
 def test_the_dynamics_of_a_quadratic_game_are_those_of_its_matrix():
     game, J, _ = quadratic(optax.sgd(0.5))
     state = init(game, jax.random.key(0), BATCH)
-    field = jax.jit(lambda: dynamics.jacobian(dynamics.field(game, state, BATCH)))()
+    field = jax.jit(lambda: spectra.jacobian(dynamics.field(game, state, BATCH)))()
     np.testing.assert_allclose(field, -J, rtol=1e-5)
     game = game._replace(rule=rules.simultaneous)
-    step = jax.jit(lambda: dynamics.jacobian(dynamics.update_map(game, state, BATCH)))()
+    step = jax.jit(lambda: spectra.jacobian(dynamics.update_map(game, state, BATCH)))()
     np.testing.assert_allclose(step, np.eye(5) - 0.5 * J, rtol=1e-5, atol=1e-6)
 
 

@@ -50,7 +50,7 @@ MIXTURES = {
 
 
 def opened(name: str, split: str) -> Source:
-    """The points of a split: `point` float32 [axes] and `label` int32, which of the modes it is from.
+    """The points of a split: `point` float32 [axes] and `label` int32, the mode that it is from.
 
     Raises:
       UserError: for a split other than train and test.
@@ -82,7 +82,7 @@ def _drawn(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_float64(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All points of a split before they are rounded, float64 [N,axes], and their modes, int32 [N]."""
+    """All points of a split before they are rounded, float64 [N,axes], and modes, int32 [N]."""
     mixture = MIXTURES[name]
     (modes, axes), count = mixture.centres.shape, EXAMPLES[split]
     stream = np.random.Philox(key=np.array([list(EXAMPLES).index(split), modes], np.uint64))

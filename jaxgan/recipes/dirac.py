@@ -72,7 +72,7 @@ class ObjectiveOptions:
         0.0, "weight of the penalty that pulls the slope to 1, as of WGAN-GP", low=0.0
     )
     instance_noise: float = option(
-        0.0, "standard deviation of noise on all that is judged; wants a batch of many", low=0.0
+        0.0, "standard deviation of noise on all that is judged", low=0.0
     )
 
 
@@ -93,12 +93,7 @@ class OptimizerOptions:
     discriminator_rate: float = option(0.2, "the discriminator's rate", above=0.0)
 
 
-@recipe(
-    steps=500,
-    batch_size=1,
-    data={"name": "dirac"},
-    log={"samples": 1, "every": 50, "sample_every": 500},
-)
+@recipe(steps=500, data={"name": "dirac"}, log={"samples": 1})
 def dirac(
     example: dict[str, Any],
     model: ModelOptions = ModelOptions(),
@@ -119,10 +114,14 @@ def dirac(
             f"recipe dirac needs a feature 'point' of shape (1,); an example has {shapes}; use "
             "data.name=dirac"
         )
-    descent = optax.optimistic_gradient_descent if optimizer.rule == "optimistic" else optax.sgd
+    descent: Any = (
+        optax.optimistic_gradient_descent if optimizer.rule == "optimistic" else optax.sgd
+    )
+    of_point: Any = Bound(descent, optimizer.generator_rate)
+    of_line: Any = Bound(descent, optimizer.discriminator_rate)
     game = gan(
-        Player(Point(model.theta), Bound(descent, optimizer.generator_rate)),
-        Player(Line(model.psi), Bound(descent, optimizer.discriminator_rate)),
+        Player(Point(model.theta), of_point),
+        Player(Line(model.psi), of_line),
         getattr(objectives, objective.name)(),
         latents.normal(1),
         made="point",

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import charts, data, dynamics, files, images, memory
+from jaxgan import charts, data, dynamics, files, images, memory, spectra
 from jaxgan.config import RunOptions
-from jaxgan.dynamics import Flow, Spectrum
 from jaxgan.errors import RunError, UserError
 from jaxgan.files import written_whole
 from jaxgan.rules import Rule
 from jaxgan.run import runtime
 from jaxgan.run.records import writable
 from jaxgan.run.restore import known_options, restore
+from jaxgan.spectra import Flow, Spectrum
 
 
 class Diagnosis(NamedTuple):
@@ -46,7 +46,7 @@ def diagnose(
     step: int | None = None,
     rules: dict[str, Rule] | None = None,
     batch_size: int | None = None,
-    products: int = dynamics.PRODUCTS,
+    products: int = spectra.PRODUCTS,
 ) -> Diagnosis:
     """The spectra of a run of a recipe, on the batch that comes next.
 
@@ -93,14 +93,14 @@ def diagnose(
 def _spectrum(name: str, flow: Flow, products: int) -> Spectrum:
     size, room = flow.point.size, memory.most()
     need = 4 * size * (products + 1)
-    if size > dynamics.DENSE and room and need > room // 2:
+    if size > spectra.DENSE and room and need > room // 2:
         raise UserError(
             f"products={products} take {need / 1e9:.1f} GB for {size:,} numbers, this machine has "
             f"{room / 1e9:.1f} GB of memory; use {max(2, room // 8 // size)} or less"
         )
     options = runtime.compiler_options(jax.default_backend())
     jit = functools.partial(jax.jit, compiler_options=options)
-    spectrum = dynamics.eigenvalues(flow, products, jit=jit)
+    spectrum = spectra.eigenvalues(flow, products, jit=jit)
     if spectrum.held == size or not np.isfinite(spectrum.values).all():
         raise RunError(
             f"the derivatives of {name} are not finite; where Adam is looked through, give it "
@@ -163,7 +163,7 @@ def _panel(title: str, spectrum: Spectrum, behind: tuple[charts.Series, ...] = (
 def _fastest(spectrum: Spectrum) -> float:
     """|Im| / |Re| of the eigenvalue of the largest imaginary part."""
     fastest = np.abs(spectrum.values.imag).argmax()
-    return float(dynamics.rotation(spectrum.values)[fastest])
+    return float(spectra.rotation(spectrum.values)[fastest])
 
 
 def _outermost(spectrum: Spectrum, shown: int) -> list[int]:
@@ -175,7 +175,7 @@ def _outermost(spectrum: Spectrum, shown: int) -> list[int]:
 
 
 def _table(spectrum: Spectrum, shown: int, products: int) -> Iterator[str]:
-    chosen, turns = sorted(_outermost(spectrum, shown)), dynamics.rotation(spectrum.values)
+    chosen, turns = sorted(_outermost(spectrum, shown)), spectra.rotation(spectrum.values)
     yield "      real part   imaginary part   |Im|/|Re|     modulus       error"
     for i in chosen:
         value = spectrum.values[i]
@@ -194,7 +194,7 @@ def _table(spectrum: Spectrum, shown: int, products: int) -> Iterator[str]:
 
 
 def _as_json(spectrum: Spectrum, shown: int) -> dict[str, Any]:
-    turns = dynamics.rotation(spectrum.values)
+    turns = spectra.rotation(spectrum.values)
     rows = [
         {
             "real": float(spectrum.values[i].real),
