@@ -1,12 +1,21 @@
-"""`jaxgan train | sample | evaluate | data | recipes | kernels | doctor`: which command, and how it
-ends."""
+"""`jaxgan train | sample | evaluate | diagnose | data | recipes | kernels | doctor`: which command,
+and how it ends."""
 
 import argparse
 import importlib.metadata
 import sys
 from typing import Any, NoReturn
 
-from jaxgan import cli_data, cli_evaluate, cli_kernels, cli_sample, cli_train, recipes, terminal
+from jaxgan import (
+    cli_data,
+    cli_diagnose,
+    cli_evaluate,
+    cli_kernels,
+    cli_sample,
+    cli_train,
+    recipes,
+    terminal,
+)
 from jaxgan import config as configs
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
@@ -58,6 +67,7 @@ def _run(argv: list[str]) -> int:
         "train": cli_train.add_parser(commands, config),
         "sample": cli_sample.add_parser(commands),
         "evaluate": cli_evaluate.add_parser(commands),
+        "diagnose": cli_diagnose.add_parser(commands),
         "kernels": cli_kernels.add_parser(commands),
         **cli_data.add_parsers(commands, config),
     }
@@ -83,6 +93,8 @@ def _run(argv: list[str]) -> int:
         return cli_sample.sample_command(given)
     if given.command == "evaluate":
         return cli_evaluate.evaluate_command(given)
+    if given.command == "diagnose":
+        return cli_diagnose.diagnose_command(given)
     if given.command == "kernels":
         return cli_kernels.kernels_command(given)
     if given.command == "data":

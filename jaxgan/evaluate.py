@@ -86,9 +86,10 @@ def evaluate(
     run = restore(workdir, game, step)
     kind = kind_of(run.about)
     if kind is None:
+        spread = [name for name, mixture in mixtures.MIXTURES.items() if mixture.deviation]
         raise UserError(
             f"workdir={workdir}: of its data nothing is known that samples can be measured by; "
-            f"evaluate takes runs on {', '.join(mixtures.MIXTURES)}"
+            f"evaluate takes runs on {', '.join(spread)}"
         )
     sampler = Sampler(run.game, run.pixels, averaged)
     made = sampler.sample(run.state, jax.random.key(seed), count, run.conditions)
@@ -114,7 +115,7 @@ def kind_of(about: dict[str, Any]) -> Kind | None:
 
 def _of_mixture(about: dict[str, Any]) -> Kind | None:
     name = mixtures.name_of(about.get("data_version"))
-    if name is None:
+    if name is None or not mixtures.MIXTURES[name].deviation:
         return None
     mixture = mixtures.MIXTURES[name]
     all_modes, size = mixture.centres.shape

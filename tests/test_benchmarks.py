@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 from runs import RECIPE, RUN, flags
 
 from benchmarks import __main__ as listing
 from benchmarks import (
     compiled,
+    dirac,
     interrupted,
     kernels,
     loop,
@@ -48,6 +50,7 @@ def test_all_commands_are_listed_and_an_unknown_one_is_one_line(capsys):
     listed = [line.split()[2:4] for line in capsys.readouterr().out.splitlines() if "-m" in line]
     commands = [
         "compiled",
+        "dirac",
         "interrupted",
         "kernels",
         "loop",
@@ -255,6 +258,23 @@ def test_the_collectives_of_a_step_carry_gradients_and_metrics(tmp_path, monkeyp
     discriminator = 16 * (width + width * 2 * width + 2 * width)
     assert joined["parameter_bytes"] == 4 * (generator + discriminator)
     assert joined["bytes"] == joined["parameter_bytes"] + 4 * 4  # and the four metrics
+
+
+def test_the_trajectories_of_the_dirac_gan_are_drawn_and_written(tmp_path, monkeypatch, capsys):
+    some = ("minimax, simultaneous", "R1, weight 1 (critical)")
+    monkeypatch.setattr(dirac, "VARIANTS", {name: dirac.VARIANTS[name] for name in some})
+    file, out = tmp_path / "dirac.jsonl", tmp_path / "dirac.png"
+    dirac.main(["--quick", "--out", str(out), "--json", str(file)])
+    away, still = lines(file)
+    # From the start at distance sqrt(2), 50 steps.
+    assert away["distance"] > 1.4 and still["distance"] < 0.2
+    assert away["spectral_radius"] == pytest.approx((1 + 0.1**2) ** 0.5, rel=1e-6)
+    assert still["spectral_radius"] == pytest.approx(0.9, abs=1e-3)  # where two meet
+    with Image.open(out) as picture:
+        assert picture.size == (4 * 260, 258)
+    with pytest.raises(SystemExit):
+        dirac.main(["--objective.name", "hinge"])
+    assert "--objective.name is set by the variants" in capsys.readouterr().err
 
 
 def test_runs_that_end_in_other_bits_or_records_are_told_apart(tmp_path):

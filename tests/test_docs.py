@@ -118,7 +118,7 @@ def commands(page: str) -> list[str]:
     prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.S | re.M)
     places += [code for code in re.findall(r"`([^`]+)`", prose) if code.startswith("jaxgan ")]
     found = [
-        re.search(r"(?:^|[\s/])jaxgan ((?:train|sample|data|recipes|presets)\b.*)", p)
+        re.search(r"(?:^|[\s/])jaxgan ((?:train|sample|diagnose|data|recipes|presets)\b.*)", p)
         for p in places
     ]
     return [match[1].strip() for match in found if match]
@@ -147,7 +147,9 @@ def test_the_commands_of_a_page_parse(page, here, capsys, monkeypatch):
         (here / name).write_text(text)
     for command in commands(page):
         words = shlex.split(command)
-        if words == ["sample"] or any(re.fullmatch(r"[A-Z]+(\.py:[A-Z]+)?", w) for w in words):
+        if words in (["sample"], ["diagnose"]) or any(
+            re.fullmatch(r"[A-Z]+(\.py:[A-Z]+)?", w) for w in words
+        ):
             continue  # the command is spoken of, and not given
         if "--help" in words:
             with pytest.raises(SystemExit) as stop:
@@ -158,7 +160,7 @@ def test_the_commands_of_a_page_parse(page, here, capsys, monkeypatch):
             assert "no checkpoint to resume from" in capsys.readouterr().err
         elif words[0] == "train":
             assert main([*words, "--dry-run"] if "--dry-run" not in words else words) == 0, command
-        elif words[0] == "sample":
+        elif words[0] in ("sample", "diagnose"):
             assert main(words) == 2
             assert "holds no checkpoint" in capsys.readouterr().err, command  # not: unknown option
         elif words[0] == "data" and "mnist" in words:  # which is not here
@@ -177,8 +179,17 @@ def flags_of(*words: str, capsys) -> set[str]:
 def test_the_options_that_pages_name_exist(capsys, here):
     (here / "my_gan.py").write_text(recipe_files("README.md")["my_gan.py"])
     known = {"--ntasks-per-node", "--gpus-per-node", "--logdir"}  # of SLURM and TensorBoard
-    others = ("sample",), ("evaluate",), ("kernels",), ("doctor",), ("data", "remove")
-    for words in (("train", "dcgan"), ("train", "mixtures"), ("train", "my_gan.py:ring"), *others):
+    others = (
+        ("sample",),
+        ("evaluate",),
+        ("diagnose",),
+        ("train", "dirac"),
+        ("train", "mixtures"),
+        ("kernels",),
+        ("doctor",),
+        ("data", "remove"),
+    )
+    for words in (("train", "dcgan"), ("train", "my_gan.py:ring"), *others):
         known |= flags_of(*words, capsys=capsys)
     for page, text in PAGES.items():
         if page == "README.md" or page.startswith("docs/"):  # others name those of other commands

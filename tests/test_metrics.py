@@ -29,6 +29,13 @@ def test_commuting_covariances_give_the_sum_of_squared_differences_of_deviations
     )
 
 
+def test_of_gaussians_on_a_line_it_is_the_squared_distance_of_means_and_deviations():
+    x = features(0, 500, np.zeros(1), np.eye(1))
+    x = (x - x.mean()) / x.std(ddof=1)  # mean 0, deviation 1, exactly
+    found = frechet_distance(0.5 + 2.0 * x, -1.0 + 0.3 * x)
+    np.testing.assert_allclose(found, 1.5**2 + 1.7**2, rtol=1e-9)
+
+
 def test_it_does_not_depend_on_the_order_of_the_sets_nor_on_rotation():
     x, y = (
         features(0, 300, np.zeros(3), np.diag([1.0, 2.0, 3.0])),

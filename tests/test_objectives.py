@@ -105,26 +105,49 @@ def distributions(sharpness=1.0):
 
 
 def at_best(objective, p, q, logits):
-    """The discriminator's loss of 4 million examples, where outcome i has logits[i]."""
-    counts = [np.round(x * 4e6).astype(int) for x in (p, q)]
-    on_real, on_fake = (jnp.repeat(jnp.asarray(logits, jnp.float32), n) for n in counts)
+    """The discriminator's loss of 400,000 examples, where outcome i has logits[i]."""
+    counts = [np.round(x * 4e5).astype(int) for x in (p, q)]
+    on_real, on_fake = (np.repeat(np.float32(logits), n) for n in counts)
     return float(objective.discriminator(on_real, on_fake))
+
+
+def divergence(p, q):
+    """Of Jensen and Shannon, in nats."""
+    m = (p + q) / 2
+    return (np.sum(p * np.log(p / m)) + np.sum(q * np.log(q / m))) / 2
+
+
+COUNTED = 1e-4  # relative: counts are rounded to 1e-6 of the whole, sums are of float32
 
 
 def test_the_best_log_loss_measures_the_jensen_shannon_divergence():
     p, q = distributions()
-    m = (p + q) / 2
-    jensen_shannon = (np.sum(p * np.log(p / m)) + np.sum(q * np.log(q / m))) / 2
     found = -at_best(objectives.minimax(), p, q, np.log(p / q))
-    # Counts are rounded to 1e-7 of the whole, sums are of float32.
-    np.testing.assert_allclose(found, 2 * jensen_shannon - 2 * np.log(2), rtol=1e-4)
+    np.testing.assert_allclose(found, 2 * divergence(p, q) - 2 * np.log(2), rtol=COUNTED)
+
+
+def test_the_best_relativistic_loss_measures_the_divergence_of_the_pairs():
+    p, q = distributions()
+    counts = np.round(np.outer(p, q) * 4e5).astype(int).ravel()
+    real, fake = np.divmod(np.repeat(np.arange(49), counts), 7)
+    logits = np.float32(np.log(p / q))
+    found = -float(objectives.relativistic().discriminator(logits[real], logits[fake]))
+    of_pairs = divergence(np.outer(p, q), np.outer(q, p))
+    np.testing.assert_allclose(found, of_pairs - np.log(2), rtol=COUNTED)
+    assert divergence(p, q) < of_pairs < np.log(2)
+
+
+def test_the_best_least_squares_measure_the_triangular_discrimination():
+    p, q = distributions()
+    found = at_best(objectives.least_squares(), p, q, p / (p + q))
+    np.testing.assert_allclose(found, (2 - np.sum((p - q) ** 2 / (p + q))) / 8, rtol=COUNTED)
 
 
 def test_the_best_hinge_loss_measures_the_total_variation():
     p, q = distributions()
     total_variation = np.abs(p - q).sum() / 2
     found = at_best(objectives.hinge(), p, q, np.sign(p - q))
-    np.testing.assert_allclose(found, 2 - 2 * total_variation, rtol=1e-4)  # as above
+    np.testing.assert_allclose(found, 2 - 2 * total_variation, rtol=COUNTED)
 
 
 def test_a_map_of_logits_counts_each_place():

@@ -6,11 +6,12 @@ from jaxgan.errors import UserError
 from jaxgan.names import unknown
 from jaxgan.recipes import recipe as recipe_
 from jaxgan.recipes.dcgan import dcgan
+from jaxgan.recipes.dirac import dirac
 from jaxgan.recipes.listing import listing
 from jaxgan.recipes.mixtures import mixtures
 from jaxgan.recipes.recipe import Recipe
 
-RECIPES = {function.__name__: function for function in (dcgan, listing, mixtures)}
+RECIPES = {function.__name__: function for function in (dcgan, dirac, listing, mixtures)}
 
 
 class Preset(NamedTuple):

@@ -69,7 +69,7 @@ def restore(
         )
     about = workdirs.read_config(workdir)
     example = features_of(workdir, about)
-    run = _known(RunOptions(), about)
+    run = known_options(RunOptions(), about)
     made = first.game_of(game or _recipe_of(workdir, about), example, run.dtype)
     template = first.template_of(made, example, run)
     _check_game(workdir, about, game, made, template, example, run, may_differ)
@@ -149,11 +149,11 @@ def _recipe_of(workdir: pathlib.Path, about: dict[str, Any]) -> Callable[[dict[s
             )
     else:
         found = configs.begun(configs.recipes.find(name)).recipe
-    options = _known(found.options, about)
+    options = known_options(found.options, about)
     return lambda example: found.make(example, options)
 
 
-def _known(options: Any, about: dict[str, Any]) -> Any:
+def known_options(options: Any, about: dict[str, Any]) -> Any:
     """The options with the values that `config.json` has for them."""
     names = [name for name, _, _ in fields(options)]
     return replace(options, {name: about[name] for name in names if name in about})
