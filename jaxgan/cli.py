@@ -59,10 +59,11 @@ def _run(argv: list[str]) -> int:
     version = f"jaxgan {importlib.metadata.version('jaxgan')}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    words = argv[1:] if argv[:2] == ["data", "prepare"] else argv
     config = None
-    if words[:1] in (["train"], ["prepare"]):
-        config = configs.begun(recipes.find(cli_train.recipe_in(words)))
+    if argv[:1] == ["train"]:
+        config = configs.begun(recipes.find(cli_train.recipe_in(argv)))
+    if argv[:2] == ["data", "prepare"]:
+        config = cli_data.config_of(cli_train.recipe_in(argv[1:]))
     parsers = {
         "train": cli_train.add_parser(commands, config),
         "sample": cli_sample.add_parser(commands),

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from jaxgan import config as configs
-from jaxgan import memory, terminal
+from jaxgan import memory, recipes, terminal
 from jaxgan.cli_train import DEFAULT, add_options, given_options
 from jaxgan.config import Config
 from jaxgan.data import cached, entries, opening, preparing
@@ -61,6 +61,16 @@ def add_parsers(commands: Any, config: Config | None) -> dict[str, argparse.Argu
         parser.add_argument(_CACHE, dest="cache", default="auto", metavar="DIR", help=help)
     several = {"prepare": prepare, "list": listing, "remove": remove}
     return {"data": data, **{f"data {name}": parser for name, parser in several.items()}}
+
+
+def config_of(recipe: str) -> Config:
+    """The config of the recipe whose data are to be prepared; raises `UserError` for none."""
+    try:
+        return configs.begun(recipes.find(recipe))
+    except UserError as error:
+        raise UserError(
+            f"{error}; data are named by --data.name, --data.folder or --data.file"
+        ) from None
 
 
 def data_command(given: argparse.Namespace, config: Config | None) -> int:

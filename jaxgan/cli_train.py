@@ -81,7 +81,7 @@ def add_parser(commands: Any, config: Config | None) -> argparse.ArgumentParser:
         "--dry-run",
         action="store_true",
         help="print the options, how many parameters and how much memory the run would take, and "
-        "exit; downloads and writes nothing",
+        "exit; downloads nothing, and writes nothing but the compiled program",
     )
     add("--profile", action="store_true", help="trace a few steps and print the time of each phase")
     several = parser.add_argument_group("several processes")

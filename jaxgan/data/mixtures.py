@@ -4,8 +4,8 @@
 2016, arXiv:1611.02163 (the code of VEEGAN, Srivastava et al., 2017, arXiv:1705.07761, has the same
 at half the scale), `grid` the 25 of VEEGAN at {-4, -2, 0, 2, 4}^2 with standard deviation 0.05, and
 `mixture-1d` four on a line at -1.5, -0.5, 0.5 and 1.5 with standard deviation 0.05, as the notebook
-of Lin et al., Adversarial Flow Models, 2025, arXiv:2511.22475. `dirac` is the one point 0 on a line,
-of Mescheder et al., 2018, arXiv:1801.04406. All modes are equally likely.
+of Lin et al., Adversarial Flow Models, 2025, arXiv:2511.22475. `dirac` is the one point 0 on a
+line, of Mescheder et al., 2018, arXiv:1801.04406. All modes are equally likely.
 
 Example i is a pure function of (name, split, i): its numbers come from Philox's raw stream, which
 NumPy guarantees. Logarithm, sine and cosine in float64 err as each machine's library does; but all

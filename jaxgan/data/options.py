@@ -50,7 +50,7 @@ class DataOptions:
         below=2**20,
     )
     dir: str | None = option(
-        None, "where prepared data sets live; by default ~/.cache/jaxgan/datasets"
+        None, "where data sets of TensorFlow Datasets live; by default ~/.cache/jaxgan/datasets"
     )
     cache: str | None = option(
         "auto",

@@ -126,7 +126,7 @@ def check_name(name: str) -> None:
         option = "file" if name.endswith((".npz", ".npy")) else "folder"
         raise UserError(
             f"data.name={shown(name)} is a path; for files of your own use --data.{option}, and "
-            "for where prepared data sets live --data.dir"
+            "for where data sets of TFDS live --data.dir"
         )
 
 
