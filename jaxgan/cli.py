@@ -1,11 +1,11 @@
-"""`jaxgan train | sample | data | recipes | kernels | doctor`: which command, and how it ends."""
+"""`jaxgan train | sweep | sample | data | recipes | kernels | doctor`: which command, and how it ends."""
 
 import argparse
 import importlib.metadata
 import sys
 from typing import Any, NoReturn
 
-from jaxgan import cli_data, cli_kernels, cli_sample, cli_train, recipes, terminal
+from jaxgan import cli_data, cli_kernels, cli_sample, cli_sweep, cli_train, recipes, terminal
 from jaxgan import config as configs
 from jaxgan.errors import RunError, UserError
 from jaxgan.names import unknown
@@ -51,10 +51,11 @@ def _run(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     words = argv[1:] if argv[:2] == ["data", "prepare"] else argv
     config = None
-    if words[:1] in (["train"], ["prepare"]):
+    if words[:1] in (["train"], ["sweep"], ["prepare"]):
         config = configs.begun(recipes.find(cli_train.recipe_in(words)))
     parsers = {
         "train": cli_train.add_parser(commands, config),
+        "sweep": cli_sweep.add_parser(commands, config),
         "sample": cli_sample.add_parser(commands),
         "kernels": cli_kernels.add_parser(commands),
         **cli_data.add_parsers(commands, config),
@@ -77,6 +78,9 @@ def _run(argv: list[str]) -> int:
     if given.command == "train":
         assert config is not None
         return cli_train.train_command(given, config)
+    if given.command == "sweep":
+        assert config is not None
+        return cli_sweep.sweep_command(given, config)
     if given.command == "sample":
         return cli_sample.sample_command(given)
     if given.command == "kernels":

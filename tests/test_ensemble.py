@@ -49,7 +49,7 @@ def test_a_member_is_its_run_alone(trained):
     for member, (one, told) in enumerate(alone):
         # Adam divides by roots of second moments, so rounding of small gradients counts.
         assert_close(members.alone(state, member), one, rtol=1e-3, atol=1e-5)
-        mine = jax.tree.map(lambda leaf: leaf[:, member], metrics)
+        mine = {name: values[:, member] for name, values in metrics.items()}
         assert_close(mine, told, rtol=1e-4, atol=1e-5)
     assert len({float(x) for x in metrics["penalty_r1"][2]}) == 3  # which is due there
     assert not metrics["penalty_r1"][1].any()

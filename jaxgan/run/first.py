@@ -27,7 +27,8 @@ Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
 
 def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None:
     """Raises `UserError` for arguments of `train` that are of no use, which would show late."""
-    _check_game(game)
+    if not hasattr(game, "subject"):
+        _check_game(game)
     if not isinstance(run, RunOptions):
         raise UserError(
             f"run is {type(run).__name__} and not RunOptions; give options by name, such as "
@@ -167,14 +168,20 @@ class First(NamedTuple):
 
 
 def first_state(
-    game: Game,
+    new: Callable[[], GANState],
     template: GANState,
-    features: Features,
-    run: RunOptions,
+    watch: finite.Watch,
     workdir: pathlib.Path | None,
     run_id: str | None = None,
 ) -> First:
     """The newest whole state of the workdir, or a new one.
+
+    Args:
+      new: () -> the state before the first step.
+      template: its shapes.
+      watch: over its numbers.
+      workdir: of the run, None in a process that does not write.
+      run_id: of the run.
 
     Raises:
       UserError: checkpoints of another game or run.
@@ -183,6 +190,6 @@ def first_state(
     if workdir:
         found = saved.restore(workdir / CHECKPOINTS, template, run_id=run_id)
         if found:
-            finite.check_restored(found.state, workdir)
+            watch.restored(found.state, workdir, found.records)
             return First(found.state, found.position, tuple(found.damaged), found.records)
-    return First(jax.jit(new_state(game, features, run))())
+    return First(new())

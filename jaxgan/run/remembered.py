@@ -60,7 +60,7 @@ def of_run(workdir: pathlib.Path) -> dict[str, Any] | None:
     return _read(workdir / IN_WORKDIR)
 
 
-def keep(workdir: pathlib.Path, about: dict[str, Any], way: tuple[str, bool], line: str) -> None:
+def keep(workdir: pathlib.Path, about: dict[str, Any], way: tuple[Any, ...], line: str) -> None:
     """Writes a choice into the workdir and, where there is room, into the cache folder.
 
     Args:
@@ -113,9 +113,11 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     """A choice; None for a file that is not there, cannot be read or is none."""
     try:
         chosen = files.read_json(path)
-        kernels, one_graph = chosen["way"]
+        kernels, one_graph, *members = chosen["way"]  # of older ones without members
         texts = kernels, chosen["line"], chosen["made"], *chosen["about"]
-        if all(isinstance(text, str) for text in texts) and isinstance(one_graph, bool):
+        numbers = len(members) < 2 and all(type(number) is int for number in members)
+        are_texts = all(isinstance(text, str) for text in texts)
+        if are_texts and isinstance(one_graph, bool) and numbers:
             return chosen
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -1,0 +1,160 @@
+"""The compiled steps of an ensemble: its members in parts, one part after the other.
+
+A part of one member runs the very program of its run alone, and all members may be one part. Which
+is fastest differs: on CPUs convolutions under `vmap` took up to twice the time of the members in
+turn, small dense layers less than that. Over several devices each part is split, and members need
+nothing of each other, so that there are no collectives.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxgan import members
+from jaxgan.game import GANState
+from jaxgan.kernels import using
+from jaxgan.members import Making, Numbers
+from jaxgan.run import dispatch, runtime
+from jaxgan.run.parallel import Program, Way
+from jaxgan.step import make_step
+
+AXIS = "members"
+
+
+class Shared(NamedTuple):
+    """What the members of an ensemble have in common.
+
+    Attributes:
+      making: numbers of one member, float32 [] -> its game.
+      numbers: {name: [n]}.
+      count: n.
+      batch_size: examples of one member.
+      fetch: (resident, item) -> a batch, also of several members one after the other.
+    """
+
+    making: Making
+    numbers: dict[str, np.ndarray]
+    count: int
+    batch_size: int
+    fetch: Callable[[Any, Any], Any]
+
+
+def sizes(count: int, devices: int) -> list[int]:
+    """How many members a part may have: as few as devices allow, all, and about the root of both.
+
+    Args:
+      count: of the members, a multiple of the devices.
+      devices: over which each part is split.
+    """
+    least = [n for n in range(devices, count + 1, devices) if count % n == 0]
+    middle = (devices * count) ** 0.5
+    return sorted({least[0], min(least, key=lambda n: abs(np.log(n / middle))), count})
+
+
+def make_program(shared: Shared, devices: Sequence[Any], way: Way) -> Program:
+    """The programs that train an ensemble, whose items are the members' one after the other.
+
+    What is held is a tuple of states, of a part each; metrics are a tuple of the parts', leaves
+    [members] or [count, members].
+    """
+    options = runtime.compiler_options(devices[0].platform, way.one_graph)
+    size, parts = way.together, shared.count // way.together
+    numbers = [
+        {name: values[part * size : (part + 1) * size] for name, values in shared.numbers.items()}
+        for part in range(parts)
+    ]
+    one, many = (_compiled(shared, way, devices, options, count) for count in (1, 2))
+
+    def of(count: int) -> Callable:
+        program, examples = one if count == 1 else many, size * shared.batch_size
+
+        def run(held: tuple[GANState, ...], resident: Any, item: Any) -> tuple[Any, Any]:
+            done = []
+            for part, state in enumerate(held):
+                place = slice(part * examples, (part + 1) * examples)
+                index = place if count == 1 else (slice(None), place)
+                own = item if parts == 1 else jax.tree.map(lambda x, at=index: x[at], item)
+                done.append(program(state, resident, own, numbers[part]))
+            return tuple(state for state, _ in done), tuple(metrics for _, metrics in done)
+
+        return run
+
+    return Program(of, _holding(parts, size, devices), _whole, told)
+
+
+def _compiled(
+    shared: Shared, way: Way, devices: Sequence[Any], options: Any, count: int
+) -> Callable:
+    """(state, resident, item, numbers) -> (state, metrics) of a part, for one step or many."""
+    each = way.together // len(devices)
+
+    def step_of(numbers: Numbers) -> Callable:
+        def step(state: GANState, batch: Any) -> tuple[GANState, Any]:
+            with using(None if way.kernels == "auto" else way.kernels):
+                if each == 1:  # as its run alone: a batch axis of 1 would change its convolutions
+                    own = {name: values[0] for name, values in numbers.items()}
+                    after, told = make_step(shared.making(own))(members.alone(state, 0), batch)
+                    return members.joined([after]), jax.tree.map(lambda x: x[None], told)
+                batches = jax.tree.map(lambda x: x.reshape(each, -1, *x.shape[1:]), batch)
+                return members.step_of(shared.making, numbers, state, batches)
+
+        return step
+
+    def run(state: GANState, resident: Any, item: Any, numbers: Numbers) -> tuple[GANState, Any]:
+        made = dispatch.one_step if count == 1 else dispatch.many_steps
+        return made(step_of(numbers), shared.fetch)(state, resident, item)
+
+    if len(devices) > 1:
+        on_members = PartitionSpec(AXIS)
+        over_time = on_members if count == 1 else PartitionSpec(None, AXIS)
+        states = GANState(PartitionSpec(), on_members, on_members)  # type: ignore[arg-type]
+        specs: Any = dict(
+            in_specs=(states, PartitionSpec(), over_time, on_members),
+            out_specs=(states, over_time),
+        )
+        mesh = Mesh(np.array(devices), (AXIS,))
+        run = jax.shard_map(run, mesh=mesh, check_vma=False, **specs)
+    return jax.jit(run, donate_argnums=0, compiler_options=options)
+
+
+def _holding(parts: int, size: int, devices: Sequence[Any]) -> Callable[[GANState], Any]:
+    """state -> a tuple of the parts' states, in memory of their own."""
+    mesh = Mesh(np.array(devices), (AXIS,))
+
+    def placed(spec: PartitionSpec) -> Any:
+        return jax.sharding.NamedSharding(mesh, spec)
+
+    on_members = placed(PartitionSpec(AXIS))
+    where = GANState(placed(PartitionSpec()), on_members, on_members)  # type: ignore[arg-type]
+
+    def split(state: GANState) -> tuple[GANState, ...]:
+        def part(number: int) -> GANState:
+            place = slice(number * size, (number + 1) * size)
+            own = jax.tree.map(lambda leaf: leaf[place], (state.key, state.players))
+            # JAX hands on what is not changed; each part gives its buffers away.
+            return jax.tree.map(jnp.copy, GANState(state.step, *own))
+
+        return tuple(part(number) for number in range(parts))
+
+    if len(devices) == 1:
+        return jax.jit(split)
+    return jax.jit(split, out_shardings=(where,) * parts)
+
+
+@jax.jit
+def _concatenated(held: tuple[GANState, ...]) -> GANState:
+    both = [(state.key, state.players) for state in held]
+    return GANState(held[0].step, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *both))
+
+
+def _whole(held: tuple[GANState, ...]) -> GANState:
+    return held[0] if len(held) == 1 else _concatenated(held)
+
+
+def told(metrics: tuple[dict[str, Any], ...]) -> dict[str, np.ndarray]:
+    """Metrics of all members, leaves [n] or [count, n]."""
+    return {name: np.concatenate([m[name] for m in metrics], -1) for name in metrics[0]}
