@@ -1,4 +1,4 @@
-"""`jaxgan train | sweep | sample | data | recipes | kernels | doctor`: which command, and how it ends."""
+"""`jaxgan train | sweep | sample | data | recipes | kernels | doctor`: which it is, how it ends."""
 
 import argparse
 import importlib.metadata

@@ -63,13 +63,12 @@ def sweep_command(given: argparse.Namespace, config: Config) -> int:
     if given.table and given.dry_run:
         raise UserError("--table and --dry-run are two things to print; give one of them")
 
-    from jaxgan.run import compiled, runtime, signals
-    from jaxgan.sweeps import folder, grouping, running
+    from jaxgan.run import compiled, runtime
+    from jaxgan.sweeps import grouping, running
 
     if given.table:
-        with folder.held(workdir) if folder.is_sweep(workdir) else signals.at_once(False):
-            for line in running.told(workdir):
-                terminal.say(line)
+        for line in running.summary(workdir):
+            terminal.say(line)
         return 0
     compiled.keep_compiled_programs()
     runtime.keep_freed_memory()

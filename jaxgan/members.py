@@ -6,7 +6,7 @@ depends on the step alone, such as whether a penalty is due, then stays one cond
 of each member, `vmap` would take both of its branches.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -106,7 +106,7 @@ def alone(state: GANState, member: int) -> GANState:
     return GANState(state.step, key, players)
 
 
-def joined(states: list[GANState]) -> GANState:
+def joined(states: Sequence[GANState]) -> GANState:
     """The state of members from those of their runs, all after the same step."""
     both = [(state.key, state.players) for state in states]
     key, players = jax.tree.map(lambda *leaves: jnp.stack(leaves), *both)

@@ -142,7 +142,7 @@ def _rates(count: int, found: Any, best: Any, steps: int) -> str:
     if not (best.seconds and found[0].seconds):
         return ""
     taken, plain = (count * steps / of.median for of in (best, found[0]))
-    return f"; {taken:.0f} member-steps/s, {plain:.0f} of {found[0].name}"
+    return f"; {taken:.0f} member-steps/s, {plain:.0f} {found[0].name}"
 
 
 def _samples(
@@ -208,10 +208,10 @@ class Watch:
         Raises:
           AllEnded: where no member goes on.
         """
-        told = [parts.told(metrics) for metrics in jax.device_get(pending)]
+        n = len(self.names)
+        told = [parts.told(n, metrics) for metrics in jax.device_get(pending)]
         if not told or not told[0]:
             return {}
-        n = len(self.names)
         series = {
             name: np.concatenate([np.reshape(m[name], (-1, n)).astype(np.float64) for m in told])
             for name in told[0]

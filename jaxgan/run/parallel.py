@@ -52,9 +52,11 @@ class Way(NamedTuple):
     together: int = 0
 
     def __str__(self) -> str:
+        compiled = self.kernels + " in one graph" * self.one_graph
+        if not self.together:
+            return compiled
         members = "one after the other" if self.together == 1 else f"{self.together} together"
-        several = f", {members}" if self.together else ""
-        return self.kernels + " in one graph" * self.one_graph + several
+        return f"{members} ({compiled})"
 
 
 USUAL = Way()

@@ -7,6 +7,7 @@ nothing of each other, so that there are no collectives.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,13 +45,16 @@ class Shared(NamedTuple):
 
 
 def sizes(count: int, devices: int) -> list[int]:
-    """How many members a part may have: as few as devices allow, all, and about the root of both.
+    """How many members a part may have: as few as devices allow, all, and of many about the root of
+    both; each is a program that has to be compiled.
 
     Args:
       count: of the members, a multiple of the devices.
       devices: over which each part is split.
     """
     least = [n for n in range(devices, count + 1, devices) if count % n == 0]
+    if count < 6 * devices:
+        return sorted({least[0], count})
     middle = (devices * count) ** 0.5
     return sorted({least[0], min(least, key=lambda n: abs(np.log(n / middle))), count})
 
@@ -59,12 +63,12 @@ def make_program(shared: Shared, devices: Sequence[Any], way: Way) -> Program:
     """The programs that train an ensemble, whose items are the members' one after the other.
 
     What is held is a tuple of states, of a part each; metrics are a tuple of the parts', leaves
-    [members] or [count, members].
+    [members] or [count, members]. Parts of one member have no axis of members, as in its run alone.
     """
     options = runtime.compiler_options(devices[0].platform, way.one_graph)
     size, parts = way.together, shared.count // way.together
     numbers = [
-        {name: values[part * size : (part + 1) * size] for name, values in shared.numbers.items()}
+        {name: values[_place(part, size)] for name, values in shared.numbers.items()}
         for part in range(parts)
     ]
     one, many = (_compiled(shared, way, devices, options, count) for count in (1, 2))
@@ -83,7 +87,17 @@ def make_program(shared: Shared, devices: Sequence[Any], way: Way) -> Program:
 
         return run
 
-    return Program(of, _holding(parts, size, devices), _whole, told)
+    whole = jax.jit(members.joined if size == 1 else _concatenated)
+
+    def state(held: tuple[GANState, ...]) -> GANState:
+        return held[0] if parts == 1 < size else whole(held)
+
+    return Program(of, _holding(parts, size, devices), state, partial(told, shared.count))
+
+
+def _place(part: int, size: int) -> Any:
+    """The members of a part: of one, its number."""
+    return part if size == 1 else slice(part * size, (part + 1) * size)
 
 
 def _compiled(
@@ -95,10 +109,8 @@ def _compiled(
     def step_of(numbers: Numbers) -> Callable:
         def step(state: GANState, batch: Any) -> tuple[GANState, Any]:
             with using(None if way.kernels == "auto" else way.kernels):
-                if each == 1:  # as its run alone: a batch axis of 1 would change its convolutions
-                    own = {name: values[0] for name, values in numbers.items()}
-                    after, told = make_step(shared.making(own))(members.alone(state, 0), batch)
-                    return members.joined([after]), jax.tree.map(lambda x: x[None], told)
+                if way.together == 1:
+                    return make_step(shared.making(numbers))(state, batch)
                 batches = jax.tree.map(lambda x: x.reshape(each, -1, *x.shape[1:]), batch)
                 return members.step_of(shared.making, numbers, state, batches)
 
@@ -133,7 +145,7 @@ def _holding(parts: int, size: int, devices: Sequence[Any]) -> Callable[[GANStat
 
     def split(state: GANState) -> tuple[GANState, ...]:
         def part(number: int) -> GANState:
-            place = slice(number * size, (number + 1) * size)
+            place = _place(number, size)
             own = jax.tree.map(lambda leaf: leaf[place], (state.key, state.players))
             # JAX hands on what is not changed; each part gives its buffers away.
             return jax.tree.map(jnp.copy, GANState(state.step, *own))
@@ -145,16 +157,12 @@ def _holding(parts: int, size: int, devices: Sequence[Any]) -> Callable[[GANStat
     return jax.jit(split, out_shardings=(where,) * parts)
 
 
-@jax.jit
 def _concatenated(held: tuple[GANState, ...]) -> GANState:
     both = [(state.key, state.players) for state in held]
     return GANState(held[0].step, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *both))
 
 
-def _whole(held: tuple[GANState, ...]) -> GANState:
-    return held[0] if len(held) == 1 else _concatenated(held)
-
-
-def told(metrics: tuple[dict[str, Any], ...]) -> dict[str, np.ndarray]:
-    """Metrics of all members, leaves [n] or [count, n]."""
-    return {name: np.concatenate([m[name] for m in metrics], -1) for name in metrics[0]}
+def told(count: int, metrics: tuple[dict[str, Any], ...]) -> dict[str, np.ndarray]:
+    """Metrics of `count` members on the host, by parts -> leaves [n] or [steps, n]."""
+    joined = np.stack if len(metrics) == count else np.concatenate
+    return {name: joined([m[name] for m in metrics], -1) for name in metrics[0]}

@@ -124,7 +124,8 @@ def _fastest(work: Work, ways: list[Way]) -> tuple[int, list[Program], str]:
     peers = Peers(processes.fault_of_any, processes.from_first_json)
     found = choice.measured(candidates, differs, peers)
     best = choice.winner(found)
-    line = choice.line(found, best, work.steps, time.perf_counter() - began)
+    what = "members" if ways[0].together else "kernels"
+    line = choice.line(found, best, work.steps, time.perf_counter() - began, what)
     line += work.subject.rates(found, best, work.steps)
     index, line = processes.from_first_json([found.index(best), line])
     return index, programs, line

@@ -1,4 +1,4 @@
-"""Metrics over steps with their spread, drawn with Pillow: a panel each, a line each combination."""
+"""Metrics over steps with their spread: a panel each, and in it a line of each combination."""
 
 import math
 import statistics

@@ -109,13 +109,12 @@ def place_of(workdir: pathlib.Path, member: int | None) -> Place:
     return Place(where, group["members"].index(member), len(group["members"]), options)
 
 
-def check(workdir: pathlib.Path, about: dict[str, Any], steps: int) -> dict[str, Any] | None:
+def check(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Any] | None:
     """What `sweep.json` says already; None for a new sweep.
 
     Args:
       workdir: held.
       about: what it is to say.
-      steps: to train to.
 
     Raises:
       UserError: another sweep, or something else, with the differences.
@@ -135,8 +134,8 @@ def check(workdir: pathlib.Path, about: dict[str, Any], steps: int) -> dict[str,
     ]
     changed += [
         f"{name} was {_short(before.get(name))}, now {_short(about[name])}"
-        for name in ("recipe", "recipe_sha256", "varied", "seeds", "groups", "members")
-        if before.get(name) != about.get(name)
+        for name in ("recipe", "recipe_sha256", "varied", "seeds")
+        if name in about and before.get(name) != about[name]
     ]
     if changed:
         raise UserError(

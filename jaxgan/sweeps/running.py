@@ -80,10 +80,10 @@ def swept(plan: Plan, workdir: pathlib.Path, how: How) -> bool:
                 _keep(workdir, number, error.ended)
                 continue
             if int(state.step) < group.config.run.steps:
-                told(workdir)
+                written(workdir)
                 return False
             _keep(workdir, number, {})
-        for line in told(workdir):
+        for line in written(workdir):
             terminal.say(line)
     return True
 
@@ -93,7 +93,7 @@ def opened(plan: Plan, workdir: pathlib.Path, how: How) -> list[Group]:
     made to say."""
     recipe, steps = plan.config.recipe, plan.config.run.steps
     about = _about(plan)
-    before = folder.check(workdir, _without(about, how.may_differ), steps)
+    before = folder.check(workdir, _without(about, how.may_differ))
     if before:
         groups = [
             Group(
@@ -272,30 +272,34 @@ def _results(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return results
 
 
-def told(workdir: pathlib.Path) -> list[str]:
-    """Writes what came out so far into `sweep.json`, `table.md` and `plot.png`; returns the table
-    and a line for each member that ended."""
-    about = folder.read(workdir)
-    results = _results(workdir)
-    files.write_json(workdir / folder.SWEEP, {**about, "results": results})
-    varied = about["varied"]
-    cells = list({repr(m["options"]): m["options"] for m in about["members"]}.values())
-    found = table.lines(varied, table.rows(cells, results))
-    with files.written_whole(workdir / folder.TABLE) as file:
-        file.write("".join(f"{line}\n" for line in found).encode())
-    panels = _panels(about, cells, _records(workdir, about))
-    if panels:
-        many = len(about["seeds"])
-        title = f"{about['recipe']}: mean and range of {many} member{'s' * (many > 1)}"
-        with files.written_whole(workdir / folder.PLOT) as file:
-            images.write_png(file, chart.chart(title, panels))
+def summary(workdir: pathlib.Path) -> list[str]:
+    """What came out so far: a table, and a line for each member that ended. Writes nothing."""
+    about, results = folder.read(workdir), _results(workdir)
     ended = [
         f"member {r['member']} ended: {r['ended'][1]} is not finite at step {r['ended'][0]}"
         for r in results
         if r["ended"]
     ]
-    where = f"{shown(workdir / folder.TABLE)} and {folder.PLOT}, of the last records"
-    return [*found, *ended, f"written to {where}"]
+    return [*table.lines(about["varied"], table.rows(_cells(about), results)), *ended]
+
+
+def _cells(about: dict[str, Any]) -> list[dict[str, Any]]:
+    return list({repr(m["options"]): m["options"] for m in about["members"]}.values())
+
+
+def written(workdir: pathlib.Path) -> list[str]:
+    """Writes what came out so far into `sweep.json`, `table.md` and `plot.png`; returns it, and a
+    line that says where."""
+    about, found = folder.read(workdir), summary(workdir)
+    files.write_json(workdir / folder.SWEEP, {**about, "results": _results(workdir)})
+    with files.written_whole(workdir / folder.TABLE) as file:
+        file.write("".join(f"{line}\n" for line in found).encode())
+    if panels := _panels(about, _cells(about), _records(workdir, about)):
+        many = len(about["seeds"])
+        title = f"{about['recipe']}: mean and range of {many} member{'s' * (many > 1)}"
+        with files.written_whole(workdir / folder.PLOT) as file:
+            images.write_png(file, chart.chart(title, panels))
+    return [*found, f"written to {shown(workdir / folder.TABLE)} and {folder.PLOT}"]
 
 
 def _panels(

@@ -33,10 +33,11 @@ def rows(cells: list[dict[str, Any]], results: Iterable[dict[str, Any]]) -> list
       results: of each member its `options` and `metrics`, {} where it ended or has none yet.
     """
     results = list(results)
-    names = list(dict.fromkeys(name for result in results for name in result["metrics"]))
     found = []
     for cell in cells:
         own = [result for result in results if result["options"] == cell]
+        # Another objective may log other metrics.
+        names = list(dict.fromkeys(name for result in own for name in result["metrics"]))
         for name in names or ["-"]:
             values = [r["metrics"][name] for r in own if name in r["metrics"]]
             found.append(Row(cell, name, values, len(own)))
