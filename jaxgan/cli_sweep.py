@@ -74,9 +74,7 @@ def sweep_command(given: argparse.Namespace, config: Config) -> int:
     runtime.keep_freed_memory()
     runtime.find_devices()
     if given.dry_run:
-        from jaxgan.run.beginning import source_of
-
-        groups = grouping.grouped(plan, lambda c: source_of(c.run.data, keep=False).features)
+        groups = grouping.grouped(plan, running.sources(keep=False))
         for line in running.lines(plan, groups):
             terminal.say(line)
         return 0

@@ -1,6 +1,5 @@
 """An ensemble as what a run trains: its members' data, program, samples, records and numbers."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -67,7 +66,7 @@ def _devices(count: int, run: RunOptions) -> tuple[list[Any], list[str]]:
 
 def _subject(ensemble: Ensemble, features: Features, run: RunOptions) -> Subject:
     count = len(ensemble.names)
-    numbers = {name: np.float32(values) for name, values in ensemble.numbers.items()}
+    numbers = {name: np.asarray(values, np.float32) for name, values in ensemble.numbers.items()}
 
     def making(numbers: dict[str, Any]) -> Game:
         return first.game_of(lambda example: ensemble.make(example, numbers), features, run.dtype)
@@ -154,19 +153,21 @@ def _samples(
     source: Source,
 ) -> Samples:
     """Grids of each member that goes on, as its run alone makes them."""
-    each = [
-        hooks.sampler(game, of_one, source, dataclasses.replace(run, seed=seed))
-        for game, seed in zip(games, ensemble.seeds)
-    ]
+    numbers = [tuple(of[i] for of in ensemble.numbers.values()) for i in range(len(games))]
+    makers = {}  # compiled once for members of the same numbers
+    for own, game in zip(numbers, games):
+        if own not in makers:
+            makers[own] = hooks.sampler_of_seeds(game, of_one, source, run)
     alone = jax.jit(members.alone)  # compiled once for all members
 
     def grids(state: GANState) -> dict[str, dict[str, Any]]:
-        return {
-            f"member_{ensemble.names[index]}": each[index].grids(alone(state, index))[""]
-            for index in watch.going()
-        }
+        found = {}
+        for i in watch.going():
+            sample, _ = makers[numbers[i]]
+            found[f"member_{ensemble.names[i]}"] = sample(alone(state, i), ensemble.seeds[i])
+        return found
 
-    return Samples(grids, each[0].conditions)
+    return Samples(grids, makers[numbers[0]][1])
 
 
 class AllEnded(RunError):

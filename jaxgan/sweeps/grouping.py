@@ -5,13 +5,16 @@ question unknown. Where the recipe or a part of the game must know it, that rais
 each of its values has a program of its own. So has a weight of 0, with which a term is left out.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxgan.config import Config
+from jaxgan.data import Source
+from jaxgan.data.feeds import check_batch_size
 from jaxgan.errors import UserError
 from jaxgan.game import Game, init
 from jaxgan.options import fields, kind_of, with_values
@@ -34,15 +37,15 @@ class Group(NamedTuple):
     numbers: tuple[str, ...]
 
 
-def grouped(plan: Plan, features_of: Callable[[Config], first.Features]) -> list[Group]:
+def grouped(plan: Plan, source_of: Callable[[Config], Source]) -> list[Group]:
     """The members of a plan by programs.
 
     Args:
       plan: of the sweep.
-      features_of: config -> the features of an example of its data.
+      source_of: config -> its data.
 
     Raises:
-      UserError: a member whose game cannot be made, by its options.
+      UserError: a member whose game or step cannot be made, by its options.
     """
     floats = _floats(plan)
     buckets: dict[Any, list[Member]] = {}
@@ -54,21 +57,28 @@ def grouped(plan: Plan, features_of: Callable[[Config], first.Features]) -> list
         buckets.setdefault(repr(exact), []).append(member)
     groups: list[Group] = []
     for bucket in buckets.values():
-        features = features_of(config_of(plan, bucket[0]))
+        source = source_of(config_of(plan, bucket[0]))
+        features = source.features
         for member in bucket:
             if member.seed == plan.seeds[0]:
-                _check(plan, member, features)
+                with _told_of(member):
+                    config = config_of(plan, member)
+                    check_batch_size(source, config.run.batch_size)
+                    game_of(config, features, {})
         config = config_of(plan, bucket[0])
         differ = [n for n in floats if len({m.options[n] for m in bucket}) > 1]
-        shared = [name for name in differ if _traces(config, features, [name])]
-        if len(shared) > 1 and not _traces(config, features, shared):
+        shared = [name for name in differ if traces(config, features, [name])]
+        if len(shared) > 1 and not traces(config, features, shared):
             shared = []
         apart = [name for name in differ if name not in shared]
         parts: dict[Any, list[Member]] = {}
         for member in bucket:
             parts.setdefault(tuple(member.options[n] for n in apart), []).append(member)
         for part in parts.values():
-            groups.append(Group(config_of(plan, part[0]), part, tuple(shared)))
+            of_first = config_of(plan, part[0])
+            with _told_of(part[0]):
+                _check_step(of_first, features)
+            groups.append(Group(of_first, part, tuple(shared)))
     return groups
 
 
@@ -85,16 +95,24 @@ def game_of(config: Config, features: first.Features, numbers: dict[str, Any]) -
     return first.game_of(made, features, config.run.dtype)
 
 
-def _check(plan: Plan, member: Member, features: first.Features) -> None:
-    config = config_of(plan, member)
+@contextlib.contextmanager
+def _told_of(member: Member) -> Iterator[None]:
+    """An error of the block names the options of the member."""
     try:
-        game_of(config, features, {})
+        yield
     except UserError as error:
         told = ", ".join(f"{name}={value}" for name, value in member.options.items())
         raise UserError(f"{error} (of the sweep's {told})" if told else str(error)) from error
 
 
-def _traces(config: Config, features: first.Features, names: list[str]) -> bool:
+def _check_step(config: Config, features: first.Features) -> None:
+    """Refuses what a run would refuse, before any is compiled."""
+    game = game_of(config, features, {})
+    template = first.template_of(game, features, config.run)
+    first.check_step(game, template, features, config.run, 1)
+
+
+def traces(config: Config, features: first.Features, names: list[str]) -> bool:
     """Whether a step can be made without knowing these numbers."""
     batch = first.batch_of(features, config.run.batch_size)
 

@@ -3,21 +3,23 @@
 import importlib.metadata
 import pathlib
 import platform
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxgan import config as configs
 from jaxgan import files, images, terminal
 from jaxgan.config import Config
+from jaxgan.data import Source
 from jaxgan.errors import RunError, UserError
 from jaxgan.options import to_dict
 from jaxgan.paths import shown
 from jaxgan.recipes.recipe import blamed_on
-from jaxgan.run import checkpoint, manifest
+from jaxgan.run import checkpoint, manifest, signals
 from jaxgan.run.beginning import source_of
 from jaxgan.run.ensembles import AllEnded, Ensemble, asked
 from jaxgan.run.records import OWN_FIELDS, read_metrics
 from jaxgan.run.train import train
-from jaxgan.run.workdir import CHECKPOINTS
+from jaxgan.run.workdir import CHECKPOINTS, RECIPE
 from jaxgan.sweeps import chart, folder, grouping, table
 from jaxgan.sweeps.grouping import Group
 from jaxgan.sweeps.plan import Member, Plan, config_of
@@ -43,7 +45,8 @@ class How(NamedTuple):
 
 
 def swept(plan: Plan, workdir: pathlib.Path, how: How) -> bool:
-    """Trains all members of a plan, or goes on where they were; whether all are done.
+    """Trains all members of a plan, or goes on where they were; whether all are done, as where no
+    signal came.
 
     Raises:
       UserError: before anything is compiled.
@@ -54,7 +57,11 @@ def swept(plan: Plan, workdir: pathlib.Path, how: How) -> bool:
         raise UserError(
             f"workdir={shown(workdir)} holds no sweep to resume; leave out --resume to begin anew"
         )
-    with folder.held(workdir), blamed_on(recipe.name, recipe.source):
+    with (
+        signals.handled() as signalled,
+        folder.held(workdir),
+        blamed_on(recipe.name, recipe.source),
+    ):
         groups = opened(plan, workdir, how)
         for line in lines(plan, groups):
             terminal.say(line)
@@ -65,7 +72,7 @@ def swept(plan: Plan, workdir: pathlib.Path, how: How) -> bool:
             terminal.say(f"program {number}, {_members_told(group.members)}")
             try:
                 state = train(
-                    asked(_ensemble(plan, group, how.together)),
+                    asked(_ensemble(group, how.together)),
                     group.config.run.data,
                     place,
                     group.config.run,
@@ -79,10 +86,12 @@ def swept(plan: Plan, workdir: pathlib.Path, how: How) -> bool:
                 terminal.complain(error)
                 _keep(workdir, number, error.ended)
                 continue
-            if int(state.step) < group.config.run.steps:
-                written(workdir)
+            if int(state.step) == group.config.run.steps:
+                _keep(workdir, number, {})
+            if signalled:
+                if int(state.step) == group.config.run.steps:
+                    terminal.say(f"stopped by {signalled[0]}; the same command goes on")
                 return False
-            _keep(workdir, number, {})
         for line in written(workdir):
             terminal.say(line)
     return True
@@ -106,15 +115,9 @@ def opened(plan: Plan, workdir: pathlib.Path, how: How) -> list[Group]:
         if before["steps"] != steps:
             files.write_json(workdir / folder.SWEEP, {**before, "steps": steps})
         return groups
-    features: dict[str, Any] = {}
-
-    def features_of(config: Config) -> Any:
-        name = repr(config.run.data)
-        if name not in features:
-            features[name] = source_of(config.run.data, how.progress).features
-        return features[name]
-
-    groups = grouping.grouped(plan, features_of)
+    groups = grouping.grouped(plan, sources(how.progress))
+    for group in groups:
+        asked(_ensemble(group, how.together)).devices(group.config.run)
     of_member = {m.name: number for number, group in enumerate(groups) for m in group.members}
     files.write_json(
         workdir / folder.SWEEP,
@@ -136,9 +139,22 @@ def opened(plan: Plan, workdir: pathlib.Path, how: How) -> list[Group]:
         },
     )
     if recipe.source is not None:
-        with files.written_whole(workdir / "recipe.py") as file:
+        with files.written_whole(workdir / RECIPE) as file:
             file.write(recipe.source.encode())
     return groups
+
+
+def sources(progress: bool = False, keep: bool = True) -> Callable[[Config], Source]:
+    """config -> its data, each opened once; arguments as for `open_source`."""
+    opened: dict[str, Source] = {}
+
+    def source(config: Config) -> Source:
+        name = repr(config.run.data)
+        if name not in opened:
+            opened[name] = source_of(config.run.data, progress, keep)
+        return opened[name]
+
+    return source
 
 
 def _about(plan: Plan) -> dict[str, Any]:
@@ -171,7 +187,7 @@ def _about_group(group: Group) -> dict[str, Any]:
     return {"members": members, "numbers": list(group.numbers)}
 
 
-def _ensemble(plan: Plan, group: Group, together: int | None) -> Ensemble:
+def _ensemble(group: Group, together: int | None) -> Ensemble:
     def make(features: Any, numbers: dict[str, Any]) -> Any:
         return grouping.game_of(group.config, features, numbers)
 
@@ -216,7 +232,12 @@ def _is_done(workdir: pathlib.Path, number: int, steps: int) -> bool:
     if not state:
         return False
     there = checkpoint.steps_in(workdir / folder.GROUPS / str(number) / CHECKPOINTS)
-    return bool(state["ended"]) or (bool(there) and there[-1] >= steps)
+    if there and there[-1] > steps:
+        raise UserError(
+            f"steps={steps} but program {number} of {shown(workdir)} is already at step "
+            f"{there[-1]}; use --steps {there[-1]} or more"
+        )
+    return bool(state["ended"]) or there[-1:] == [steps]
 
 
 def _keep(workdir: pathlib.Path, number: int, ended: dict[int, Any]) -> None:
