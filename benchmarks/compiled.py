@@ -30,6 +30,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from benchmarks.flops import PEAKS, peak_flops
 from benchmarks.launches import Launch, launches
 from jaxgan.config import IMPLEMENTATIONS, Config
 from jaxgan.errors import UserError
+from jaxgan.run.hlo import phase_of
 
 # What XLA must know of an H100: the limits of `cudaGetDeviceProperties`, and the versions of driver
 # and runtime. Without these it assumes old ones, which cannot put loops or libraries into graphs.
@@ -64,7 +66,7 @@ STEPS = 25  # in a dispatch, as on a GPU
 EXAMPLES = 60_000
 BUDGETS = pathlib.Path(__file__).parent / "results" / "compiled.json"
 SLACK = {"scratch_bytes": (1.05, 0), "bytes": (1.02, 0), "kernels": (1.0, 1)}  # times, and more
-NO_BUDGET = ("kinds", "launch_bound_us", "outside")
+NO_BUDGET = ("kinds", "by_phase", "launch_bound_us", "outside")
 NOT_COMPARED = ("flops", "roofline_us", "xla_default")
 AUTOTUNE = {"xla_gpu_autotune_level": 0}  # which would run kernels
 
@@ -121,13 +123,16 @@ def counts_of(
       dtype: that it computes in.
       by_default: count graphs with XLA's default, too.
     """
+    from benchmarks.workload import features_of, game_of
     from jaxgan.run import runtime
+    from jaxgan.run.profile import phases_of
 
     lowered = lowered_step(config)
     with compiled_for_gpu(lowered, runtime.compiler_options("gpu", one_graph=True)) as made:
         program, folder = made
         counts, found = counted(program, dtype)
         counts |= graphs.counted(graphs.dumped(folder), STEPS)
+    counts["by_phase"] = by_phase(found, phases_of(game_of(config, features_of(config))))
     if by_default:
         with compiled_for_gpu(lowered, None) as (_, folder):
             counts["xla_default"] = graphs.counted(graphs.dumped(folder), STEPS)
@@ -139,7 +144,8 @@ def counted(program: Any, dtype: str) -> tuple[dict[str, Any], list[Launch]]:
     found = launches(program.as_text())
     times = collections.Counter(launch.name for launch in found)
     unique = {launch.name: launch for launch in found}.values()
-    of_step = [launch for launch in unique if times[launch.name] == STEPS]
+    # Of a loop within a step, such as that over micro-batches, each round counts.
+    of_step = [launch for launch in unique for _ in range(times[launch.name] // STEPS)]
     cudnn = collections.Counter(launch.convolution for launch in of_step)
     kinds = collections.Counter(launch.kind for launch in of_step)
     counts = {
@@ -154,7 +160,7 @@ def counted(program: Any, dtype: str) -> tuple[dict[str, Any], list[Launch]]:
         "roofline_us": round(sum(roofline_us(launch, dtype) for launch in of_step), 1),
         "launch_bound_us": LAUNCH_US * len(of_step),
         "kinds": dict(kinds),
-        "kernels_per_dispatch": len(unique) - len(of_step),
+        "kernels_per_dispatch": sum(times[launch.name] < STEPS for launch in unique),
         "scratch_bytes": program.memory_analysis().temp_size_in_bytes,
     }
     return counts, of_step
@@ -182,6 +188,47 @@ def exceeded(name: str, found: dict[str, Any], budget: dict[str, Any]) -> list[s
                 "with --update and say why"
             )
     return lines
+
+
+# What a kernel is for, by where in the step it was made; the first that fits.
+PURPOSES = (
+    ("convolutions, products", r"^(?:convolution|product)$", ""),
+    ("optimizers", "", r"/(?:optimizer|ema)(?=[/)]|$)"),
+    ("draws", "", r"threefry|random_bits|_normal|_uniform|fold_in"),
+    ("input", "", r"(?:^|[/(])input(?=[/)]|$)"),
+    ("normalisation", "", r"BatchNorm|batch_norm|moments"),
+    ("layers", "", r"(?:jvp|transpose)\("),
+)
+OTHERS = "losses, metrics, loop"
+
+
+def by_phase(found: list[Launch], phases: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """How many kernels of a step are for what: phase -> purpose -> count.
+
+    Args:
+      found: of one step.
+      phases: of the game's step, see `jaxgan.run.profile`.
+    """
+    table: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for launch in found:
+        phase = phase_of(launch.scope, phases) or "between"
+        fits = (
+            purpose
+            for purpose, kind, scope in PURPOSES
+            if re.search(kind, launch.kind) and re.search(scope, launch.scope)
+        )
+        table[phase][next(fits, OTHERS)] += 1
+    return {phase: dict(counts) for phase, counts in table.items()}
+
+
+def show_phases(table: dict[str, dict[str, int]]) -> None:
+    """Prints how many kernels of each phase are for what."""
+    purposes = [purpose for purpose, *_ in PURPOSES] + [OTHERS]
+    purposes = [name for name in purposes if any(name in counts for counts in table.values())]
+    print(f"  {'kernels':22s}" + "".join(f"{phase:>15s}" for phase in table) + f"{'all':>8s}")
+    for purpose in purposes:
+        row = [counts.get(purpose, 0) for counts in table.values()]
+        print(f"  {purpose:22s}" + "".join(f"{n:15d}" for n in row) + f"{sum(row):8d}")
 
 
 def explain(found: list[Launch], dtype: str) -> None:
@@ -268,6 +315,7 @@ def main(argv: list[str] | None = None) -> None:
             print(head := f"{'step':26s}{''.join(f'{name:>12s}' for name in columns)}")
         print(f"{key:26s}{''.join(f'{value:>12s}' for value in columns.values())}", flush=True)
         if given.explain:
+            show_phases(counts["by_phase"])
             explain(found, computes_in)
         subject = record.subject("compiled", preset, config, computes_in)
         made = {"implementation": kind, "target": DEVICE, **counts, **about}

@@ -62,7 +62,8 @@ def jaxgan_provider(preset: str, changes: dict[str, Any]) -> Provider:
 
     def facts() -> dict[str, Any]:
         stats = device.memory_stats() if device.platform != "cpu" else None
-        return {**known, **_memory(stats and stats.get("peak_bytes_in_use"))}
+        peak = _memory(stats and stats.get("peak_bytes_in_use"))
+        return {**known, **peak, **workload.program_bytes()}  # which compiles anew
 
     return Provider(workload.run, facts)
 
@@ -152,11 +153,12 @@ def serve(name: str, preset: str, changes: dict[str, Any], pipe: Any) -> None:
     Answers None when it is warm, or the one line of an error. A number n: runs n steps, or as few
       more as its
     dispatches allow, and answers the steps that one second has. "facts": answers compile_s,
-    steps_per_call, peak_bytes, peak_bytes_of and, of jaxgan, model_flops and matrix_flops_per_s.
+    steps_per_call, peak_bytes, peak_bytes_of and, of jaxgan, model_flops, matrix_flops_per_s,
+    scratch_bytes and argument_bytes.
     """
 
     try:
-        if name == "jaxgan":
+        if name.startswith("jaxgan"):
             provider = jaxgan_provider(preset, changes)
         else:
             provider = torch_provider(preset, changes, name)

@@ -8,12 +8,15 @@ on random pixels that lie on the device: this times steps, `benchmarks.loop` tim
 
 Columns: steps and images a second; seconds for a thousand images; seconds that the first steps took
 longer than later ones (compile); the most memory in use, of the device, or on a CPU of the whole
-process; the share of the device's arithmetic that the model's products and convolutions use, of the
-data sheet's rate where `benchmarks.flops` knows the device, else of a large matrix product measured
-in the same run; jaxgan's rate over the provider's: the median of the rounds' ratios. How long the
-device waits for Python says jaxgan train --profile.
+process; what XLA says that jaxgan's program takes beside its arguments (scratch); the share of the
+device's arithmetic that the model's products and convolutions use, of the data sheet's rate where
+`benchmarks.flops` knows the device, else of a large matrix product measured in the same run;
+jaxgan's rate over the provider's: the median of the rounds' ratios. How long the device waits for
+Python says jaxgan train --profile.
 
-Options of jaxgan train, such as --batch-size or --kernels, change what all train.
+Options of jaxgan train, such as --batch-size or --kernels, change what all train. --beside times
+jaxgan with other options, too: `--beside remat=blocks,accumulate=4` shows what either costs, and
+what memory it spares.
 """
 
 import multiprocessing
@@ -27,8 +30,17 @@ from benchmarks.providers import PEERS, reason_against, serve
 from jaxgan.config import Config, check_run
 from jaxgan.errors import UserError
 
-COLUMNS = ("steps/s", "images/s", "s/kimg", "compile s", "peak MiB", "used", "jaxgan is")
-WIDTHS = (24, 10, 9, 10, 9, 6, 26)
+COLUMNS = (
+    "steps/s",
+    "images/s",
+    "s/kimg",
+    "compile s",
+    "peak MiB",
+    "scratch MiB",
+    "used",
+    "jaxgan is",
+)
+WIDTHS = (24, 10, 9, 10, 9, 12, 6, 26)
 
 
 class Worker:
@@ -132,20 +144,21 @@ def records(
 
 def row(made: dict[str, Any]) -> tuple[str, ...]:
     """A record in `COLUMNS`."""
-    share, ratios = made["utilisation"], made["ratios"]
+    share, ratios, scratch = made["utilisation"], made["ratios"], made.get("scratch_bytes")
     return (
         record.shown(made["samples"], 2),
         f"{made['images_per_s']:.0f}",
         f"{made['s_per_kimg']:.3f}",
         f"{made['compile_s']:.1f}",
         f"{made['peak_bytes'] / 2**20:.0f}",
+        "-" if scratch is None else f"{scratch / 2**20:.1f}",
         "-" if share is None else f"{100 * share:.0f} %",
         f"{record.shown(ratios, 2)} x" if ratios and made["provider"] != "jaxgan" else "",
     )
 
 
 def line(name: str, cells: tuple[str, ...]) -> str:
-    return f"{name:19s}" + "".join(f"{cell:>{width}s}" for cell, width in zip(cells, WIDTHS))
+    return f"{name:21s}" + "".join(f"{cell:>{width}s}" for cell, width in zip(cells, WIDTHS))
 
 
 def checked(config: Config) -> str:
@@ -158,6 +171,13 @@ def checked(config: Config) -> str:
     return dtype_of(game_of(config, features_of(config)))
 
 
+def _option(parser: Any, words: str) -> dict[str, str]:
+    name, equals, value = words.partition("=")
+    if not equals:
+        parser.error(f"--beside {words}: give OPTION=VALUE, such as remat=blocks")
+    return {name.removeprefix("--").replace("-", "_"): value}
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = record.parser("benchmarks.train_step", __doc__)
     parser.add_argument(
@@ -165,6 +185,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--peers", help=f"of {', '.join(PEERS)}, with commas between, or none (default: all)"
+    )
+    parser.add_argument(
+        "--beside", default="", metavar="OPTION=VALUE,..", help="jaxgan with each of these, too"
     )
     parser.add_argument("--rounds", type=int, default=7, help="after one that is not counted")
     parser.add_argument("--steps", type=int, help="in a round (default: what takes --seconds)")
@@ -174,8 +197,12 @@ def main(argv: list[str] | None = None) -> None:
     if given.quick:
         changes, given.steps, given.rounds = {"batch_size": "8", **changes}, given.steps or 2, 2
     configs = {name: record.config_of(parser, name, changes) for name in presets}
+    beside = [(words, _option(parser, words)) for words in given.beside.split(",") if words]
     try:
         dtypes = {name: checked(config) for name, config in configs.items()}
+        for name in presets:
+            for _, more in beside:
+                checked(record.config_of(parser, name, changes | more))
     except UserError as error:
         parser.error(str(error))
     # Several processes share the GPU.
@@ -198,7 +225,9 @@ def main(argv: list[str] | None = None) -> None:
     failed = False
     for preset, config in configs.items():
         # One builds after the other.
-        workers = {name: Worker(name, preset, changes) for name in ("jaxgan", *peers)}
+        settings = {"jaxgan": changes, **{f"jaxgan {n}": changes | more for n, more in beside}}
+        settings |= dict.fromkeys(peers, changes)
+        workers = {name: Worker(name, preset, changed) for name, changed in settings.items()}
         found = measured(workers, given.rounds, given.steps, given.seconds)
         subject = record.subject("train_step", preset, config, dtypes[preset])
         print(f"{preset}, batch {config.run.batch_size}, {dtypes[preset]}, {given.rounds} rounds:")

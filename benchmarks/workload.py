@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import data
-from jaxgan.config import Config
+from jaxgan.config import Config, step_options
 from jaxgan.data import Feature
 from jaxgan.data.feeds import Feed
 from jaxgan.game import Game
@@ -118,7 +118,7 @@ class Workload:
         self.feed: Feed = data.make_feed(*fed)
         way = ways.open_ways(run, devices[0].platform)[0]
         self._program = parallel.make_program(self.game, self.feed.fetch, devices, way)
-        state = jax.jit(first.new_state(self.game, source.features, run))()
+        state = first.made_state(self.game, source.features, run)
         self._state, self._resident = parallel.replicate((state, self.feed.resident), devices)
         self.steps_per_call = dispatch.steps_per_call(
             run.steps_per_call, devices[0].platform, [run.log.every]
@@ -146,8 +146,17 @@ class Workload:
 
     def text(self) -> str:
         """The optimised HLO of a dispatch."""
+        return self._compiled().as_text()
+
+    def program_bytes(self) -> dict[str, int | None]:
+        """What a dispatch is given, and what it takes beside that, as XLA tells."""
+        told = self._compiled().memory_analysis()
+        names = {"scratch_bytes": "temp_size_in_bytes", "argument_bytes": "argument_size_in_bytes"}
+        return {ours: getattr(told, theirs, None) for ours, theirs in names.items()}
+
+    def _compiled(self) -> Any:
         program, arguments = self._next()
-        return program.lower(*arguments).compile().as_text()
+        return program.lower(*arguments).compile()
 
     def parameter_bytes(self) -> int:
         """Of all players."""
@@ -176,5 +185,5 @@ def step_shapes(config: Config, examples: int, steps: int) -> tuple[Any, tuple[A
     game = game_of(config, features)
     state = first.template_of(game, features, config.run)
     item = jax.ShapeDtypeStruct((steps, config.run.batch_size), "int32")
-    run = dispatch.many_steps(make_step(game), gathered)
+    run = dispatch.many_steps(make_step(game, **step_options(config.run)), gathered)
     return run, (state, first.batch_of(features, examples), item)

@@ -159,7 +159,8 @@ def adaptive(
 @bound
 def _adaptively(augments: tuple[Augment, ...]) -> Callable:
     def shown(play: Play, examples: Batch, names: Collection[str], use: str) -> Batch:
-        probability, _ = play.apply("adaptive", method="probability")
+        options = dict(examples=len(play.keys), method="probability")
+        probability, _ = play.apply("adaptive", **options)
         for i, augment in enumerate(augments):
             examples = _sometimes(augment, probability, play, examples, names, f"{use} {i}")
         return examples

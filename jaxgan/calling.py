@@ -11,7 +11,8 @@ import numpy as np
 from jax import Array
 
 from jaxgan.errors import UserError, blamed
-from jaxgan.traits import fields_set, train_option
+from jaxgan.rematerialisation import rematerialised
+from jaxgan.traits import fields_set, train_option, undivided
 
 Apply = Callable[..., tuple[Any, Any]]
 
@@ -20,6 +21,8 @@ def applier(
     modules: dict[str, nn.Module],
     variables: dict[str, Any],
     dtype: Any,
+    accumulate: int = 1,
+    remat: str = "none",
     *,
     train: bool,
     key: Array | None = None,
@@ -32,6 +35,9 @@ def applier(
       variables: of each module by name, `params` and further collections, which `state` replaces.
       dtype: of floating inputs, and of what modules compute in that do not say. Floating outputs
         are float32.
+      accumulate: of how many micro-batches of a batch the inputs are one; refuses modules that
+        would not see all that they look at.
+      remat: what gradients of networks keep, see `jaxgan.rematerialisation`.
       train: given to modules that take it.
       key: for modules that draw by `make_rng` under any name, such as dropout. They draw once for
         all examples of a device; what an example shall draw by itself belongs into the latents.
@@ -42,22 +48,30 @@ def applier(
 
     if dtype != jnp.float32:
         fields["dtype"] = dtype
+    if accumulate > 1:
+        fields["micro_batches"] = accumulate
 
     def apply(name: str, *inputs: Any, state: Any = None, **options: Any) -> tuple[Any, Any]:
         if name not in modules:
             known = ", ".join(map(repr, modules))
             raise UserError(f"a loss calls player {name!r}; this game has {known}")
         held = {**variables[name], **(state or {})}
-        with fields_set(fields), blamed(f"player {name!r} cannot be called"):
+        options |= train_option(modules[name], train, options)
+
+        def called(held: dict[str, Any], inputs: Any) -> tuple[Any, Any]:
             output, state = modules[name].apply(
                 held,
-                *cast_floats(inputs, dtype),
+                *inputs,
                 rngs=None if key is None else _streams(fold_in_name(key, name)),
                 mutable=[collection for collection in held if collection != "params"],
-                **train_option(modules[name], train, options),
                 **options,
             )
-        return cast_floats(output, jnp.float32), dict(state)
+            return cast_floats(output, jnp.float32), dict(state)
+
+        whole = undivided(name, accumulate)
+        with whole, fields_set(fields), blamed(f"player {name!r} cannot be called"):
+            method = remat if held.get("params") else "none"
+            return rematerialised(called, method)(held, cast_floats(inputs, dtype))
 
     return apply
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Move, Outcome, Player
+from jaxgan.words import near_multiples
 
 
 def check_game(game: Game) -> None:
@@ -111,21 +112,26 @@ def examples_in(batch: Any) -> int:
     return counts.pop()
 
 
-def share_of(count: int, game: Game) -> int:
-    """The examples of a move that takes its part of `count`; refuses a remainder."""
+def share_of(count: int, game: Game, accumulate: int = 1) -> int:
+    """The examples of a move that takes its part of `count`; refuses a remainder, also of its
+    micro-batches."""
+    if not isinstance(accumulate, int) or accumulate < 1:
+        raise UserError(f"accumulate={accumulate!r} is no number of micro-batches; use 1, 2, ...")
     move = max(game.moves, key=lambda move: move.times)
-    if count % move.times == 0:
-        return count // move.times
-    raise UserError(
-        f"a batch of {count} examples on a device cannot be divided into {move.times} parts, the "
-        f"times of move {move.name!r}; use {near_multiples(count, move.times)}"
-    )
-
-
-def near_multiples(number: int, factor: int) -> str:
-    """'8 or 12' for 10 and 4."""
-    below = number // factor * factor
-    return " or ".join(str(n) for n in (below, below + factor) if n)
+    if count % move.times:
+        raise UserError(
+            f"a batch of {count} examples on a device cannot be divided into {move.times} parts, "
+            f"the times of move {move.name!r}; use {near_multiples(count, move.times)}"
+        )
+    share = count // move.times
+    if share % accumulate:
+        parts = f" in {move.times} parts" if move.times > 1 else ""
+        raise UserError(
+            f"a batch of {count} examples on a device{parts} cannot be divided into "
+            f"accumulate={accumulate} micro-batches; use a batch of "
+            f"{near_multiples(count, move.times * accumulate)}"
+        )
+    return share
 
 
 def check_outcome(game: Game, move: Move, value: Any, outcome: Any, states: dict[str, Any]) -> None:

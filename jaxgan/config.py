@@ -9,6 +9,8 @@ from jaxgan.errors import UserError
 from jaxgan.names import unknown
 from jaxgan.options import fields, option, replace, to_dict
 from jaxgan.recipes.recipe import Recipe, check_given
+from jaxgan.rematerialisation import METHODS
+from jaxgan.words import near_multiples
 
 IMPLEMENTATIONS = ("auto", "xla", "triton", "plain")
 
@@ -54,6 +56,18 @@ class RunOptions:
     steps_per_call: int | None = option(
         None, "training steps in one dispatch; none means 1 on a CPU and up to 25 on a GPU", low=1
     )
+    accumulate: int = option(
+        1,
+        "micro-batches in which each device takes its gradients: less memory, the same step",
+        low=1,
+        below=2**24,
+    )
+    remat: str = option(
+        "none",
+        "what is computed again for gradients instead of kept: none, elementwise (all but products "
+        "and convolutions) or blocks (everything, for deep networks)",
+        choices=METHODS,
+    )
     data: DataOptions = DataOptions()
     log: LogOptions = LogOptions()
 
@@ -82,6 +96,7 @@ class Config(NamedTuple):
 # A run is continued with these changed; a change of any other option makes it another run.
 _MAY_CHANGE = (
     *("steps", "devices", "kernels", "one_graph", "steps_per_call", "recipe_folder"),
+    *("accumulate", "remat"),
     *("data.dir", "data.cache", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
     # What lies there is known by `data_version`.
     *("data.folder", "data.file"),
@@ -158,15 +173,24 @@ def check_run(run: RunOptions, device_count: int, process_count: int = 1) -> Non
         where = f"these {process_count} processes have" if process_count > 1 else "this machine has"
         raise UserError(f"devices={devices} but {where} {device_count}; use at most {device_count}")
     if devices % process_count:
-        less = devices // process_count * process_count
-        near = " or ".join(str(n) for n in (less, less + process_count) if n)
         raise UserError(
             f"devices={devices} are not the same number in each of {process_count} processes; "
-            f"use {near}"
+            f"use {near_multiples(devices, process_count)}"
         )
     if run.batch_size % devices:
-        less = run.batch_size // devices * devices
-        near = " or ".join(str(n) for n in (less, less + devices) if n)
         raise UserError(
-            f"batch_size={run.batch_size} is not divisible by {devices} devices; use {near}"
+            f"batch_size={run.batch_size} is not divisible by {devices} devices; "
+            f"use {near_multiples(run.batch_size, devices)}"
         )
+    if run.batch_size // devices % run.accumulate:
+        share = f" on each of {devices} devices" if devices > 1 else ""
+        near = near_multiples(run.batch_size, devices * run.accumulate)
+        raise UserError(
+            f"batch_size={run.batch_size} cannot be divided into accumulate={run.accumulate} "
+            f"micro-batches{share}; use a batch_size of {near}"
+        )
+
+
+def step_options(run: RunOptions) -> dict[str, Any]:
+    """The arguments of `make_step` that a run's options are."""
+    return {"accumulate": run.accumulate, "remat": run.remat}

@@ -1,11 +1,12 @@
 """Examples in batches: dicts of features, leaves [B, ...], and what each draws from its own key."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxgan.calling import fold_in_name
 from jaxgan.errors import UserError, blamed
@@ -37,15 +38,31 @@ def feature_of(batch: Any, name: str) -> Any:
         ) from None
 
 
-def changed(change: Callable | None, batch: dict[str, Any], keys: Array) -> dict[str, Any]:
-    """The examples as a game's moves see them, see `Game.examples`.
+def keys_of(key: Array, count: int, axis_name: str | None = None) -> Array:
+    """A key for each of the `count` examples of this device, the same on any number of devices."""
+    index = jnp.arange(count) + (lax.axis_index(axis_name) * count if axis_name else 0)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+
+
+def changed(
+    change: Callable | None, batch: dict[str, Any], key: Array, axis_name: str | None = None
+) -> dict[str, Any]:
+    """The examples as a game's moves see them.
+
+    Args:
+      change: `Game.examples`.
+      batch: of this device.
+      key: of the step.
+      axis_name: of the devices.
 
     Raises:
       UserError: for a change that gives anything but features of as many examples.
     """
     if change is None:
         return batch
-    with blamed("the game's function of examples"):
+    count = len(jax.tree.leaves(batch)[0])
+    with jax.named_scope("input"), blamed("the game's function of examples"):
+        keys = keys_of(fold_in_name(key, "examples"), count, axis_name)
         found = change(batch, keys)
     if not isinstance(found, dict) or not all(
         jnp.shape(leaf)[:1] == keys.shape for leaf in jax.tree.leaves(found)

@@ -143,7 +143,7 @@ def init(game: Game, key: Array, batch: Batch) -> GANState:
 
     def every_move(apply: Apply, states: dict[str, Any], batch: Batch) -> None:
         keys = jax.random.split(for_training, len(jax.tree.leaves(batch)[0]))
-        batch = changed(game.examples, scaled(batch), keys)
+        batch = changed(game.examples, scaled(batch), for_training)
         for move in game.moves:
             with blamed(f"the loss of move {move.name!r}"):
                 move.loss(Play(apply, batch, keys, jnp.zeros((), jnp.int32), states))

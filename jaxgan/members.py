@@ -25,7 +25,9 @@ Step = Callable[[GANState, Batch], tuple[GANState, Metrics]]
 AXES = GANState(step=None, key=0, players=0)  # type: ignore[arg-type]
 
 
-def ensemble(game: Game | Making, n: int, numbers: Numbers | None = None) -> tuple[Init, Step]:
+def ensemble(
+    game: Game | Making, n: int, numbers: Numbers | None = None, **options: Any
+) -> tuple[Init, Step]:
     """The first state and the step of `n` members that train side by side.
 
     A member is the same as its run alone, up to the rounding of sums in another order.
@@ -36,6 +38,7 @@ def ensemble(game: Game | Making, n: int, numbers: Numbers | None = None) -> tup
         rate but not decide what is computed.
       n: how many members.
       numbers: {name: [n]}, for such a function.
+      options: of `make_step`.
 
     Returns:
       init(keys [n], batch), with the batch of one member or its shapes, and step(state, batches
@@ -58,7 +61,7 @@ def ensemble(game: Game | Making, n: int, numbers: Numbers | None = None) -> tup
 
     def step(state: GANState, batches: Batch) -> tuple[GANState, Metrics]:
         _check_axis("batches", batches, n)
-        return step_of(making, given, state, batches)
+        return step_of(making, given, state, batches, **options)
 
     return first, step
 
@@ -89,12 +92,13 @@ def init_of(making: Making, numbers: Numbers, keys: Array, batch: Batch) -> GANS
 
 
 def step_of(
-    making: Making, numbers: Numbers, state: GANState, batches: Batch
+    making: Making, numbers: Numbers, state: GANState, batches: Batch, **options: Any
 ) -> tuple[GANState, Metrics]:
-    """A step of members, on batches [n, B, ...]; arguments otherwise as for `init_of`."""
+    """A step of members, on batches [n, B, ...]; other arguments as for `init_of` and of
+    `make_step`."""
 
     def of_member(numbers: Numbers, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-        return make_step(making(numbers))(state, batch)
+        return make_step(making(numbers), **options)(state, batch)
 
     mapped = jax.vmap(of_member, in_axes=(0, AXES, 0), out_axes=(AXES, 0))
     return mapped(numbers, state, batches)

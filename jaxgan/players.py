@@ -21,7 +21,7 @@ def updated(spec: Player, player: PlayerState, gradient: Gradient, name: str) ->
         return player
     update: Any = optax.with_extra_args_support(made(spec.tx)).update
     grads, loss = gradient.grads[name], gradient.loss
-    with blamed(f"the optimizer of player {name!r}"):
+    with jax.named_scope("optimizer"), blamed(f"the optimizer of player {name!r}"):
         updates, opt_state = update(grads, player.opt_state, player.params, value=loss)
         params = optax.apply_updates(player.params, updates)
     return player.replace(params=params, opt_state=opt_state)

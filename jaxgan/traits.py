@@ -90,6 +90,43 @@ def fields_set(fields: dict[str, Any]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def undivided(player: str, micro_batches: int) -> Iterator[None]:
+    """Refuses modules, while they are called, that see a micro-batch and look at the whole batch.
+
+    One that looks across the batch and says so by `accumulates(micro_batches, *inputs)` may be
+    called with such inputs: it gives of each micro-batch what it would give of the batch, and the
+    mean of the states that they leave is the state that the batch leaves.
+    """
+
+    def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        accumulates, pack = _own(module, "accumulates"), _own(module, "pack")
+        if context.method_name == "accumulates":
+            return call(*args, **kwargs)
+        if _looks_across(module) and not (accumulates and accumulates(micro_batches, *args)):
+            raise UserError(
+                f"player {player!r} looks across the batch ({type(module).__name__}), which "
+                f"accumulate={micro_batches} divides; use accumulate=1, more devices, or a network "
+                "without it"
+            )
+        packs = isinstance(pack, int) and context.method_name == "__call__" and bool(args)
+        count = len(jax.tree.leaves(args)[0]) if packs else 0
+        if count and count % pack:
+            raise UserError(
+                f"player {player!r} takes packs of {pack}, which do not fill the {count} examples "
+                f"of each of accumulate={micro_batches} micro-batches; use a batch size that "
+                f"{pack * micro_batches} divides"
+            )
+        return call(*args, **kwargs)
+
+    if micro_batches == 1:
+        yield
+        return
+    with nn.intercept_methods(interceptor):
+        yield
+
+
 _OF_SINGLE_EXAMPLES = nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm
 
 

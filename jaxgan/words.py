@@ -34,3 +34,9 @@ def whole(name: str, text: str, low: int, below: int) -> int:
     if value >= below:
         raise UserError(f"{name}={text[:40]} is too large; use less than {below}")
     return value
+
+
+def near_multiples(number: int, factor: int) -> str:
+    """'8 or 12' for 10 and 4."""
+    below = number // factor * factor
+    return " or ".join(str(n) for n in (below, below + factor) if n)

@@ -37,6 +37,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxgan.kernels.arrays import along_channels, check_positive, floating, over_rows, wide
@@ -48,6 +49,22 @@ from jaxgan.kernels.primitive import define, dense, transpose
 def _moments(x: Array, **_: Any) -> list[Array]:
     x = wide(x)
     return [over_rows(x), over_rows(x * x)]
+
+
+def _moments_at_once(x: Array, **_: Any) -> list[Array]:
+    x = wide(x)
+    return _both_over_rows(x, x * x)
+
+
+def _both_over_rows(x: Array, y: Array) -> list[Array]:
+    """The sums over rows of x and y as one reduction: XLA sums many rows in two kernels, which of
+    two reductions are three or four. (On a CPU it is ten times slower than two.)"""
+
+    def add(first: Any, second: Any) -> tuple[Array, Array]:
+        return first[0] + second[0], first[1] + second[1]
+
+    zero = np.zeros((), x.dtype)
+    return list(lax.reduce((x, y), (zero, zero), add, tuple(range(x.ndim - 1))))
 
 
 def _normal(x: Array, h: Array, k: Array) -> Array:
@@ -74,6 +91,14 @@ def _distribute(g, a, b, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list
     return [(through + along_channels(a, x) + along_channels(b, x) * n).astype(g.dtype)]
 
 
+def _distribute_apart(g, a, b, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]:
+    # The same products, written otherwise than in `_reduce`: else XLA stores s(z) g for both.
+    n, g_wide = _normal(x, h, k), wide(g)
+    gated = jnp.where(_scaled(n, scale, bias) > 0, g_wide * gain, g_wide * (gain * slope))
+    through = gated * along_channels(scale * h, x)
+    return [(through + along_channels(a, x) + along_channels(b, x) * n).astype(g.dtype)]
+
+
 def _project(d, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]:
     n, d_wide = _normal(x, h, k), wide(d)
     through = d_wide * _factor(n, scale, bias, slope, gain) * along_channels(scale * h, x)
@@ -86,6 +111,12 @@ def _reduce(g, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]:
     return [over_rows(through), over_rows(through * n)]
 
 
+def _reduce_at_once(g, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]:
+    n = _normal(x, h, k)
+    through = wide(g) * _factor(n, scale, bias, slope, gain)
+    return _both_over_rows(through, through * n)
+
+
 def _expand(a, b, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]:
     n = _normal(x, h, k)
     sums = along_channels(a, x) + along_channels(b, x) * n
@@ -95,13 +126,23 @@ def _expand(a, b, x, h, k, scale, bias, *, slope, gain, **_: Any) -> list[Array]
 # The rules of differentiation.
 _define = functools.partial(define, operation="batch_norm_leaky_relu")
 _launch = functools.partial(in_triton, "batch_norm_leaky_relu_triton")
-_moments_p = _define("moments", _moments, _launch("launch_moments"))
+_moments_p = _define("moments", _moments, _launch("launch_moments"), on_gpus=_moments_at_once)
 _forward_p = _define("batch_norm_leaky_relu", _forward, _launch("launch_forward"))
 _distribute_p = _define(
-    "batch_norm_distribute", _distribute, _launch("launch_distribute"), linear=(0, 1, 2)
+    "batch_norm_distribute",
+    _distribute,
+    _launch("launch_distribute"),
+    linear=(0, 1, 2),
+    on_gpus=_distribute_apart,
 )
 _project_p = _define("batch_norm_project", _project, linear=(0,))
-_reduce_p = _define("batch_norm_reduce", _reduce, _launch("launch_reduce"), linear=(0,))
+_reduce_p = _define(
+    "batch_norm_reduce",
+    _reduce,
+    _launch("launch_reduce"),
+    linear=(0,),
+    on_gpus=_reduce_at_once,
+)
 _expand_p = _define("batch_norm_expand", _expand, linear=(0, 1))
 
 _NONE = (None,) * 5  # the cotangents of x, h, k, scale and bias, in which no map is linear

@@ -87,8 +87,17 @@ def spread_gemm(y: Array, w: Array, *, size: tuple[int, int], **_: Any) -> Array
 
 def correlate_gemm(x: Array, y: Array, **_: Any) -> Array:
     # The barrier keeps XLA:CPU from recomputing the gather inside the product.
-    patches = lax.optimization_barrier(_patches(x)).reshape(-1, 16 * x.shape[-1])
-    i, o = x.shape[-1], y.shape[-1]
+    return _correlated(lax.optimization_barrier(_patches(x)), y)
+
+
+def correlate_gathered(x: Array, y: Array, **_: Any) -> Array:
+    # The barrier keeps XLA:GPU from storing what `convolve_gemm` gathered until it is needed here.
+    return _correlated(_patches(lax.optimization_barrier(x)), y)
+
+
+def _correlated(patches: Array, y: Array) -> Array:
+    patches = patches.reshape(-1, patches.shape[-1])
+    i, o = patches.shape[-1] // 16, y.shape[-1]
     matrix = y.reshape(-1, o).T @ patches  # output channels first, as cuDNN holds kernels
     return matrix.reshape(o, 2, 2, 2, 2, i).transpose(1, 3, 2, 4, 5, 0).reshape(4, 4, i, o)
 
@@ -133,4 +142,4 @@ def correlate_on_gpu(x: Array, y: Array) -> Compute:
     # XLA finds no backward-filter call for maps as small as the kernel, and would transpose whole
     # batches for a dilated convolution.
     small = y.shape[-1] == 1 or max(y.shape[2:4]) <= 4
-    return correlate_gemm if small else correlate_xla
+    return correlate_gathered if small else correlate_xla

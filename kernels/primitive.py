@@ -34,6 +34,7 @@ def define(
     operation: str,
     linear: tuple[int, ...] = (),
     constant: tuple[int, ...] = (),
+    on_gpus: Compute | None = None,
 ) -> Primitive:
     """A primitive of several results.
 
@@ -42,7 +43,8 @@ def define(
       launch: the same by Triton kernels, for operands with it; None where only the reference
       exists. operation: the public name, which the choice of an implementation goes by. linear:
       positions of the operands in which, taken together, the results are linear. constant:
-      positions of operands whose derivative is zero almost everywhere.
+      positions of operands whose derivative is zero almost everywhere. on_gpus: the reference in
+      the form of which XLA makes the fewest kernels there; by default as everywhere.
 
     The params hold `implementation`, resolved. Derivatives in the linear operands bind the
     primitive again; those in the remaining operands go through the reference. `transpose` and
@@ -54,7 +56,9 @@ def define(
     primitive.def_abstract_eval(functools.partial(_shapes, operation, computed))
     evaluate_compiled(primitive)
     for platform in (None, *_OTHER_PLATFORMS):
-        compute = functools.partial(_computed, operation, computed, launch, platform or "cpu")
+        form = on_gpus if on_gpus and platform in ("cuda", "rocm") else reference
+        here = functools.partial(over_lanes, form)
+        compute = functools.partial(_computed, operation, here, launch, platform or "cpu")
         lowering = mlir.lower_fun(compute, multiple_results=True)
         mlir.register_lowering(primitive, lowering, platform=platform)
     rule = functools.partial(_derivative, primitive, computed, linear, constant)

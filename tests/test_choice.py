@@ -192,7 +192,7 @@ def test_what_cannot_be_read_is_measured_again(two_ways, tmp_path, capsys, conte
     capsys.readouterr()
     train_points(tmp_path / "run", steps=10)
     assert "timing the step" in capsys.readouterr().out
-    assert json.loads(kept.read_text())["way"] == ["plain", False, 0]
+    assert json.loads(kept.read_text())["way"] == ["plain", False]
 
 
 def test_the_command_shows_what_was_measured_and_forgets_it(two_ways, tmp_path, capsys):

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import game_of
+from runs import RUN
 from test_kernels import CASES, OBJECTIVES, gradient, operands
 
-from jaxgan import init, kernels, make_step
+from jaxgan import init, kernels, make_step, train
 from jaxgan.kernels import probe
-from jaxgan.run import runtime
+from jaxgan.run import remembered, runtime
 
 pytestmark = [
     pytest.mark.gpu,
@@ -119,6 +120,21 @@ def test_twenty_steps_are_the_same_with_every_implementation(name):
                 losses[kind].append([float(metrics[name]) for name in names])
     # Convolutions in TF32 differ between programs by some 1e-3, and Adam carries it on.
     np.testing.assert_allclose(losses["triton"], losses["xla"], rtol=2e-2)
+
+
+def test_a_run_times_its_step_in_four_ways_and_keeps_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAXGAN_KERNELS", raising=False)
+    images = np.random.default_rng(0).integers(0, 256, (512, 28, 28, 1), np.uint8)
+    changes = {**RUN, "batch_size": 64, "steps": 50, "log.every": 25, "log.checkpoint_every": 25}
+    train(game_of("mnist", (28, 28, 1)), images, tmp_path / "run", **changes)
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = [line for line in lines if line.startswith("kernels: ")]
+    assert told.count("ms a step") == 4, told  # none failed, and none computes anything else
+    kept = remembered.of_run(tmp_path / "run")
+    assert kept and kept["line"] == told
+    train(game_of("mnist", (28, 28, 1)), images, tmp_path / "run", **{**changes, "steps": 75})
+    assert told in capsys.readouterr().out
 
 
 CHAIN = """

@@ -4,6 +4,7 @@ CPUs run the references; what the Triton kernels compute is in test_triton.py.
 """
 
 import functools
+import importlib
 import re
 import subprocess
 import sys
@@ -333,6 +334,24 @@ def test_statistics_and_gradients_over_replicas_equal_those_of_one_device():
             np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-5)
         for found, expected in zip(vectors_apart, of_vectors):
             np.testing.assert_allclose(found.sum(0), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_forms_for_gpus_are_the_references_in_other_words():
+    x, g = jax.random.normal(jax.random.key(0), (2, 6, 5, 3))
+    vectors = jax.random.normal(jax.random.key(1), (6, 3))
+    options = dict(slope=0.2, gain=1.5)
+    norm = importlib.import_module("jaxgan.kernels.batch_norm_leaky_relu")
+    a, b, *others = vectors
+    # Sums in another order.
+    assert_close(norm._moments_at_once(x), norm._moments(x), rtol=1e-5, atol=1e-5)
+    at_once, apart = (f(g, x, *others, **options) for f in (norm._reduce_at_once, norm._reduce))
+    assert_close(at_once, apart, rtol=1e-5, atol=1e-5)
+    operands = g, a, b, x, *others
+    written, again = (f(*operands, **options) for f in (norm._distribute, norm._distribute_apart))
+    assert_close(written, again, rtol=1e-6, atol=1e-6)
+    ways = importlib.import_module("jaxgan.kernels.convolution_ways")
+    x, y = jnp.ones((2, 6, 6, 3)), jax.random.normal(jax.random.key(2), (2, 3, 3, 1))
+    assert_close(ways.correlate_gathered(x, y), ways.correlate_gemm(x, y), rtol=1e-6, atol=1e-6)
 
 
 # Values and number formats.

@@ -136,6 +136,13 @@ def test_options_are_frozen():
     ("changes", "devices", "processes", "text"),
     [
         ({"batch_size": 100}, 8, 1, "batch_size=100 is not divisible by 8 devices; use 96 or 104"),
+        (
+            {"batch_size": 96, "devices": 4, "accumulate": 5},
+            8,
+            1,
+            "batch_size=96 cannot be divided into accumulate=5 micro-batches on each of 4 devices; "
+            "use a batch_size of 80 or 100",
+        ),
         ({"batch_size": 3}, 8, 1, "batch_size=3 is not divisible by 8 devices; use 8"),
         ({"devices": 8}, 4, 1, "devices=8 but this machine has 4; use at most 4"),
         ({"devices": 8}, 4, 2, "devices=8 but these 2 processes have 4; use at most 4"),
@@ -151,6 +158,7 @@ def test_a_run_that_cannot_be_divided_is_refused(changes, devices, processes, te
 def test_differences_name_what_makes_another_run():
     old = to_dict(RunOptions())
     may = {"steps": 9, "log.every": 7, "devices": 1, "kernels": "xla", "data.dir": "/elsewhere"}
+    may |= {"accumulate": 4, "remat": "blocks"}
     assert not config.differences(old, {**old, **may})
     changed = config.differences(old, {**old, "dtype": "bfloat16", "seed": 3})
     assert changed == ["dtype was None, now 'bfloat16'", "seed was 0, now 3"]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgan.data.entries import bytes_of, checksum_of
-from jaxgan.data.reading import checked_read
+from jaxgan.data.reading import checked_read, cores
 from jaxgan.data.source import Source
 from jaxgan.files import opened
 
@@ -93,7 +93,7 @@ def read_all(
       RunError: for examples that cannot be read.
       OSError: for what cannot be written.
     """
-    cores, first = min(_cores(), len(parts), _MOST), parts[0]
+    many, first = min(cores(), len(parts), _MOST), parts[0]
     few = np.arange(first[0], min(first[1], first[0] + _TIMED))
     began = time.perf_counter()
     checked_read(source, few)
@@ -108,16 +108,9 @@ def read_all(
         if task:
             others = functools.partial(_in_process, task, read)
         elif each < _SECONDS_WORTH_A_THREAD:
-            cores = 1
-        with contextlib.closing(_spread(parts, [here, *[others] * (cores - 1)])) as done:
+            many = 1
+        with contextlib.closing(_spread(parts, [here, *[others] * (many - 1)])) as done:
             yield from done
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _spread(

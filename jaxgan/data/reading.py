@@ -124,7 +124,7 @@ def loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
     )
     in_bytes = max(1, _BYTES_AT_ONCE // bytes_of_one(source.features))
     at_once = min(_READ_AT_ONCE, in_bytes) if source.arrays is None else in_bytes
-    threads = max(read_threads, min(_cores(), _MOST_THREADS))
+    threads = max(read_threads, min(cores(), _MOST_THREADS))
 
     def load(first: int, last: int) -> int:
         into = {name: leaf[first:last] for name, leaf in leaves.items()}
@@ -155,7 +155,7 @@ def loaded(source: Source, read_threads: int, progress: bool) -> Leaves:
     return leaves
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

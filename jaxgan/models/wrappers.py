@@ -9,6 +9,7 @@ from jax import Array
 from jaxgan import checks
 from jaxgan.calling import train_option
 from jaxgan.errors import UserError
+from jaxgan.words import near_multiples
 
 
 class Pack(nn.Module):
@@ -71,6 +72,10 @@ class MinibatchStdDev(nn.Module):
     features: int = 1
     across_batch = True
 
+    def accumulates(self, micro_batches: int, x: Array) -> bool:
+        """Whether the groups of a batch are those of its micro-batches, of which x is one."""
+        return len(x) % _group_of(micro_batches * len(x), self.group) == 0
+
     def __call__(self, x: Array) -> Array:
         *places, channels = x.shape[1:]
         if channels % self.features:
@@ -95,7 +100,7 @@ def _group_of(count: int, group: int) -> int:
     if size == 1 < min(count, group):
         raise UserError(
             f"a batch of {count} examples has no groups of 2 to {group} for MinibatchStdDev; "
-            f"use a batch of {checks.near_multiples(count, group)}"
+            f"use a batch of {near_multiples(count, group)}"
         )
     return size
 

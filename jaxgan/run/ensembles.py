@@ -79,12 +79,12 @@ def _subject(ensemble: Ensemble, features: Features, run: RunOptions) -> Subject
     watch = Watch(ensemble.names)
 
     def first_state() -> GANState:
-        one = jax.jit(lambda numbers, key: init(making(numbers), key, batch))
+        one = first.computed_once(lambda numbers, key: init(making(numbers), key, batch))
         of_members = [
             one({name: values[i] for name, values in numbers.items()}, jax.random.key(seed))
             for i, seed in enumerate(ensemble.seeds)
         ]
-        return jax.jit(members.joined)(of_members)
+        return first.computed_once(members.joined)(of_members)
 
     def check(devices: int) -> None:
         first.check_step(games[0], of_one, features, run, 1)

@@ -44,11 +44,14 @@ class Way(NamedTuple):
     Attributes:
       kernels: of the fused operations, see `jaxgan.kernels.launch`.
       one_graph: whether a dispatch is one CUDA graph, as far as XLA can make it one.
+      accumulate, remat: of `make_step`.
       together: of an ensemble, how many members a program takes at once; 0 of a run alone.
     """
 
     kernels: str = "auto"
     one_graph: bool = False
+    accumulate: int = 1
+    remat: str = "none"
     together: int = 0
 
     def __str__(self) -> str:
@@ -104,7 +107,8 @@ def make_program(
       way: how they are compiled.
     """
     options = runtime.compiler_options(devices[0].platform, way.one_graph)
-    of_game = make_step(game, AXIS if len(devices) > 1 else None)
+    of_step: Any = dict(accumulate=way.accumulate, remat=way.remat)
+    of_game = make_step(game, AXIS if len(devices) > 1 else None, **of_step)
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         with using(None if way.kernels == "auto" else way.kernels):

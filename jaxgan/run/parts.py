@@ -105,14 +105,15 @@ def _compiled(
 ) -> Callable:
     """(state, resident, item, numbers) -> (state, metrics) of a part, for one step or many."""
     each = way.together // len(devices)
+    of_step: Any = {"accumulate": way.accumulate, "remat": way.remat}
 
     def step_of(numbers: Numbers) -> Callable:
         def step(state: GANState, batch: Any) -> tuple[GANState, Any]:
             with using(None if way.kernels == "auto" else way.kernels):
                 if way.together == 1:
-                    return make_step(shared.making(numbers))(state, batch)
+                    return make_step(shared.making(numbers), **of_step)(state, batch)
                 batches = jax.tree.map(lambda x: x.reshape(each, -1, *x.shape[1:]), batch)
-                return members.step_of(shared.making, numbers, state, batches)
+                return members.step_of(shared.making, numbers, state, batches, **of_step)
 
         return step
 

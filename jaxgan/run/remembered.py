@@ -60,7 +60,7 @@ def of_run(workdir: pathlib.Path) -> dict[str, Any] | None:
     return _read(workdir / IN_WORKDIR)
 
 
-def keep(workdir: pathlib.Path, about: dict[str, Any], way: tuple[Any, ...], line: str) -> None:
+def keep(workdir: pathlib.Path, about: dict[str, Any], way: list[Any], line: str) -> None:
     """Writes a choice into the workdir and, where there is room, into the cache folder.
 
     Args:
@@ -72,7 +72,7 @@ def keep(workdir: pathlib.Path, about: dict[str, Any], way: tuple[Any, ...], lin
       RunError: a workdir that cannot be written.
     """
     made = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    chosen = {"way": list(way), "line": line, "made": made, "about": about}
+    chosen = {"way": way, "line": line, "made": made, "about": about}
     keep_in(workdir, chosen)
     if kept := folder():
         with contextlib.suppress(RunError):  # it is measured again then

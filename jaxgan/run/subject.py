@@ -104,7 +104,7 @@ def of_game(
     return Subject(
         game=made,
         template=template,
-        first=jax.jit(first.new_state(made, features, run)),
+        first=partial(first.made_state, made, features, run),
         check=partial(first.check_step, made, template, features, run),
         fingerprint=partial(first.fingerprint, made, template, features, run),
         feed=feed,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.config import RunOptions
+from jaxgan.config import RunOptions, step_options
 from jaxgan.data import Feed
 from jaxgan.game import GANState
 from jaxgan.run import choice, parallel, processes, remembered, runtime
@@ -58,11 +58,11 @@ def open_ways(run: RunOptions, platform: str) -> list[Way]:
     if runtime.options_refused(platform, one_graph=True):
         graphs = (False,)
     if platform != "gpu":
-        return [Way("xla" if asked == "auto" else asked)]
+        return [Way("xla" if asked == "auto" else asked, **step_options(run))]
     kinds = (asked,)
     if asked == "auto":
         kinds = ("xla",) if runtime.why_no_triton(platform) else ("xla", "triton")
-    first, *others = (Way(kind, graph) for kind in kinds for graph in graphs)
+    first, *others = (Way(k, g, **step_options(run)) for k in kinds for g in graphs)
     return [first, *sorted(others, key=_many_graphs)]
 
 
@@ -91,24 +91,30 @@ def program(
             key = _key(work, run)
             known = remembered.recall(workdir, key)
     known = processes.from_first_json(known)
-    if known and Way(*known["way"]) in ways:
+    if known and (before := [way for way in ways if _as_json(way) == known["way"]]):
         say(f"{known['line']} on {known['made']}")
         with processes.together():
             if writes:
                 remembered.keep_in(workdir, known)
-        return program_of(work, Way(*known["way"]))
+        return program_of(work, before[0])
     say(f"timing the step in {len(ways)} ways: {', '.join(map(str, ways))}")
     best, programs, line = _fastest(work, ways)
     say(line)
     with processes.together():
         if writes:
-            remembered.keep(workdir, key, ways[best], line)
+            remembered.keep(workdir, key, _as_json(ways[best]), line)
     return programs[best]
+
+
+def _as_json(way: Way) -> list[Any]:
+    """What is measured of a way."""
+    return [way.kernels, way.one_graph, *([way.together] if way.together else [])]
 
 
 def _key(work: Work, run: RunOptions) -> dict[str, Any]:
     """What the time of a step depends on."""
     of_run = {"game": work.subject.fingerprint(), "batch_size": run.batch_size, "steps": work.steps}
+    of_run |= step_options(run)
     return {**of_run, "streams": not work.resident, **remembered.machine(work.devices)}
 
 

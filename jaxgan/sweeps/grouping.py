@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgan.config import Config
+from jaxgan.config import Config, step_options
 from jaxgan.data import Source
 from jaxgan.data.feeds import check_batch_size
 from jaxgan.errors import UserError
@@ -118,7 +118,9 @@ def traces(config: Config, features: first.Features, names: list[str]) -> bool:
 
     def step(numbers: dict[str, Any], batch: Any) -> Any:
         game = game_of(config, features, numbers)
-        return make_step(game)(init(game, jax.random.key(0), batch), batch)
+        return make_step(game, **step_options(config.run))(
+            init(game, jax.random.key(0), batch), batch
+        )
 
     numbers = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
     try:
