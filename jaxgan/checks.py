@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Move, Outcome, Player
@@ -46,7 +47,7 @@ def check_game(game: Game) -> None:
         _check_parts(name, player)
         decay = player.ema_decay
         # One that is traced, of a member of an ensemble, has no value yet.
-        traced = isinstance(decay, jax.core.Tracer)
+        traced = isinstance(decay, Tracer)
         is_number = traced or (isinstance(decay, numbers.Real) and 0 <= float(decay) < 1)
         if not (decay is None or callable(decay) or is_number):
             raise UserError(

@@ -7,10 +7,10 @@ has are used from there, such as `optax.linear_schedule(start, end, steps)` and
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.core import Tracer
 
 from jaxgan.bound import bound
 
@@ -28,7 +28,7 @@ def is_given(weight: Scheduled) -> bool:
     A number that is traced, as members of an ensemble have them, counts as one that is not 0: it is
     asked before it has a value.
     """
-    return isinstance(weight, jax.core.Tracer) or bool(weight)
+    return isinstance(weight, Tracer) or bool(weight)
 
 
 @bound

@@ -284,7 +284,7 @@ def test_an_option_is_named_by_what_is_its_own():
         (["--vary", "rate"], "--vary 'rate' has no values; give OPTION=VALUE,VALUE"),
         (["--vary", "rate="], "--vary rate= has an empty value"),
         (["--vary", "rate=1,,2"], "--vary rate=1,,2 has an empty value"),
-        (["--vary", "rat=1"], "unknown option 'rat'; did you mean rate?"),
+        (["--vary", "rat=1"], "unknown option 'rat'; did you mean rate"),
         (["--vary", "rate=1,1.0"], "--vary rate has 1.0 twice"),
         (["--vary", "rate=1", "--vary", "rate=2"], "--vary names rate twice"),
         (["--vary", "rate=x"], "rate='x' is not a number"),
@@ -303,6 +303,7 @@ def test_an_option_is_named_by_what_is_its_own():
         (["--vary", "data.name=grid,rign"], "rign"),
         (["--devices", "3", "--seeds", "2"], "devices=3 cannot share 2 members of a program"),
         (["--vary", "batch_size=8,200000"], "batch_size=200000 exceeds the 100000 examples"),
+        (["--batch-size", "8", "--accumulate", "3"], "cannot be divided into accumulate=3"),
         (["--devices", "9"], "devices=9 but this machine has 4; use at most 4"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jaxgan import data
 from jaxgan.config import RunOptions
 from jaxgan.data import Feed, Source
-from jaxgan.game import Game, GANState
+from jaxgan.game import GANState
 from jaxgan.kernels import using
 from jaxgan.run import (
     checkpoint,
@@ -20,7 +20,6 @@ from jaxgan.run import (
     runtime,
     signals,
 )
-from jaxgan.run import subject as subjects
 from jaxgan.run import workdir as workdirs
 from jaxgan.run.checkpoint import Checkpoints
 from jaxgan.run.records import Records, Silence
@@ -62,7 +61,7 @@ class Begun(NamedTuple):
 
 def begun(
     held: contextlib.ExitStack,
-    game: Game | Callable[[dict[str, Any]], Game] | Asked,
+    wanted: Asked,
     source: Any,
     workdir: pathlib.Path,
     run: RunOptions,
@@ -79,6 +78,7 @@ def begun(
 
     Args:
       held: holds what is opened here until the run ends.
+      wanted: what is to be trained.
       about: what `config.json` says, but for the data.
       others: see `jaxgan.run.train.train`.
     """
@@ -86,7 +86,6 @@ def begun(
     asked = run.steps, must_resume, may_differ, defaults
     processes.check_same(about)
     with processes.together(), signals.at_once():
-        wanted = subjects.asked(game)
         devices, divided = wanted.devices(run)
         kind, told = runtime.check_way(run, devices[0].platform)
         if writes:

@@ -1,5 +1,6 @@
 """An ensemble as what a run trains: its members' data, program, samples, records and numbers."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxgan import data, members
-from jaxgan.config import RunOptions
+from jaxgan.config import RunOptions, check_run
 from jaxgan.data import Feed, Source
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import Game, GANState, init
@@ -60,6 +61,7 @@ def _devices(count: int, run: RunOptions) -> tuple[list[Any], list[str]]:
             f"devices={wanted} cannot share {count} members of a program; use {most}, or leave "
             "out --devices"
         )
+    check_run(dataclasses.replace(run, devices=1), 1)  # a batch lies on one of them
     lines = [f"{count} members on {most} of {there} devices, which can share them"]
     return parallel.chosen_devices(most), lines if most < wanted else []
 

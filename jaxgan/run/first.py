@@ -25,10 +25,8 @@ from jaxgan.step import make_step
 Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
 
 
-def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None:
+def check_arguments(run: Any, callback: Any, more_hooks: Any) -> None:
     """Raises `UserError` for arguments of `train` that are of no use, which would show late."""
-    if not hasattr(game, "subject"):
-        _check_game(game)
     if not isinstance(run, RunOptions):
         raise UserError(
             f"run is {type(run).__name__} and not RunOptions; give options by name, such as "
@@ -45,7 +43,8 @@ def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None
             raise UserError(f"a hook has every={hook.every}; use 1 or more")
 
 
-def _check_game(game: Any) -> None:
+def check_given(game: Any) -> None:
+    """Raises `UserError` for what is given in place of a game."""
     if isinstance(game, Game) or callable(game):
         return
     fix = "give one, or a function that makes it"
@@ -59,7 +58,7 @@ def game_of(
 ) -> Game:
     """The game itself, or the one that a function makes for examples of these features; in another
     dtype."""
-    _check_game(game)
+    check_given(game)
     if not isinstance(game, Game):
         game = game(features)
     if not isinstance(game, Game):

@@ -73,8 +73,15 @@ class Asked(NamedTuple):
 
 
 def asked(game: Game | Callable[[first.Features], Game] | Asked) -> Asked:
-    """A game, or a function that makes it, as what is to be trained."""
-    return game if isinstance(game, Asked) else Asked(_divided, partial(of_game, game))
+    """A game, or a function that makes it, as what is to be trained.
+
+    Raises:
+      UserError: for anything else.
+    """
+    if isinstance(game, Asked):
+        return game
+    first.check_given(game)
+    return Asked(_divided, partial(of_game, game))
 
 
 def _divided(run: RunOptions) -> tuple[list[Any], list[str]]:

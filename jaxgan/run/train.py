@@ -29,7 +29,7 @@ from jaxgan.run import (
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 from jaxgan.run.processes import agreed_stops, together
-from jaxgan.run.subject import Asked
+from jaxgan.run.subject import Asked, asked
 from jaxgan.run.workdir import about_run
 
 
@@ -85,7 +85,8 @@ def train(
       RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be
         written.
     """
-    first.check_arguments(game, run, callback, more_hooks)
+    wanted = asked(game)
+    first.check_arguments(run, callback, more_hooks)
     more_hooks = tuple(more_hooks)
     # Absolute, as a recipe or a callback may change the current folder.
     workdir, named = user_path(workdir, "workdir").absolute(), isinstance(source, DataOptions)
@@ -95,11 +96,11 @@ def train(
     may_differ = (may_differ,) if isinstance(may_differ, str) else tuple(may_differ)
     known = about, defaults or {}, may_differ
     with contextlib.ExitStack() as held:
-        asked, source = (must_resume, profiled, progress), run.data if named else source
+        how, source = (must_resume, profiled, progress), run.data if named else source
         signalled = held.enter_context(signals.handled())
         runtime.check_devices()
         with out_of_memory.told(), signals.at_once(jax.process_count() == 1):
-            here = begun(held, game, source, workdir, run, *known, recipe, *asked)
+            here = begun(held, wanted, source, workdir, run, *known, recipe, *how)
         signals.only_noted()
         subject, feed, log, saver = here.subject, here.feed, here.log, here.saver
         state, step = here.state, int(here.state.step)
