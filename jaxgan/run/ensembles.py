@@ -139,11 +139,13 @@ def _ways(count: int, together: int | None, ways: list[Way], devices: int) -> li
 
 
 def _rates(count: int, found: Any, best: Any, steps: int) -> str:
-    """Steps of a member in a second, of what was taken and of what it is compared with."""
+    """Steps of a member in a second: of what was taken and of what it is compared with, which on
+    one device is the rate of a run alone."""
     if not (best.seconds and found[0].seconds):
         return ""
     taken, plain = (count * steps / of.median for of in (best, found[0]))
-    return f"; {taken:.0f} member-steps/s, {plain:.0f} {found[0].name}"
+    beside = "" if best is found[0] else f", {plain:.4g} {found[0].name.partition(' (')[0]}"
+    return f"; {taken:.4g} member-steps/s{beside}"
 
 
 def _samples(
