@@ -153,14 +153,18 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_bits(recipe, swept, tmp_pat
 
 
 def test_members_over_devices_need_nothing_of_each_other(recipe, swept, tmp_path, capsys):
+    """Also with several steps in a dispatch, of data that stream."""
     words = *TWO_BY_TWO, "--together", "4"
-    assert sweep(recipe, tmp_path / "sweep", *words, devices=4) == 0
+    many = {"steps_per_call": 5, "data.resident_limit_mb": 0}
+    assert sweep(recipe, tmp_path / "sweep", *words, devices=4, **many) == 0
     assert "on 4 cpu devices" in capsys.readouterr().out
     for member in (0, 3):
         one, other = (
             jaxgan.restore(path, member=member).state for path in (tmp_path / "sweep", swept)
         )
         assert_close(one, other, rtol=1e-4, atol=1e-5)
+        losses = ([r["loss"] for r in of_member(p, member)] for p in (tmp_path / "sweep", swept))
+        np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_a_sweep_is_told_in_a_table_and_a_plot(swept, recipe, capsys):

@@ -90,6 +90,8 @@ def make_program(shared: Shared, devices: Sequence[Any], way: Way) -> Program:
     whole = jax.jit(members.joined if size == 1 else _concatenated)
 
     def state(held: tuple[GANState, ...]) -> GANState:
+        if len(devices) > 1:
+            held = jax.tree.map(partial(_on_one, devices[0]), held)
         return held[0] if parts == 1 < size else whole(held)
 
     return Program(of, _holding(parts, size, devices), state, partial(told, shared.count))
@@ -156,6 +158,18 @@ def _holding(parts: int, size: int, devices: Sequence[Any]) -> Callable[[GANStat
     if len(devices) == 1:
         return jax.jit(split)
     return jax.jit(split, out_shardings=(where,) * parts)
+
+
+def _on_one(device: Any, array: Any) -> Any:
+    """An array that lies in parts, as one on a device, by way of the host.
+
+    What is computed of parts would need collectives, of which several at a time wait for each other
+    on XLA:CPU without end where there are fewer cores than devices.
+    """
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _on_one(device, jax.random.key_data(array))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    return jax.device_put(np.asarray(array), device)
 
 
 def _concatenated(held: tuple[GANState, ...]) -> GANState:

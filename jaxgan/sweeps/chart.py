@@ -44,7 +44,7 @@ def chart(title: str, panels: dict[str, list[Line]]) -> np.ndarray:
     for number, label in enumerate(labels):
         row, column = divmod(number, columns)
         x, y = 16 + column * _WIDTH, _TOP + row * _LINE
-        draw.rectangle(_scaled(x, y + 3, x + 14, y + 9), fill=COLOURS[number % len(COLOURS)])
+        draw.rectangle(_scaled(x, y + 3, x + 14, y + 9), fill=_colour(number))
         _text(draw, (x + 20, y), label)
     for number, (metric, lines) in enumerate(panels.items()):
         row, column = divmod(number, columns)
@@ -75,17 +75,19 @@ def _panel(draw: Any, left: int, top: int, metric: str, lines: list[Line]) -> No
     for step in ticks(first, last):
         _text(draw, (at(step, least)[0] / _SCALE, bottom + 6), f"{step:g}", "mt")
     draw.line(_scaled(x0, y0, x0, bottom, right, bottom), fill=(90, 90, 90), width=_SCALE)
-    for number, line in enumerate(lines):
-        colour = COLOURS[number % len(COLOURS)]
-        known = [(s, v) for s, v in zip(line.steps, line.values) if v]
-        if not known:
-            continue
-        upper = [at(s, max(v)) for s, v in known]
-        lower = [at(s, min(v)) for s, v in known]
-        if len(known) > 1:
-            draw.polygon([*upper, *reversed(lower)], fill=(*colour, 45))
-        middle = [at(s, statistics.fmean(v)) for s, v in known]
-        draw.line(middle, fill=colour, width=2 * _SCALE, joint="curve")
+    known = [[(s, v) for s, v in zip(line.steps, line.values) if v] for line in lines]
+    for number, of_line in enumerate(known):
+        upper = [at(s, max(v)) for s, v in of_line]
+        lower = [at(s, min(v)) for s, v in of_line]
+        if len(of_line) > 1:
+            draw.polygon([*upper, *reversed(lower)], fill=(*_colour(number), 45))
+    for number, of_line in enumerate(known):  # over all bands
+        middle = [at(s, statistics.fmean(v)) for s, v in of_line]
+        draw.line(middle, fill=_colour(number), width=2 * _SCALE, joint="curve")
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    return COLOURS[number % len(COLOURS)]
 
 
 def ticks(least: float, most: float) -> list[float]:

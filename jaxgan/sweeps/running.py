@@ -19,12 +19,13 @@ from jaxgan.run.beginning import source_of
 from jaxgan.run.ensembles import AllEnded, Ensemble, asked
 from jaxgan.run.records import OWN_FIELDS, read_metrics
 from jaxgan.run.train import train
-from jaxgan.run.workdir import CHECKPOINTS, RECIPE
+from jaxgan.run.workdir import CHECKPOINTS
 from jaxgan.sweeps import chart, folder, grouping, table
 from jaxgan.sweeps.grouping import Group
 from jaxgan.sweeps.plan import Member, Plan, config_of
 from jaxgan.words import shown_value
 
+_MAY_CHANGE = ("steps", "recipe_sha256", "recipe_folder")  # where it was accepted
 _PACKAGES = ("jaxgan", "jax", "jaxlib", "flax", "optax")
 
 
@@ -100,7 +101,6 @@ def swept(plan: Plan, workdir: pathlib.Path, how: How) -> bool:
 def opened(plan: Plan, workdir: pathlib.Path, how: How) -> list[Group]:
     """The programs of a sweep, as `sweep.json` has them or as they are found now, which it is then
     made to say."""
-    recipe, steps = plan.config.recipe, plan.config.run.steps
     about = _about(plan)
     before = folder.check(workdir, _without(about, how.may_differ))
     if before:
@@ -112,8 +112,9 @@ def opened(plan: Plan, workdir: pathlib.Path, how: How) -> list[Group]:
             )
             for of in before["groups"]
         ]
-        if before["steps"] != steps:
-            files.write_json(workdir / folder.SWEEP, {**before, "steps": steps})
+        now = {name: about[name] for name in _MAY_CHANGE if name in about}
+        if {**before, **now} != before:
+            files.write_json(workdir / folder.SWEEP, {**before, **now})
         return groups
     groups = grouping.grouped(plan, sources(how.progress))
     for group in groups:
@@ -138,9 +139,6 @@ def opened(plan: Plan, workdir: pathlib.Path, how: How) -> list[Group]:
             "results": [],
         },
     )
-    if recipe.source is not None:
-        with files.written_whole(workdir / RECIPE) as file:
-            file.write(recipe.source.encode())
     return groups
 
 
