@@ -5,6 +5,7 @@ from jaxgan.examples import drawn
 from jaxgan.game import Game, GANState, Move, Outcome, Play, Player, PlayerState, init
 from jaxgan.gan_moves import adversarial
 from jaxgan.judging import critic
+from jaxgan.members import ensemble
 from jaxgan.objectives import Objective
 from jaxgan.recipes.recipe import recipe
 from jaxgan.run.parallel import data_parallel
@@ -30,6 +31,7 @@ __all__ = [
     "critic",
     "data_parallel",
     "drawn",
+    "ensemble",
     "gan",
     "init",
     "make_step",

@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxgan.errors import UserError
 from jaxgan.game import Game, Move, Outcome, Player
@@ -45,7 +46,9 @@ def check_game(game: Game) -> None:
     for name, player in game.players.items():
         _check_parts(name, player)
         decay = player.ema_decay
-        is_number = isinstance(decay, numbers.Real) and 0 <= float(decay) < 1
+        # One that is traced, of a member of an ensemble, has no value yet.
+        traced = isinstance(decay, Tracer)
+        is_number = traced or (isinstance(decay, numbers.Real) and 0 <= float(decay) < 1)
         if not (decay is None or callable(decay) or is_number):
             raise UserError(
                 f"player {name!r} has ema_decay={decay!r}; use a number in [0, 1), a schedule, "

@@ -1,5 +1,5 @@
-"""`jaxgan train | sample | evaluate | diagnose | data | recipes | kernels | doctor`: which command,
-and how it ends."""
+"""`jaxgan train | sweep | sample | evaluate | diagnose | data | recipes | kernels | doctor`: which
+command, and how it ends."""
 
 import argparse
 import importlib.metadata
@@ -12,6 +12,7 @@ from jaxgan import (
     cli_evaluate,
     cli_kernels,
     cli_sample,
+    cli_sweep,
     cli_train,
     recipes,
     terminal,
@@ -60,12 +61,13 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     config = None
-    if argv[:1] == ["train"]:
+    if argv[:1] in (["train"], ["sweep"]):
         config = configs.begun(recipes.find(cli_train.recipe_in(argv)))
     if argv[:2] == ["data", "prepare"]:
         config = cli_data.config_of(cli_train.recipe_in(argv[1:]))
     parsers = {
         "train": cli_train.add_parser(commands, config),
+        "sweep": cli_sweep.add_parser(commands, config),
         "sample": cli_sample.add_parser(commands),
         "evaluate": cli_evaluate.add_parser(commands),
         "diagnose": cli_diagnose.add_parser(commands),
@@ -90,6 +92,9 @@ def _run(argv: list[str]) -> int:
     if given.command == "train":
         assert config is not None
         return cli_train.train_command(given, config)
+    if given.command == "sweep":
+        assert config is not None
+        return cli_sweep.sweep_command(given, config)
     if given.command == "sample":
         return cli_sample.sample_command(given)
     if given.command == "evaluate":

@@ -27,6 +27,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     add("--out", metavar="FILE", required=True, help=help)
     add("--num", metavar="N", default="64", help="how many examples (default: 64)")
     add("--seed", metavar="N", default="0", help="seed of the latents (default: 0)")
+    add("--member", metavar="N", help="of a sweep: make examples of this member")
     add("--label", metavar="N", help="of a conditional game: make examples of this label alone")
     help = "step of the checkpoint to sample from (default: newest)"
     add("--checkpoint", metavar="STEP", default="newest", help=help)
@@ -68,7 +69,8 @@ def sample_command(given: argparse.Namespace) -> int:
         signals.writes_what_stays()
     compiled.keep_compiled_programs()
     runtime.find_devices()
-    run = restore(workdir, step=step)
+    member = None if given.member is None else whole("member", given.member, 0, 2**31)
+    run = restore(workdir, step=step, member=member)
     for line in run.passed_over:
         terminal.complain(line)
     conditions = run.conditions

@@ -17,8 +17,8 @@ _OPTION = "option "  # before the name of an option, so that it is no name of th
 
 
 def recipe_in(argv: list[str]) -> str:
-    """The recipe that the words name: the first word after `train` that is neither an option nor
-    its value."""
+    """The recipe that the words name: the first one after the command that is neither an option
+    nor its value."""
     words = iter(argv[1:])
     for word in words:
         if not word.startswith("-"):
@@ -36,6 +36,7 @@ _SWITCHES = {
     "--dry-run",
     "--profile",
     "--distributed",
+    "--table",
 }
 
 

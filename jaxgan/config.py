@@ -75,7 +75,7 @@ class RunOptions:
 # What `config.json` says beside the options.
 RESERVED = (
     *("recipe", "recipe_sha256", "recipe_folder"),
-    *("examples", "data_version", "example", "game", "run_id"),
+    *("examples", "data_version", "example", "game", "run_id", "sweep"),
 )
 
 
@@ -151,13 +151,18 @@ def described(config: Config) -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The options that make `new` another run than `old`, each as 'name was .., now ..'."""
     all_names = sorted((old.keys() | new.keys()) - {"run_id"})  # which is no option
-    names = [n for n in all_names if n not in _MAY_CHANGE and not n.startswith("log.")]
+    names = [n for n in all_names if is_of_training(n)]
     told = {"data_version": "the data are others than they were: data_version"}
     return [
         f"{told.get(n, n)} was {old.get(n)!r}, now {new.get(n)!r}"
         for n in names
         if old.get(n) != new.get(n)
     ]
+
+
+def is_of_training(name: str) -> bool:
+    """Whether an option changes what is trained."""
+    return name not in _MAY_CHANGE and not name.startswith("log.")
 
 
 def check_run(run: RunOptions, device_count: int, process_count: int = 1) -> None:

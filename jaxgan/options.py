@@ -84,6 +84,14 @@ def replace(options: Any, changes: dict[str, Any]) -> Any:
     return options
 
 
+def with_values(options: Any, values: dict[str, Any]) -> Any:
+    """The options with these dotted names set to what is given, without looking at it, such as to
+    numbers that are traced."""
+    for name, value in values.items():
+        options = _set(options, name.split("."), value)
+    return options
+
+
 def _set(options: Any, path: list[str], value: Any) -> Any:
     if len(path) > 1:
         value = _set(getattr(options, path[0]), path[1:], value)

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.core import Tracer
 
 from jaxgan.bound import bound
 
@@ -19,6 +20,15 @@ Scheduled = float | optax.Schedule
 def at(value: Scheduled, step: Array) -> Any:
     """The value at a step."""
     return value(step) if callable(value) else value
+
+
+def is_given(weight: Scheduled) -> bool:
+    """Whether a term of this weight is there at all.
+
+    A number that is traced, as members of an ensemble have them, counts as one that is not 0: it is
+    asked before it has a value.
+    """
+    return isinstance(weight, Tracer) or bool(weight)
 
 
 @bound

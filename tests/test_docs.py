@@ -118,7 +118,9 @@ def commands(page: str) -> list[str]:
     prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.S | re.M)
     places += [code for code in re.findall(r"`([^`]+)`", prose) if code.startswith("jaxgan ")]
     found = [
-        re.search(r"(?:^|[\s/])jaxgan ((?:train|sample|diagnose|data|recipes|presets)\b.*)", p)
+        re.search(
+            r"(?:^|[\s/])jaxgan ((?:train|sweep|sample|diagnose|data|recipes|presets)\b.*)", p
+        )
         for p in places
     ]
     return [match[1].strip() for match in found if match]
@@ -158,11 +160,15 @@ def test_the_commands_of_a_page_parse(page, here, capsys, monkeypatch):
         elif "--resume" in words:
             assert main([*words, "--dry-run"]) == 2
             assert "no checkpoint to resume from" in capsys.readouterr().err
-        elif words[0] == "train":
+        elif "--table" in words:
+            assert main(words) == 2
+            assert "holds no sweep" in capsys.readouterr().err, command
+        elif words[0] in ("train", "sweep"):
             assert main([*words, "--dry-run"] if "--dry-run" not in words else words) == 0, command
         elif words[0] in ("sample", "diagnose"):
             assert main(words) == 2
-            assert "holds no checkpoint" in capsys.readouterr().err, command  # not: unknown option
+            told = "holds no sweep" if "--member" in words else "holds no checkpoint"
+            assert told in capsys.readouterr().err, command  # not: unknown option
         elif words[0] == "data" and "mnist" in words:  # which is not here
             with pytest.raises(SystemExit):
                 main([*words, "--help"])
@@ -181,6 +187,7 @@ def test_the_options_that_pages_name_exist(capsys, here):
     known = {"--ntasks-per-node", "--gpus-per-node", "--logdir"}  # of SLURM and TensorBoard
     others = (
         ("sample",),
+        ("sweep", "dcgan"),
         ("evaluate",),
         ("diagnose",),
         ("train", "dirac"),

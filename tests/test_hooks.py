@@ -14,8 +14,10 @@ class Log:
     def metrics(self, record):
         self.records.append(record)
 
-    def samples(self, step, examples):
-        self.grids.append((step, examples))
+    def wait(self): ...
+
+    def samples(self, step, examples, folder):
+        self.grids.append((step, examples, folder))
 
 
 @pytest.fixture
@@ -71,9 +73,9 @@ def test_a_process_that_does_not_write_makes_no_samples():
     log = Log()
     hooks.sampling_every(log, 5, None).do(Moment(5, None, {}))
     assert log.grids == []
-    sampler = hooks.Samples(lambda state: {"image": state}, {})
+    sampler = hooks.Samples(lambda state: {"": {"image": state}}, {})
     hooks.sampling_every(log, 5, sampler).do(Moment(5, "a state", {}))
-    assert log.grids == [(5, {"image": "a state"})]
+    assert log.grids == [(5, {"image": "a state"}, "")]
 
 
 @pytest.mark.parametrize("answer", [None, False, 0, np.bool_(False)])

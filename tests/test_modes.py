@@ -21,7 +21,7 @@ def exact(counts, deviation, seed=0):
     return middles + deviation * np.random.default_rng(seed).normal(size=middles.shape)
 
 
-@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("name", [n for n, mixture in MIXTURES.items() if mixture.deviation])
 def test_true_samples_have_all_modes_the_true_share_and_spread_and_the_kl_of_chance(name):
     centres, deviation = mixture = MIXTURES[name]
     count = 26_000

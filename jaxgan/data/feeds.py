@@ -1,11 +1,11 @@
 """From a source to the items that training steps take."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxgan.data.ahead import Place, ReadAhead
-from jaxgan.data.order import Orders
+from jaxgan.data.order import Orders, OrdersOfMany
 from jaxgan.data.reading import Leaves, bytes_of_one, empty, filler, loaded
 from jaxgan.data.source import Source
 from jaxgan.errors import UserError
@@ -46,7 +46,7 @@ class Feed(NamedTuple):
 def make_feed(
     source: Source,
     batch_size: int,
-    seed: int,
+    seed: int | Sequence[int],
     share: slice = slice(None),
     resident_limit_mb: int = 2048,
     read_threads: int = 2,
@@ -58,7 +58,7 @@ def make_feed(
     Args:
       source: the examples.
       batch_size: examples of a batch, over all processes.
-      seed: of the order.
+      seed: of the order; of several seeds the batches come one after the other in one.
       share: which examples of each batch this process takes; those of the others are not read.
       resident_limit_mb: sources up to this many MiB are read whole; larger ones stream.
       read_threads: threads that read ahead when streaming, and at least how many load what is
@@ -72,7 +72,8 @@ def make_feed(
       RunError: for examples that cannot be read, here or when an item is asked for.
     """
     check_batch_size(source, batch_size)
-    orders = Orders(seed, source.count, batch_size)
+    kind = Orders if isinstance(seed, int) else OrdersOfMany
+    orders = kind(seed, source.count, batch_size)  # type: ignore[arg-type]
     numbers = source.count, source.count // batch_size
 
     if not streams(source, resident_limit_mb):
@@ -86,7 +87,8 @@ def make_feed(
         return Feed(resident, chosen, gathered, _nothing, _nothing, *numbers, orders.close)
 
     halted = threading.Event()
-    fill, own = filler(source, halted.is_set), len(range(*share.indices(batch_size)))
+    together = batch_size if isinstance(seed, int) else len(seed) * batch_size
+    fill, own = filler(source, halted.is_set), len(range(*share.indices(together)))
 
     def memory(steps: int) -> Leaves:
         return empty(source.features, steps, own)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -75,3 +76,24 @@ class Orders:
 
     def _make(self, epoch: int) -> np.ndarray:
         return _order(self._seed, epoch, self._count).astype(np.int32)
+
+
+class OrdersOfMany:
+    """The orders of several seeds, whose batches are put one after the other into one.
+
+    Args:
+      seeds: of the orders.
+      count, batch_size: as for `Orders`.
+    """
+
+    def __init__(self, seeds: Sequence[int], count: int, batch_size: int) -> None:
+        self._orders = [Orders(seed, count, batch_size) for seed in seeds]
+
+    def indices(self, step: int, steps: int) -> np.ndarray:
+        """Which examples make the batches of `steps` steps, int32 [steps, seeds * batch_size]."""
+        return np.concatenate([of_seed.indices(step, steps) for of_seed in self._orders], axis=1)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        for of_seed in self._orders:
+            of_seed.close()

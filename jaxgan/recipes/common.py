@@ -15,6 +15,7 @@ from jaxgan.flips import flips
 from jaxgan.objectives import Objective
 from jaxgan.options import option
 from jaxgan.penalties import Penalty, r1
+from jaxgan.schedules import is_given
 
 _SMOOTHED = ("nonsaturating", "minimax", "least_squares")
 
@@ -98,12 +99,14 @@ def objective_of(options: ObjectiveOptions) -> Objective:
 
 def penalties_of(options: ObjectiveOptions) -> tuple[Penalty, ...]:
     """R1, where it has a weight."""
-    return (r1(options.r1_weight, subset=options.r1_every),) if options.r1_weight else ()
+    if not is_given(options.r1_weight):
+        return ()
+    return (r1(options.r1_weight, subset=options.r1_every),)
 
 
 def augment_of(options: ObjectiveOptions) -> Augment:
     """Instance noise, where there is any."""
-    if not options.instance_noise:
+    if not is_given(options.instance_noise):
         return NO_AUGMENT
     return instance_noise(_falling(options.instance_noise, options.instance_noise_steps))
 

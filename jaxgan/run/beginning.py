@@ -5,19 +5,16 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-
 from jaxgan import data
-from jaxgan.config import RunOptions, check_run
+from jaxgan.config import RunOptions
 from jaxgan.data import Feed, Source
-from jaxgan.game import Game, GANState
+from jaxgan.game import GANState
 from jaxgan.kernels import using
 from jaxgan.run import (
     checkpoint,
     first,
     hooks,
     means,
-    parallel,
     processes,
     records,
     runtime,
@@ -26,6 +23,7 @@ from jaxgan.run import (
 from jaxgan.run import workdir as workdirs
 from jaxgan.run.checkpoint import Checkpoints
 from jaxgan.run.records import Records, Silence
+from jaxgan.run.subject import Asked, Subject
 
 
 def _no_check() -> None: ...
@@ -35,7 +33,7 @@ class Begun(NamedTuple):
     """A run that is about to take steps.
 
     Attributes:
-      game: the variant.
+      subject: what is trained.
       source: its data.
       feed: batches of them, at the run's position.
       devices: of all processes.
@@ -47,7 +45,7 @@ class Begun(NamedTuple):
       check_held: () -> None, raises `RunError` where the workdir is no longer this run's.
     """
 
-    game: Game
+    subject: Subject
     source: Source
     feed: Feed
     devices: list[Any]
@@ -63,7 +61,7 @@ class Begun(NamedTuple):
 
 def begun(
     held: contextlib.ExitStack,
-    game: Game | Callable[[dict[str, Any]], Game],
+    wanted: Asked,
     source: Any,
     workdir: pathlib.Path,
     run: RunOptions,
@@ -80,6 +78,7 @@ def begun(
 
     Args:
       held: holds what is opened here until the run ends.
+      wanted: what is to be trained.
       about: what `config.json` says, but for the data.
       others: see `jaxgan.run.train.train`.
     """
@@ -87,8 +86,7 @@ def begun(
     asked = run.steps, must_resume, may_differ, defaults
     processes.check_same(about)
     with processes.together(), signals.at_once():
-        check_run(run, jax.device_count(), jax.process_count())
-        devices = parallel.chosen_devices(run.devices)
+        devices, divided = wanted.devices(run)
         kind, told = runtime.check_way(run, devices[0].platform)
         if writes:
             ours = held.enter_context(workdirs.held(workdir))
@@ -100,21 +98,21 @@ def begun(
         about = {**about, **workdirs.about_data(opened)}
         if writes:
             workdirs.check(workdir, about, *asked)
-        game = first.game_of(game, opened.features, run.dtype)
-        template = first.template_of(game, opened.features, run)
-        first.check_step(game, template, opened.features, run, len(devices))
+        subject = wanted.subject(opened.features, run)
+        subject.check(len(devices))
         # Nothing else tells which game was given from Python, or what a recipe's file imports.
         if "recipe" not in about or "recipe_sha256" in about:
-            about["game"] = first.fingerprint(game, template, opened.features, run)
+            about["game"] = subject.fingerprint()
             if writes:
                 workdirs.check(workdir, about, *asked)
-        feed = _feed(opened, run, devices, progress and writes)
+        feed = subject.feed(opened, devices, progress and writes)
         held.callback(feed.close)
         kept_in = None
         if writes:
             kept_in, about["run_id"] = workdir, workdirs.run_id_of(workdir)
         run_id = about.get("run_id")
-        found = first.first_state(game, template, opened.features, run, kept_in, run_id)
+        about_state = subject.first, subject.template, subject.watch
+        found = first.first_state(*about_state, kept_in, run_id)
     processes.check_same({"examples": opened.count, "data_version": opened.version})
     state = processes.from_first(found.state)
     position, kept = processes.from_first_json([found.position, found.records or {}])
@@ -122,7 +120,7 @@ def begun(
     # Nothing is refused any more: the workdir is this run's.
     with processes.together(), signals.at_once():
         if writes:
-            sampler = hooks.sampler(game, found.state, opened, run)
+            sampler = subject.samples(opened)
             workdirs.write(workdir, about, sampler.conditions, recipe)
             step, epoch = int(state.step), feed.steps_per_epoch
             log = records.Records(workdir, step, run.steps, epoch, run.log.tensorboard)
@@ -132,10 +130,11 @@ def begun(
             held.enter_context(checkpoint.closing(saver))
         if position is not None:
             feed.seek(position)
-    of_steps = means.Means(run.log.every, run.steps, kept)
-    clock = hooks.Clock(run.batch_size, kept.get("seconds", 0.0))
+    of_steps = means.Means(run.log.every, run.steps, kept, subject.watch.metrics)
+    clock = hooks.Clock(subject.examples, kept.get("seconds", 0.0))
     writing = log, saver, sampler, of_steps, clock, check_held
-    return Begun(game, opened, feed, devices, state, (*told, *lines, *found.damaged), *writing)
+    said = (*told, *divided, *lines, *found.damaged)
+    return Begun(subject, opened, feed, devices, state, said, *writing)
 
 
 def source_of(source: Any, progress: bool = False, keep: bool = True) -> Source:
@@ -143,10 +142,3 @@ def source_of(source: Any, progress: bool = False, keep: bool = True) -> Source:
     if isinstance(source, data.DataOptions):
         return data.open_source(source, progress, keep)
     return data.as_source(source)
-
-
-def _feed(source: Source, run: RunOptions, devices: list[Any], progress: bool) -> Feed:
-    share, reading = parallel.own_share(run.batch_size), run.data
-    limits = reading.resident_limit_mb, reading.read_threads
-    place = parallel.placing(devices, data.streams(source, limits[0]))
-    return data.make_feed(source, run.batch_size, run.seed, share, *limits, progress, place)

@@ -160,13 +160,20 @@ def _median(of: Measured) -> float:
     return of.median
 
 
-def line(found: Sequence[Measured], taken: Measured, steps: int, seconds: float) -> str:
+def line(
+    found: Sequence[Measured],
+    taken: Measured,
+    steps: int,
+    seconds: float,
+    what: str = "kernels",
+) -> str:
     """What was measured, for the user: milliseconds of a step, those that were taken first.
 
     Args:
       found, taken: the candidates, and the one of them.
       steps: of one run.
       seconds: that measuring took.
+      what: is chosen.
     """
 
     def told(of: Measured) -> str:
@@ -178,4 +185,4 @@ def line(found: Sequence[Measured], taken: Measured, steps: int, seconds: float)
     rounds = max(len(of.seconds) for of in found)
     others = "; ".join(told(of) for of in found if of is not taken)
     against = f" against {others}" if others else ""
-    return f"kernels: {told(taken)}{against}: {rounds} rounds in turn, {seconds:.0f} s"
+    return f"{what}: {told(taken)}{against}: {rounds} rounds in turn, {seconds:.0f} s"

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, np.n
         name: np.concatenate([np.atleast_1d(m[name]).astype(np.float64) for m in pending])
         for name in pending[0]
     }
-    first = step - len(next(iter(series.values()))) + 1
+    first = first_of(series, step)
     for name, values in series.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
@@ -97,13 +97,24 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, np.n
     return series
 
 
+def first_of(series: dict[str, np.ndarray], step: int) -> int:
+    """The first step of series, leaves [steps, ...], that end with `step`."""
+    return step - len(next(iter(series.values()))) + 1
+
+
 def kept(saved: int) -> str:
     """Which checkpoint an error leaves."""
     return f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was made yet"
 
 
-def check_restored(state: Any, workdir: pathlib.Path) -> None:
-    """Raises `RunError` for a state that was read and is not finite."""
+def check_restored(state: Any, workdir: pathlib.Path, records: Any = None) -> None:
+    """Raises `RunError` for a state that was read and is not finite.
+
+    Args:
+      state: of a game.
+      workdir: of the run.
+      records: what its checkpoint keeps for the run's records.
+    """
     if name := first_not_finite(state):
         folder = workdir / "checkpoints"
         raise RunError(
@@ -122,3 +133,26 @@ def saved_after_reading_failed(step: int, saver: Any, save: Callable[[], None]) 
     except RunError as other:
         return f"the state of step {step} could not be saved: {other}"
     return f"step {step} is saved; when that is mended the same command resumes"
+
+
+def _keeps_nothing() -> dict[str, Any]:
+    return {}
+
+
+class Watch(NamedTuple):
+    """How a run looks after its numbers.
+
+    Attributes:
+      metrics: as `checked_metrics`.
+      state: as `check_state`.
+      restored: as `check_restored`.
+      kept: () -> what a checkpoint keeps of it, beside other records, as JSON.
+    """
+
+    metrics: Callable[..., dict[str, np.ndarray]]
+    state: Callable[[Any, int, int], None]
+    restored: Callable[[Any, pathlib.Path, Any], None]
+    kept: Callable[[], dict[str, Any]] = _keeps_nothing
+
+
+STRICT = Watch(checked_metrics, check_state, check_restored)  # the first that is not finite ends it

@@ -25,9 +25,8 @@ from jaxgan.step import make_step
 Features = dict[str, Any]  # of one example, name -> `jaxgan.data.Feature`
 
 
-def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None:
+def check_arguments(run: Any, callback: Any, more_hooks: Any) -> None:
     """Raises `UserError` for arguments of `train` that are of no use, which would show late."""
-    _check_game(game)
     if not isinstance(run, RunOptions):
         raise UserError(
             f"run is {type(run).__name__} and not RunOptions; give options by name, such as "
@@ -44,7 +43,8 @@ def check_arguments(game: Any, run: Any, callback: Any, more_hooks: Any) -> None
             raise UserError(f"a hook has every={hook.every}; use 1 or more")
 
 
-def _check_game(game: Any) -> None:
+def check_given(game: Any) -> None:
+    """Raises `UserError` for what is given in place of a game."""
     if isinstance(game, Game) or callable(game):
         return
     fix = "give one, or a function that makes it"
@@ -58,7 +58,7 @@ def game_of(
 ) -> Game:
     """The game itself, or the one that a function makes for examples of these features; in another
     dtype."""
-    _check_game(game)
+    check_given(game)
     if not isinstance(game, Game):
         game = game(features)
     if not isinstance(game, Game):
@@ -168,14 +168,20 @@ class First(NamedTuple):
 
 
 def first_state(
-    game: Game,
+    new: Callable[[], GANState],
     template: GANState,
-    features: Features,
-    run: RunOptions,
+    watch: finite.Watch,
     workdir: pathlib.Path | None,
     run_id: str | None = None,
 ) -> First:
     """The newest whole state of the workdir, or a new one.
+
+    Args:
+      new: () -> the state before the first step.
+      template: its shapes.
+      watch: over its numbers.
+      workdir: of the run, None in a process that does not write.
+      run_id: of the run.
 
     Raises:
       UserError: checkpoints of another game or run.
@@ -184,14 +190,21 @@ def first_state(
     if workdir:
         found = saved.restore(workdir / CHECKPOINTS, template, run_id=run_id)
         if found:
-            finite.check_restored(found.state, workdir)
+            watch.restored(found.state, workdir, found.records)
             return First(found.state, found.position, tuple(found.damaged), found.records)
-    return First(made_state(game, features, run))
+    return First(new())
 
 
 def made_state(game: Game, features: Features, run: RunOptions) -> GANState:
     """The state before the first step."""
-    # It is computed once, and XLA:CPU would take longer to compile its draws well than the step:
-    # 3.8 s of a core for mnist, and 1.1 s like this. The bits are the same.
+    return computed_once(new_state(game, features, run))()
+
+
+def computed_once(function: Callable) -> Callable:
+    """A function that is compiled for a single call.
+
+    XLA:CPU would take longer to compile the draws of a first state well than the step: 3.8 s of a
+    core for mnist, and 1.1 s like this. The bits are the same.
+    """
     quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    return jax.jit(new_state(game, features, run), compiler_options=quick)()
+    return jax.jit(function, compiler_options=quick)

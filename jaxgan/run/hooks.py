@@ -14,7 +14,7 @@ from jaxgan.data.reading import checked_read
 from jaxgan.game import Game, GANState
 from jaxgan.run.records import Records, Silence
 
-Metrics = dict[str, float]
+Metrics = dict[str, Any]  # numbers, or of several members arrays [n]
 
 
 class Moment(NamedTuple):
@@ -129,16 +129,28 @@ def logging(log: Records | Silence, every: int, clock: Clock, steps_per_epoch: i
 
 
 class Samples(NamedTuple):
-    """sample: state -> examples, the same latents each time; conditions: what they are made
-    from."""
+    """grids: state -> examples by the folder below `samples` in which they are shown, of the same
+    latents each time; conditions: what they are made from."""
 
-    sample: Callable[[GANState], dict[str, Any]]
+    grids: Callable[[GANState], dict[str, dict[str, Any]]]
     conditions: dict[str, Any]
 
 
 def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Samples:
-    """Makes the samples of a run: latents of its seed, conditions of the first examples of its
-    data."""
+    """The samples of a run, see `sampler_of_seeds`."""
+    sample, conditions = sampler_of_seeds(game, state, source, run)
+
+    def grids(state: GANState) -> dict[str, dict[str, Any]]:
+        return {"": sample(state, run.seed)}
+
+    return Samples(grids, conditions)
+
+
+def sampler_of_seeds(
+    game: Game, state: GANState, source: Source, run: RunOptions
+) -> tuple[Callable[[GANState, int], dict[str, Any]], dict[str, Any]]:
+    """((state, seed) -> the samples of a run of that seed, whose latents are the seed's; what they
+    are conditioned on, the first examples of the data). Of `state` only shapes count."""
     names = sampling.conditions_of(game, state, source.features)
     conditions = {}
     if names:
@@ -147,18 +159,22 @@ def sampler(game: Game, state: GANState, source: Source, run: RunOptions) -> Sam
     pixels = tuple(n for n, f in source.features.items() if f.is_pixels)
     maker = sampling.Sampler(game, pixels)
 
-    def sample(state: GANState) -> dict[str, Any]:
-        return maker.sample(state, jax.random.key(run.seed), run.log.samples, conditions)
+    def sample(state: GANState, seed: int) -> dict[str, Any]:
+        return maker.sample(state, jax.random.key(seed), run.log.samples, conditions)
 
-    return Samples(sample, conditions)
+    return sample, conditions
 
 
 def sampling_every(log: Records | Silence, every: int, sample: Samples | None) -> Hook:
-    """A grid of samples; nothing in a process that does not write."""
+    """Grids of samples; nothing in a process that does not write."""
 
     def do(moment: Moment) -> None:
-        if sample is not None:
-            log.samples(moment.step, sample.sample(moment.state))
+        if sample is None:
+            return
+        grids = sample.grids(moment.state)
+        log.wait()
+        for folder, examples in grids.items():
+            log.samples(moment.step, examples, folder)
 
     return Hook(every, do)
 

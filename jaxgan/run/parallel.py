@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgan.game import Game
+from jaxgan.game import Game, GANState
 from jaxgan.kernels import using
 from jaxgan.run import dispatch, runtime
 from jaxgan.step import make_step
@@ -45,30 +45,51 @@ class Way(NamedTuple):
       kernels: of the fused operations, see `jaxgan.kernels.launch`.
       one_graph: whether a dispatch is one CUDA graph, as far as XLA can make it one.
       accumulate, remat: of `make_step`.
+      together: of an ensemble, how many members a program takes at once; 0 of a run alone.
     """
 
     kernels: str = "auto"
     one_graph: bool = False
     accumulate: int = 1
     remat: str = "none"
+    together: int = 0
 
     def __str__(self) -> str:
-        return self.kernels + " in one graph" * self.one_graph
+        compiled = self.kernels + " in one graph" * self.one_graph
+        if not self.together:
+            return compiled
+        members = "one after the other" if self.together == 1 else f"{self.together} together"
+        return f"{members} ({compiled})"
 
 
 USUAL = Way()
+
+
+def local(tree: Any) -> Any:
+    """This process's copy of replicated arrays."""
+    return tree if jax.process_count() == 1 else jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def _as_it_is(tree: Any) -> Any:
+    return tree
 
 
 class Program(NamedTuple):
     """The compiled steps of a run.
 
     Attributes:
-      of: count -> (state, resident, item) -> (state, metrics): the program of so many steps, for an
-        item that lies where `placing` says; the state is donated, metrics are [] of one step and
+      of: count -> (held, resident, item) -> (held, metrics): the program of so many steps, for an
+        item that lies where `placing` says; what is held is donated, metrics are [] of one step and
         [count] of more.
+      hold: a replicated state -> the form in which it is trained.
+      state: what is held -> this process's copy of the state.
+      told: metrics on the host -> by name, each one array.
     """
 
     of: Callable[[int], Any]
+    hold: Callable[[GANState], Any] = _as_it_is
+    state: Callable[[Any], GANState] = local
+    told: Callable[[Any], dict[str, Any]] = _as_it_is
 
 
 def make_program(
@@ -191,8 +212,3 @@ def replicate(tree: Any, devices: Sequence[Any]) -> Any:
         return jax.make_array_from_process_local_data(sharding, np.asarray(x))
 
     return jax.tree.map(put, tree)
-
-
-def local(tree: Any) -> Any:
-    """This process's copy of replicated arrays."""
-    return tree if jax.process_count() == 1 else jax.tree.map(lambda x: x.addressable_data(0), tree)

@@ -84,7 +84,8 @@ def plan(
     Raises:
       UserError: what `train` would refuse.
     """
-    first.check_arguments(game, run, None, ())
+    first.check_given(game)
+    first.check_arguments(run, None, ())
     if isinstance(source, DataOptions):
         run = dataclasses.replace(run, data=source)
     check_run(run, jax.local_device_count())

@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,12 @@ def check(workdir: pathlib.Path, log: LogOptions, profiled: bool) -> None:
         raise UserError(
             f"{profile} is no folder, where --profile writes; move it away or leave out --profile"
         )
+
+
+def _scalars(record: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a record by the names that TensorBoard shows."""
+    member = f"/member_{record['member']}" if "member" in record else ""
+    return {f"{n}{member}": value for n, value in record.items() if n not in ("step", "member")}
 
 
 class LineFile:
@@ -166,35 +172,43 @@ class Records:
         if self._bar is not None:
             self._bar.update(count)
 
-    def metrics(self, record: dict[str, Any]) -> None:
-        """Writes one record, of `step` and numbers."""
-        with self._told_once("metrics.jsonl", "and keeps its lines until they can be"):
-            self._lines.write(json.dumps(record))
+    def metrics(self, record: dict[str, Any], of_members: Sequence[dict[str, Any]] = ()) -> None:
+        """Shows one record, of `step` and numbers, and writes it.
+
+        Args:
+          record: the whole run's.
+          of_members: what is written in its place where there are several, each with its `member`.
+        """
+        for written in of_members or [record]:
+            with self._told_once("metrics.jsonl", "and keeps its lines until they can be"):
+                self._lines.write(json.dumps(written))
         if self._events is not None and "tensorboard" not in self.lost:
             with self._told_once("tensorboard"):
-                values = {name: value for name, value in record.items() if name != "step"}
-                self._events.scalars(record["step"], values)
+                for written in of_members or [record]:
+                    self._events.scalars(record["step"], _scalars(written))
         line = format_line(record, self._steps, self._steps_per_epoch)
         if self._bar is None:
             terminal.say(line)
         else:
             self._bar.set_postfix_str(line.partition("] ")[2])
 
-    def samples(self, step: int, examples: dict[str, np.ndarray]) -> None:
+    def samples(self, step: int, examples: dict[str, np.ndarray], folder: str = "") -> None:
         """Writes `samples/step_00001000.png`, or `.npz` for what has no picture, in the
-        background."""
-        self.wait()
-        self._under_way.append(self._writer.submit(self._write_samples, step, examples))
+        background, or in a folder below `samples`."""
+        self._under_way.append(self._writer.submit(self._write_samples, step, examples, folder))
 
-    def _write_samples(self, step: int, examples: dict[str, np.ndarray]) -> None:
+    def _write_samples(self, step: int, examples: dict[str, np.ndarray], folder: str) -> None:
         page = images.picture(examples)
         name = f"step_{step:08d}.{'npz' if page is None else 'png'}"
         with self._told_once("samples"):
-            files.make_folder(self._workdir / "samples")  # a link may have taken its place
-            images.save(self._workdir / "samples" / name, examples)
+            place = self._workdir / "samples"
+            files.make_folder(place)  # a link may have taken its place
+            if folder:
+                files.make_folder(place / folder)
+            images.save(place / folder / name, examples)
         if page is not None and self._events is not None and "tensorboard" not in self.lost:
             with self._told_once("tensorboard"):
-                self._events.image(step, "samples", page)
+                self._events.image(step, f"samples/{folder}" if folder else "samples", page)
 
     def wait(self) -> None:
         """Returns when all grids are written."""
@@ -233,8 +247,8 @@ class Silence:
     lost = frozenset[str]()
 
     def advance(self, count: int) -> None: ...
-    def metrics(self, record: dict[str, Any]) -> None: ...
-    def samples(self, step: int, examples: dict[str, np.ndarray]) -> None: ...
+    def metrics(self, record: dict[str, Any], of_members: Any = ()) -> None: ...
+    def samples(self, step: int, examples: dict[str, np.ndarray], folder: str = "") -> None: ...
     def wait(self) -> None: ...
     def say(self, text: str) -> None: ...
     def close_bar(self) -> None: ...

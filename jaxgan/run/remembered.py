@@ -114,11 +114,11 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     """A choice; None for a file that is not there, cannot be read or is none."""
     try:
         chosen = files.read_json(path)
-        kernels, one_graph = chosen["way"]
+        kernels, one_graph, *members = chosen["way"]  # of older ones without members
         about = chosen["about"]
         texts = kernels, chosen["line"], chosen["made"], *(about[key] for key in _SHOWN)
-        sound = isinstance(one_graph, bool) and isinstance(about["batch_size"], int)
-        if sound and all(isinstance(text, str) for text in texts):
+        numbers = len(members) < 2 and all(type(n) is int for n in (*members, about["batch_size"]))
+        if isinstance(one_graph, bool) and numbers and all(isinstance(t, str) for t in texts):
             return chosen
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgan import config as configs
+from jaxgan import members
 from jaxgan.config import RunOptions
 from jaxgan.data import Feature
 from jaxgan.errors import RunError, UserError
@@ -16,9 +17,10 @@ from jaxgan.options import fields, replace, shown
 from jaxgan.paths import shown as shown_path
 from jaxgan.paths import user_path
 from jaxgan.recipes import recipe as recipes
-from jaxgan.run import checkpoint, finite, first, saved
+from jaxgan.run import checkpoint, ensembles, finite, first, saved
 from jaxgan.run import workdir as workdirs
 from jaxgan.sampling import conditions_of
+from jaxgan.sweeps import folder as folder_of_sweep
 
 
 class Restored(NamedTuple):
@@ -46,6 +48,7 @@ def restore(
     game: Game | Callable[[dict[str, Any]], Game] | None = None,
     step: int | None = None,
     *,
+    member: int | None = None,
     may_differ: tuple[str, ...] = (),
 ) -> Restored:
     """The newest whole state of a workdir, or that of a step, and its game.
@@ -54,6 +57,7 @@ def restore(
       workdir: of a run; another process may be training there.
       game: as it was given to `train`; None for a run of a recipe, which the workdir knows.
       step: of one of the checkpoints that are kept; None for the newest.
+      member: of a sweep's workdir; None for a run's.
       may_differ: ("game",) to take a game that computes something else than the one trained.
 
     Raises:
@@ -61,20 +65,24 @@ def restore(
         no game given; another game than the one that was trained.
       RunError: a state that cannot be read or is not finite.
     """
-    workdir = user_path(workdir, "workdir")
+    place = folder_of_sweep.place_of(user_path(workdir, "workdir"), member)
+    workdir = place.workdir
     folder = workdir / workdirs.CHECKPOINTS
     if not (workdir / workdirs.CONFIG).is_file() or not checkpoint.steps_in(folder):
         raise UserError(
             f"workdir={workdir} holds no checkpoint; train there first, by jaxgan train or train()"
         )
-    about = workdirs.read_config(workdir)
+    about = {**workdirs.read_config(workdir), **place.options}
     example = features_of(workdir, about)
     run = known_options(RunOptions(), about)
     made = first.game_of(game or _recipe_of(workdir, about), example, run.dtype)
     template = first.template_of(made, example, run)
     _check_game(workdir, about, game, made, template, example, run, may_differ)
-    found = saved.restore(folder, template, False, step, about.get("run_id"))
+    held = ensembles.stacked(template, place.count) if place.count else template
+    found = saved.restore(folder, held, False, step, about.get("run_id"))
     assert found is not None  # steps_in was not empty
+    if place.count:
+        found = found._replace(state=members.alone(found.state, place.index))
     finite.check_restored(found.state, workdir)
     pixels = tuple(name for name, feature in example.items() if feature.is_pixels)
     conditions = workdirs.read_conditions(workdir, example)
@@ -97,7 +105,7 @@ def _check_game(
     may_differ: tuple[str, ...],
 ) -> None:
     """Refuses a game that was given and is not the one that was trained."""
-    if given is None or about.get("game") is None or "game" in may_differ:
+    if given is None or about.get("game") is None or "sweep" in about or "game" in may_differ:
         return
     if first.fingerprint(game, template, example, run) != about["game"]:
         raise UserError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxgan.config import RunOptions
 from jaxgan.errors import RunError
-from jaxgan.run import finite, hooks, processes, profile, signals
+from jaxgan.run import hooks, processes, profile, signals
 from jaxgan.run.beginning import Begun
 from jaxgan.run.hooks import Hook, Moment
 
@@ -18,8 +18,10 @@ def saving(here: Begun) -> Any:
     def save(moment: Moment) -> None:
         here.check_held()
         latest = here.saver.latest()
-        finite.check_state(moment.state, moment.step, latest)
-        told = {**here.means.kept(moment.step, latest), "seconds": here.clock.seconds()}
+        watch = here.subject.watch
+        watch.state(moment.state, moment.step, latest)
+        sums = here.means.kept(moment.step, latest)
+        told = {**sums, **watch.kept(), "seconds": here.clock.seconds()}
         for line in here.saver.save(moment.state, here.feed.position(), told):
             here.log.say(line)
 
@@ -56,12 +58,12 @@ def hooks_of(
     """The hooks of a run: what is traced, logged, saved, sampled and called back."""
     every = run.log
     found = [
-        hooks.logging(here.log, every.every, here.clock, here.feed.steps_per_epoch),
+        here.subject.logging(here.log, here.clock, here.feed.steps_per_epoch),
         Hook(every.checkpoint_every, saving(here)),
         hooks.sampling_every(here.log, every.sample_every, here.sampler),
     ]
     if profiled and processes.is_first():
-        found.insert(0, profile.hook(workdir / "profile", every.every, here.game))
+        found.insert(0, profile.hook(workdir / "profile", every.every, here.subject.game))
     if callback:
         found.append(hooks.calling_back(callback, every.every, signalled))
     return found

@@ -29,11 +29,12 @@ from jaxgan.run import (
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 from jaxgan.run.processes import agreed_stops, together
+from jaxgan.run.subject import Asked, asked
 from jaxgan.run.workdir import about_run
 
 
 def train(
-    game: Game | Callable[[dict[str, Any]], Game],
+    game: Game | Callable[[dict[str, Any]], Game] | Asked,
     source: Any,
     workdir: str | pathlib.Path,
     run: RunOptions = RunOptions(),
@@ -57,7 +58,8 @@ def train(
     and a signal or an error in any of them stops all at the next step at which the host looks.
 
     Args:
-      game: the variant, or a function that makes it for examples of such features.
+      game: the variant, or a function that makes it for examples of such features; or what else
+        can be trained, as `jaxgan.run.subject` has it.
       source: arrays, a dict of arrays, a sequence of examples, a `data.Source` or
         `data.DataOptions`.
       workdir: where the run lives, see `jaxgan.run.workdir`; made where it does not exist.
@@ -83,7 +85,8 @@ def train(
       RunError: a loss or state that is not finite, data that cannot be read, a file that cannot be
         written.
     """
-    first.check_arguments(game, run, callback, more_hooks)
+    wanted = asked(game)
+    first.check_arguments(run, callback, more_hooks)
     more_hooks = tuple(more_hooks)
     # Absolute, as a recipe or a callback may change the current folder.
     workdir, named = user_path(workdir, "workdir").absolute(), isinstance(source, DataOptions)
@@ -93,13 +96,13 @@ def train(
     may_differ = (may_differ,) if isinstance(may_differ, str) else tuple(may_differ)
     known = about, defaults or {}, may_differ
     with contextlib.ExitStack() as held:
-        asked, source = (must_resume, profiled, progress), run.data if named else source
+        how, source = (must_resume, profiled, progress), run.data if named else source
         signalled = held.enter_context(signals.handled())
         runtime.check_devices()
         with out_of_memory.told(), signals.at_once(jax.process_count() == 1):
-            here = begun(held, game, source, workdir, run, *known, recipe, *asked)
+            here = begun(held, wanted, source, workdir, run, *known, recipe, *how)
         signals.only_noted()
-        game, feed, log, saver = here.game, here.feed, here.log, here.saver
+        subject, feed, log, saver = here.subject, here.feed, here.log, here.saver
         state, step = here.state, int(here.state.step)
         stopped = agreed_stops(signalled)
         held.enter_context(out_of_memory.told(lambda: finite.kept(saver.latest())))
@@ -116,12 +119,14 @@ def train(
         intervals = [hook.every for hook in all_hooks]
         platform = here.devices[0].platform
         per_call = dispatch.steps_per_call(run.steps_per_call, platform, intervals)
-        work = ways.Work(game, feed, here.devices, state, resident, per_call)
+        work = ways.Work(subject, feed, here.devices, state, resident, per_call)
         with signals.at_once(jax.process_count() == 1):  # no step is under way yet
-            program = ways.program(work, run, here.source.features, workdir, log.say)
+            program = ways.program(work, run, workdir, log.say)
+        held_state = program.hold(state)
+        del work, state
 
         def now() -> Moment:
-            return Moment(step, parallel.local(state), {})
+            return Moment(step, program.state(held_state), {})
 
         clock.begin()
         while step < run.steps and not stopped:
@@ -135,20 +140,21 @@ def train(
                     raise
                 raise RunError(f"{error}; {kept}") from error.__cause__
             compiled = program.of(count)
-            sent = Dispatch(step, count, until, compiled, (state, resident, item))
+            sent = Dispatch(step, count, until, compiled, (held_state, resident, item))
             with routine.saving_first(here, now):
                 clock.skip(sum(hook.before(sent) or 0.0 for hook in all_hooks))
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                state, metrics = compiled(state, resident, item)
+                held_state, metrics = compiled(held_state, resident, item)
             step += count
             clock.dispatched(step)
             with routine.saving_first(here, now):
-                clock.skip(sum(hook.after(state) or 0.0 for hook in all_hooks))
+                clock.skip(sum(hook.after(held_state) or 0.0 for hook in all_hooks))
             log.advance(count)
             means.sent(metrics)  # they stay on the devices until a hook is due
             if step < until:
                 continue
-            moment = Moment(step, parallel.local(state), means.taken(step, saver.latest()))
+            told = means.taken(step, saver.latest())
+            moment = Moment(step, program.state(held_state), told)
             with together(signalled, stopped), routine.saving_first(here, now):
                 for hook in all_hooks:
                     if step % hook.every == 0 or step == run.steps:
@@ -166,4 +172,4 @@ def train(
         ended = messages.end(workdir, step, run, stopped, "samples" not in log.lost)
         for line in (*late, *(line for hook in all_hooks for line in hook.end()), ended):
             log.say(line)
-        return parallel.local(state)
+        return program.state(held_state)

@@ -17,10 +17,11 @@ import numpy as np
 
 from jaxgan.config import RunOptions, step_options
 from jaxgan.data import Feed
-from jaxgan.game import Game, GANState
-from jaxgan.run import choice, first, parallel, processes, remembered, runtime
+from jaxgan.game import GANState
+from jaxgan.run import choice, parallel, processes, remembered, runtime
 from jaxgan.run.choice import Candidate, Peers, Ready
 from jaxgan.run.parallel import Program, Way
+from jaxgan.run.subject import Subject
 
 # How far two ways may be apart: metrics of their own size, the state after a step of how far the
 # step moved it. On a CPU the references and jax.nn were apart by 1e-6 and 0.1 in the moments.
@@ -36,12 +37,12 @@ class Work(NamedTuple):
     """What is timed: steps of a run, from where it stands.
 
     Attributes:
-      game, feed, devices: of the run.
+      subject, feed, devices: of the run.
       state, resident: on the devices.
       steps: of one dispatch.
     """
 
-    game: Game
+    subject: Subject
     feed: Feed
     devices: list[Any]
     state: GANState
@@ -70,28 +71,24 @@ def _many_graphs(way: Way) -> bool:
 
 
 def program(
-    work: Work,
-    run: RunOptions,
-    features: dict[str, Any],
-    workdir: pathlib.Path,
-    say: Callable[[str], None],
+    work: Work, run: RunOptions, workdir: pathlib.Path, say: Callable[[str], None]
 ) -> Program:
     """The program of a run: in the only way that is open, the one it had before, or the fastest.
 
     Args:
       work: what is timed.
       run: the options.
-      features: of an example.
       workdir: of the run, where the process that writes keeps the answer.
       say: of what is measured, a line.
     """
-    ways = open_ways(run, work.devices[0].platform)
+    open_to_it = work.subject.ways
+    ways = open_to_it(open_ways(run, work.devices[0].platform), len(work.devices))
     if len(ways) == 1:
         return program_of(work, ways[0])
     writes, known, key = processes.is_first(), None, {}
     with processes.together():
         if writes:
-            key = _key(work, run, features)
+            key = _key(work, run)
             known = remembered.recall(workdir, key)
     known = processes.from_first_json(known)
     if known and (before := [way for way in ways if _as_json(way) == known["way"]]):
@@ -111,13 +108,13 @@ def program(
 
 def _as_json(way: Way) -> list[Any]:
     """What is measured of a way."""
-    return [way.kernels, way.one_graph]
+    return [way.kernels, way.one_graph, *([way.together] if way.together else [])]
 
 
-def _key(work: Work, run: RunOptions, features: dict[str, Any]) -> dict[str, Any]:
+def _key(work: Work, run: RunOptions) -> dict[str, Any]:
     """What the time of a step depends on."""
-    game = first.fingerprint(work.game, work.state, features, run)
-    of_run = {"game": game, "batch_size": run.batch_size, "steps": work.steps, **step_options(run)}
+    of_run = {"game": work.subject.fingerprint(), "batch_size": run.batch_size, "steps": work.steps}
+    of_run |= step_options(run)
     return {**of_run, "streams": not work.resident, **remembered.machine(work.devices)}
 
 
@@ -129,34 +126,40 @@ def _fastest(work: Work, ways: list[Way]) -> tuple[int, list[Program], str]:
         Candidate(str(way), functools.partial(ready, work, program))
         for way, program in zip(ways, programs)
     ]
-    differs = functools.partial(apart, _on_host(work.state), work.game.dtype)
+    differs = functools.partial(apart, _on_host(work.state), work.subject.game.dtype)
     peers = Peers(processes.fault_of_any, processes.from_first_json)
     found = choice.measured(candidates, differs, peers)
     best = choice.winner(found)
-    line = choice.line(found, best, work.steps, time.perf_counter() - began)
+    what = "members" if ways[0].together else "kernels"
+    line = choice.line(found, best, work.steps, time.perf_counter() - began, what)
+    line += work.subject.rates(found, best, work.steps)
     index, line = processes.from_first_json([found.index(best), line])
     return index, programs, line
 
 
 def program_of(work: Work, way: Way) -> Program:
     """The steps of a run, compiled in a way by their first call."""
-    return parallel.make_program(work.game, work.feed.fetch, work.devices, way)
+    return work.subject.program(work.feed, work.devices, way)
 
 
 def ready(work: Work, program: Program) -> Ready:
     """Compiles a program and takes its first steps: the state after one, metrics of a dispatch."""
-
     step = int(work.state.step)
     one, items = work.feed.item(step), work.feed.item(step, work.steps)
-    state, metrics = program.of(1)(_copied(work.state), work.resident, one)
-    result = {"state": _on_host(state), "metrics": _on_host(metrics)}
+
+    def held() -> Any:
+        return program.hold(_copied(work.state))
+
+    after, metrics = program.of(1)(held(), work.resident, one)
+    told = program.told(_on_host(metrics))
+    result = {"state": _on_host(program.state(after)), "metrics": told}
     many = program.of(work.steps)
     if work.steps > 1:
-        _, metrics = many(_copied(work.state), work.resident, items)
-        result["metrics of a dispatch"] = _on_host(metrics)
+        _, metrics = many(held(), work.resident, items)
+        result["metrics of a dispatch"] = program.told(_on_host(metrics))
 
     def run(count: int) -> float:
-        state = jax.block_until_ready(_copied(work.state))
+        state = jax.block_until_ready(held())
         began = time.perf_counter()
         for _ in range(count):
             state, _ = many(state, work.resident, items)

@@ -22,6 +22,7 @@ from jaxgan.errors import RunError, UserError
 from jaxgan.options import to_dict
 from jaxgan.paths import shown
 from jaxgan.run import checkpoint
+from jaxgan.sweeps.folder import is_sweep
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 RECIPE, CONDITIONS = "recipe.py", "conditions.npz"
@@ -164,6 +165,8 @@ def check(
                 f"{where} holds another run: {'; '.join(changed[:_SHOWN])}{more}; choose "
                 "another --workdir or that config"
             )
+    elif is_sweep(workdir):
+        raise UserError(f"{where} holds a sweep; go on with it by jaxgan sweep, or choose another")
     elif done or has_results(workdir):
         raise UserError(f"{where} holds results but no {CONFIG}; choose another --workdir")
     if must_resume and not done:
