@@ -55,7 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rpgan-r1-r2": {},
     "rpgan-fixed-rates": {"optimizer.last_rate": 1.0},
     "rpgan-falling-weights": {"objective.last_weight": 0.01},
-    "ours": {"steps": 15_000, "batch_size": 256},  # as rpgan-r1-r2, for as long as the presets
+    "ours": {"steps": 12_000, "batch_size": 256},  # as rpgan-r1-r2, for as long as the presets
 }
 
 # (mixture, what) -> modes, share at them in percent, reverse KL of 2,500 samples; as published.

@@ -78,8 +78,8 @@ PRESETS = {
     "seed-mnist": Preset(
         "listing", "the PyTorch listing that this library began from: 10 epochs of MNIST", {}
     ),
-    "ring": Preset("mixtures", "eight Gaussians on a circle", _on("ring", 15_000)),
-    "grid": Preset("mixtures", "25 Gaussians, all of which it finds", _on("grid", 15_000)),
+    "ring": Preset("mixtures", "eight Gaussians on a circle", _on("ring", 12_000)),
+    "grid": Preset("mixtures", "25 Gaussians, all of which it finds", _on("grid", 12_000)),
     "mixture-1d": Preset("mixtures", "four Gaussians on a line", _on("mixture-1d", 4_000)),
     "grid-spacing-2": Preset(
         "mixtures",

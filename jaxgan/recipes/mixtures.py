@@ -21,7 +21,7 @@ from jaxgan.two_players import gan
 class ModelOptions:
     """The networks."""
 
-    latent_size: int = option(2, "length of the latent vector z", low=1, below=2**16)
+    latent_size: int = option(16, "length of the latent vector z", low=1, below=2**16)
     width: int = option(64, "units of each hidden layer", low=1, below=2**14)
     layers: int = option(4, "hidden layers of each network", low=1, below=65)
     pack: int = option(
@@ -64,7 +64,7 @@ class OptimizerOptions:
         0.02, "share of their rates to which they fall, by a cosine; 1 keeps them", low=0.0
     )
     fall_steps: int = option(
-        15_000, "steps in which rates and weights fall; as many as are trained", low=1, below=2**31
+        12_000, "steps in which rates and weights fall; as many as are trained", low=1, below=2**31
     )
     beta1: float = option(0.0, "Adam's decay of the first moment", low=0.0, below=1.0)
     beta2: float = option(0.99, "Adam's decay of the second moment", low=0.0, below=1.0)
@@ -73,7 +73,7 @@ class OptimizerOptions:
     )
 
 
-@recipe(steps=15_000, batch_size=256, data={"name": "grid"})
+@recipe(steps=12_000, batch_size=256, data={"name": "grid"})
 def mixtures(
     example: dict[str, Any],
     model: ModelOptions = ModelOptions(),
