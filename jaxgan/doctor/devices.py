@@ -1,6 +1,5 @@
 """Devices as JAX sees them: asked in a process of its own, which may fail, abort or hang."""
 
-import ctypes
 import importlib.util
 import json
 import os
@@ -9,6 +8,8 @@ import re
 import subprocess
 import sys
 from typing import Any
+
+from jaxgan.driver import driver
 
 SECONDS = 20  # that JAX may take
 _TELLING = re.compile(r"Unknown flag|\w*(Error|Exception|Exit)\b|Check failed|cannot|failed|alloc")
@@ -107,22 +108,3 @@ def kernels(backend: str) -> dict[str, Any]:
     except UserError as error:
         found["error"] = str(error)
     return found
-
-
-def driver() -> dict[str, Any]:
-    """NVIDIA's driver: the version of its module and of the CUDA that it runs, None where they are
-    not told; how many GPUs the system has."""
-    cuda = None
-    try:
-        number = ctypes.c_int(0)
-        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))
-        cuda = f"{number.value // 1000}.{number.value % 1000 // 10}"
-    except (OSError, AttributeError):
-        pass
-    try:
-        text = pathlib.Path("/proc/driver/nvidia/version").read_text()
-        module = re.search(r"\b\d+\.\d+(?:\.\d+)?\b", text)
-    except OSError:
-        module = None
-    gpus = [path for path in pathlib.Path("/dev").glob("nvidia*") if path.name[6:].isdigit()]
-    return {"module": module[0] if module else None, "cuda": cuda, "gpus": len(gpus)}

@@ -11,7 +11,7 @@ import pathlib
 from typing import Any
 
 from jaxgan import caches, files
-from jaxgan.doctor.devices import driver
+from jaxgan.driver import driver
 from jaxgan.errors import RunError
 
 IN_WORKDIR = "kernels.json"
