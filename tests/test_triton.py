@@ -335,7 +335,7 @@ def test_kernels_that_do_not_run_give_way_to_their_references_with_a_line(monkey
     monkeypatch.setenv("JAXGAN_KERNELS", "triton")
     assert runtime.check_kernels("auto", "gpu") == ("xla", [f"JAXGAN_KERNELS=triton: {said}"])
     monkeypatch.setattr(probe, "refusal", lambda: "")
-    assert runtime.check_kernels("auto", "gpu") == ("auto", [])
+    assert runtime.check_kernels("auto", "gpu") == ("triton", [])
     assert runtime.check_kernels("triton", "gpu") == ("triton", [])
 
 
