@@ -268,6 +268,9 @@ def test_rates_weights_and_decays_of_the_library_scale():
     names += [f"objective.{name}" for name in of_objective]
     assert grouping.traces(config, features, names)
     assert not grouping.traces(config, features, [*names, "objective.label_smoothing"])
+    points = {"point": jaxgan.data.Feature((2,), np.dtype(np.float32))}
+    names = ["objective.r1_weight", "objective.r2_weight", "optimizer.generator_rate"]
+    assert grouping.traces(configured("ring", {}), points, names)
 
 
 def test_an_option_is_named_by_what_is_its_own():

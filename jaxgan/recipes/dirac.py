@@ -17,6 +17,7 @@ from jaxgan.named_rules import NAMES, rule_of
 from jaxgan.options import option
 from jaxgan.penalties import Penalty, gradient_penalty, r1, r2
 from jaxgan.recipes.recipe import recipe
+from jaxgan.schedules import is_given
 from jaxgan.two_players import gan
 
 
@@ -154,7 +155,7 @@ def _penalties(options: ObjectiveOptions) -> tuple[Penalty, ...]:
         r2: options.r2_weight,
         gradient_penalty: options.gradient_penalty_weight,
     }
-    return tuple(penalty(weight) for penalty, weight in weights.items() if weight)
+    return tuple(penalty(weight) for penalty, weight in weights.items() if is_given(weight))
 
 
 def _augment(options: ObjectiveOptions) -> Augment:

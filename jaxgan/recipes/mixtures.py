@@ -13,7 +13,7 @@ from jaxgan.models import MLPDiscriminator, MLPGenerator, Pack
 from jaxgan.options import option
 from jaxgan.penalties import Penalty, gradient_penalty, r1, r2
 from jaxgan.recipes.recipe import recipe
-from jaxgan.schedules import Scheduled
+from jaxgan.schedules import Scheduled, is_given
 from jaxgan.two_players import gan
 
 
@@ -128,9 +128,9 @@ def _penalties(options: ObjectiveOptions, steps: int) -> tuple[Penalty, ...]:
     made = [
         make(falling(weight))
         for make, weight in ((r1, options.r1_weight), (r2, options.r2_weight))
-        if weight
+        if is_given(weight)
     ]
-    if options.gradient_penalty:
+    if is_given(options.gradient_penalty):
         made.append(gradient_penalty(options.gradient_penalty))
     return tuple(made)
 
