@@ -64,10 +64,10 @@ def sweep_command(given: argparse.Namespace, config: Config) -> int:
         raise UserError("--table and --dry-run are two things to print; give one of them")
 
     from jaxgan.run import compiled, runtime
-    from jaxgan.sweeps import grouping, running
+    from jaxgan.sweeps import grouping, results, running
 
     if given.table:
-        for line in running.summary(workdir):
+        for line in results.summary(workdir):
             terminal.say(line)
         return 0
     compiled.keep_compiled_programs()

@@ -239,7 +239,8 @@ def checksum_of(leaf: np.ndarray) -> int:
 
 def bytes_of(leaf: np.ndarray) -> memoryview:
     """The bytes of an array's numbers, in their order."""
-    return memoryview(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    flat: Any = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+    return memoryview(flat)
 
 
 def check(entry: Entry, arrays: Mapping[str, np.ndarray]) -> None:

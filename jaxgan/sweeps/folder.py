@@ -95,7 +95,8 @@ def place_of(workdir: pathlib.Path, member: int | None) -> Place:
                 f"member={member} but workdir={shown(workdir)} holds no sweep; leave out --member"
             )
         return Place(workdir, 0, 0, {})
-    members = read(workdir)["members"]
+    sweep = read(workdir)
+    members = sweep["members"]
     if member is None or not 0 <= member < len(members):
         told = "" if member is None else f"member={member} but "
         raise UserError(
@@ -103,7 +104,7 @@ def place_of(workdir: pathlib.Path, member: int | None) -> Place:
             f"--member, 0 to {len(members) - 1}"
         )
     about = members[member]
-    group = read(workdir)["groups"][about["group"]]
+    group = sweep["groups"][about["group"]]
     options = {**about["options"], "seed": about["seed"]}
     where = workdir / GROUPS / str(about["group"])
     return Place(where, group["members"].index(member), len(group["members"]), options)

@@ -1,4 +1,4 @@
-"""A sweep from its plan to its table: a run for each program, one after the other."""
+"""A sweep from its plan to its end: a run for each program, one after the other."""
 
 import importlib.metadata
 import pathlib
@@ -7,23 +7,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxgan import config as configs
-from jaxgan import files, images, terminal
+from jaxgan import files, terminal
 from jaxgan.config import Config
 from jaxgan.data import Source
-from jaxgan.errors import RunError, UserError
+from jaxgan.errors import UserError
 from jaxgan.options import to_dict
 from jaxgan.paths import shown
 from jaxgan.recipes.recipe import blamed_on
-from jaxgan.run import checkpoint, manifest, signals
+from jaxgan.run import checkpoint, signals
 from jaxgan.run.beginning import source_of
 from jaxgan.run.ensembles import AllEnded, Ensemble, asked
-from jaxgan.run.records import OWN_FIELDS, read_metrics
 from jaxgan.run.train import train
 from jaxgan.run.workdir import CHECKPOINTS
-from jaxgan.sweeps import chart, folder, grouping, table
+from jaxgan.sweeps import folder, grouping, results
 from jaxgan.sweeps.grouping import Group
 from jaxgan.sweeps.plan import Member, Plan, config_of
-from jaxgan.words import shown_value
 
 _MAY_CHANGE = ("steps", "recipe_sha256", "recipe_folder")  # where it was accepted
 _PACKAGES = ("jaxgan", "jax", "jaxlib", "flax", "optax")
@@ -93,7 +91,7 @@ def swept(plan: Plan, workdir: pathlib.Path, how: How) -> bool:
                 if int(state.step) == group.config.run.steps:
                     terminal.say(f"stopped by {signalled[0]}; the same command goes on")
                 return False
-        for line in written(workdir):
+        for line in results.written(workdir):
             terminal.say(line)
     return True
 
@@ -243,107 +241,6 @@ def _keep(workdir: pathlib.Path, number: int, ended: dict[int, Any]) -> None:
     about = folder.read(workdir)
     told = {"ended": {str(name): list(how) for name, how in ended.items()}}
     done = {**about.get("done", {}), str(number): told}
-    files.write_json(workdir / folder.SWEEP, {**about, "done": done, "results": _results(workdir)})
-
-
-def _ended(workdir: pathlib.Path, about: dict[str, Any], number: int) -> dict[str, Any]:
-    """The members of a program that ended: name -> [step, what was not finite]."""
-    if of_all := about.get("done", {}).get(str(number), {}).get("ended"):
-        return of_all
-    where = workdir / folder.GROUPS / str(number) / CHECKPOINTS
-    if not (steps := checkpoint.steps_in(where)):
-        return {}
-    try:
-        return manifest.read(where / str(steps[-1]))["records"].get("ended", {})
-    except (OSError, RunError, ValueError, KeyError, AttributeError, TypeError):
-        return {}  # a run that goes on there tells what is damaged
-
-
-def _records(workdir: pathlib.Path, about: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    """Each member's records, oldest first."""
-    found: dict[int, list[dict[str, Any]]] = {m["member"]: [] for m in about["members"]}
-    for number in range(len(about["groups"])):
-        for record in read_metrics(workdir / folder.GROUPS / str(number) / "metrics.jsonl"):
-            found[record["member"]].append(record)
-    return found
-
-
-def _results(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """What came out so far: of each member its options, its last record, and how it ended."""
-    about = folder.read(workdir)
-    records = _records(workdir, about)
-    ended: dict[str, Any] = {}
-    for number in range(len(about["groups"])):
-        ended |= _ended(workdir, about, number)
-    results = []
-    for member in about["members"]:
-        name = member["member"]
-        last, how = (records[name] or [{}])[-1], ended.get(str(name))
-        own = {n: v for n, v in last.items() if n not in (*OWN_FIELDS, "member")}
-        results.append(
-            {
-                **{n: member[n] for n in ("member", "seed", "options")},
-                "step": last.get("step", 0),
-                "metrics": {} if how else own,
-                "ended": how,
-            }
-        )
-    return results
-
-
-def summary(workdir: pathlib.Path) -> list[str]:
-    """What came out so far: a table, and a line for each member that ended. Writes nothing."""
-    about, results = folder.read(workdir), _results(workdir)
-    ended = [
-        f"member {r['member']} ended: {r['ended'][1]} is not finite at step {r['ended'][0]}"
-        for r in results
-        if r["ended"]
-    ]
-    return [*table.lines(about["varied"], table.rows(_cells(about), results)), *ended]
-
-
-def _cells(about: dict[str, Any]) -> list[dict[str, Any]]:
-    return list({repr(m["options"]): m["options"] for m in about["members"]}.values())
-
-
-def written(workdir: pathlib.Path) -> list[str]:
-    """Writes what came out so far into `sweep.json`, `table.md` and `plot.png`; returns it, and a
-    line that says where."""
-    about, found = folder.read(workdir), summary(workdir)
-    files.write_json(workdir / folder.SWEEP, {**about, "results": _results(workdir)})
-    with files.written_whole(workdir / folder.TABLE) as file:
-        file.write("".join(f"{line}\n" for line in found).encode())
-    if panels := _panels(about, _cells(about), _records(workdir, about)):
-        many = len(about["seeds"])
-        title = f"{about['recipe']}: mean and range of {many} member{'s' * (many > 1)}"
-        with files.written_whole(workdir / folder.PLOT) as file:
-            images.write_png(file, chart.chart(title, panels))
-    return [*found, f"written to {shown(workdir / folder.TABLE)} and {folder.PLOT}"]
-
-
-def _panels(
-    about: dict[str, Any],
-    cells: list[dict[str, Any]],
-    records: dict[int, list[dict[str, Any]]],
-) -> dict[str, list[chart.Line]]:
-    """The lines of a chart, by metrics."""
-    metrics = dict.fromkeys(
-        name
-        for of_member in records.values()
-        for record in of_member
-        for name in record
-        if name not in (*OWN_FIELDS, "member")
+    files.write_json(
+        workdir / folder.SWEEP, {**about, "done": done, "results": results.results_of(workdir)}
     )
-    panels: dict[str, list[chart.Line]] = {name: [] for name in metrics}
-    for cell in cells:
-        label = ", ".join(f"{n}={shown_value(v)}" for n, v in cell.items()) or about["recipe"]
-        at: dict[int, list[dict[str, Any]]] = {}
-        for member in about["members"]:
-            if member["options"] == cell:
-                for record in records[member["member"]]:
-                    at.setdefault(record["step"], []).append(record)
-        steps = sorted(at)
-        for name in metrics:
-            values = [[r[name] for r in at[step] if name in r] for step in steps]
-            panels[name].append(chart.Line(label, steps, values))
-    return panels
