@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 INK, FAINT, GRID = "#333333", "#8a8a8a", "#e6e6e6"
-COLOURS = "#1f5fa8", "#c8502d", "#3f8f5a", "#7d5ba6"
+COLOURS = "#1f5fa8", "#c8502d", "#3f8f5a", "#7d5ba6", "#b8860b", "#4aa3c7", "#333333", "#96826e"
 _FINE = 3  # pixels drawn for one that is shown
 _LEFT, _RIGHT, _TOP, _BOTTOM, _LEGEND = 64, 18, 34, 46, 20  # margins of a panel
+_KEY = 18  # a row of the key
+_SEEN_THROUGH = "2d"  # of a band's colour
 
 
 class Series(NamedTuple):
@@ -23,6 +25,7 @@ class Series(NamedTuple):
       size: of a dot, in pixels; 0 for none.
       width: of the line through the points in order, in pixels; 0 for none.
       label: in the legend; "" for no line of it.
+      band: float [N, 2], from where to where an area about each point reaches; None for no area.
     """
 
     points: Any
@@ -30,6 +33,7 @@ class Series(NamedTuple):
     size: float = 0.0
     width: float = 0.0
     label: str = ""
+    band: Any = None
 
 
 class Panel(NamedTuple):
@@ -51,17 +55,40 @@ class Panel(NamedTuple):
     equal: bool = False
 
 
-def picture(panels: tuple[Panel, ...], columns: int, width: int = 420, height: int = 360) -> Any:
-    """uint8 [h, w, 3]: the panels row by row, each of this size in pixels."""
+def picture(
+    panels: tuple[Panel, ...],
+    columns: int,
+    width: int = 420,
+    height: int = 360,
+    title: str = "",
+    key: tuple[tuple[str, str], ...] = (),
+) -> Any:
+    """uint8 [h, w, 3]: the panels row by row.
+
+    Args:
+      panels: what is drawn.
+      columns: of panels.
+      width, height: of each, in pixels.
+      title: over all of them.
+      key: colours and what they mean, below the title.
+    """
     from PIL import Image, ImageDraw
 
-    rows = math.ceil(len(panels) / columns)
-    size = columns * width, rows * height
+    rows, head = math.ceil(len(panels) / columns), 0
+    if title or key:
+        head = _TOP + _KEY * math.ceil(len(key) / columns)
+    size = columns * width, head + rows * height
     page = Image.new("RGB", (size[0] * _FINE, size[1] * _FINE), "white")
-    draw = ImageDraw.Draw(page)
+    draw = ImageDraw.Draw(page, "RGBA")  # bands are seen through
+    _text(draw, (12 * _FINE, 20 * _FINE), title, _font(14), INK, "lm")
+    for number, (colour, label) in enumerate(key):
+        row, column = divmod(number, columns)
+        x, y = (16 + column * width) * _FINE, (_TOP + (row + 0.5) * _KEY) * _FINE
+        draw.rectangle([x, y - 4 * _FINE, x + 14 * _FINE, y + 4 * _FINE], fill=colour)
+        _text(draw, (x + 20 * _FINE, y), label, _font(12), INK, "lm")
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
-        _draw_panel(draw, panel, (column * width, row * height, width, height))
+        _draw_panel(draw, panel, (column * width, head + row * height, width, height))
     return np.asarray(page.resize(size, Image.Resampling.LANCZOS))
 
 
@@ -116,6 +143,13 @@ def _draw_panel(draw: Any, panel: Panel, place: tuple[int, int, int, int]) -> No
         _line(draw, [(box[0], spot[1]), (box[2], spot[1])], FAINT if not value else GRID, 1)
         _text(draw, (box[0] - 6 * _FINE, spot[1]), _number(value), small, INK, "rm")
     inside = np.array(box).reshape(2, 2)
+    for series, given in zip(panel.series, points):
+        if series.band is not None and len(given) > 1:
+            lower, upper = (
+                at(np.stack([given[:, 0], edge], 1)) for edge in np.asarray(series.band).T
+            )
+            outline = [tuple(spot) for spot in (*upper, *lower[::-1])]
+            draw.polygon(outline, fill=series.colour + _SEEN_THROUGH)
     for series, given in zip(panel.series, points):
         _draw_series(draw, series, at(given[np.isfinite(given).all(1)]), inside)
     draw.rectangle(box, outline=FAINT, width=_FINE)

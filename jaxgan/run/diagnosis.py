@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgan import charts, data, dynamics, files, images, memory, spectra
 from jaxgan.config import RunOptions
+from jaxgan.data.reading import checked_read
 from jaxgan.errors import RunError, UserError
 from jaxgan.files import written_whole
 from jaxgan.rules import Rule
@@ -77,7 +78,8 @@ def diagnose(
             f"{source.count} or less"
         )
     at = int(run.state.step)
-    batch = source.read(data.batch_indices(options.seed, at, count, source.count).astype(np.int64))
+    indices = data.batch_indices(options.seed, at, count, source.count).astype(np.int64)
+    batch = checked_read(source, indices)
     # In bfloat16 a derivative of a derivative has two digits.
     game = run.game._replace(dtype=jnp.float32)
     chosen = rules or {getattr(game.rule, "__name__", None) or repr(game.rule): game.rule}
