@@ -38,7 +38,9 @@ if os.environ.get("JAXGAN_KERNELS") != "interpret":
 
 import jax
 import optax
+import pytest
 from runs import ROOT as ROOT
+from runs import end_started
 
 from jaxgan.run import compiled
 
@@ -59,3 +61,9 @@ def _promoting(function):
 
 
 optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test():
+    yield
+    end_started()

@@ -19,6 +19,7 @@ from jaxgan import Game, Move, Outcome, Play, Player, drawn
 from jaxgan.run.records import read_metrics
 from jaxgan.run.train import train
 
+STARTED: list[subprocess.Popen[str]] = []  # of the running test
 ROOT = pathlib.Path(__file__).parent.parent
 FASTER_TO_COMPILE = os.environ["JAXGAN_TESTS_XLA_FLAGS"]
 
@@ -65,7 +66,15 @@ def start(*words: str, **environment: str) -> subprocess.Popen[str]:
     """Starts `jaxgan` with its output in pipes."""
     words_, environment_ = command(*words, **environment)
     pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen(words_, env=environment_, **pipes)
+    STARTED.append(subprocess.Popen(words_, env=environment_, **pipes))
+    return STARTED[-1]
+
+
+def end_started() -> None:
+    """Ends what a test that failed left running, which else would be the fault of the next."""
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

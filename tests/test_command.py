@@ -2,13 +2,14 @@
 
 import concurrent.futures
 import json
+import os
 import signal
 import subprocess
 
 import pytest
 from runs import RECIPE, RUN, command, flags, run
 
-from jaxgan.run import checkpoint
+from jaxgan.run import checkpoint, compiled
 
 SECONDS = 120  # after which a hang is a failure; a run takes five
 
@@ -125,8 +126,17 @@ def test_a_damaged_compiled_program_is_told_once_and_made_anew(tmp_path, words):
     entries = list(cache.glob("*-cache"))
     for entry in entries:
         entry.write_bytes(entry.read_bytes()[:-20])
+        os.utime(entry, (0, 0))
     done = run(*words, **environment)
     assert done.returncode == 0
     said = done.stderr.splitlines()
     assert said and all("of the compiled programs kept in" in line for line in said)
     assert run(*words, "--steps", "30", **environment).stderr == ""
+
+
+def test_an_entry_that_another_process_may_be_writing_is_left(tmp_path):
+    entry = tmp_path / "jit_step-0123-cache"
+    entry.write_bytes(b"the first half")
+    assert compiled._without_damaged(tmp_path, "jit_step") == 0 and entry.exists()
+    os.utime(entry, (0, 0))
+    assert compiled._without_damaged(tmp_path, "jit_step") == 1 and not entry.exists()

@@ -5,6 +5,7 @@ import glob
 import os
 import pathlib
 import re
+import time
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxgan.terminal import one_line
 
 _READING = re.compile(r"Error reading persistent compilation cache entry for '([^']+)'")
 _WRITING = re.compile(r"Error writing persistent compilation cache entry for '([^']+)': (.*)", re.S)
+_WRITTEN_WITHIN = 10.0  # seconds, of the largest entry on a slow disk
 _STORES = ("gs://", "s3://", "az://")  # that JAX knows
 
 
@@ -85,12 +87,21 @@ def _entries(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     return [path for path in found if path.is_file() and not path.is_symlink()]
 
 
+def _seconds_old(entry: pathlib.Path) -> float:
+    """Since it was last written; 0 for one that is gone."""
+    try:
+        return time.time() - entry.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _without_damaged(folder: pathlib.Path, name: str) -> int:
     """Removes the entries of a program that cannot be unpacked; in a cache of our own all of its
-    entries where none of them is to blame. Returns how many."""
+    entries where none of them is to blame. Returns how many. Entries of the last seconds are left:
+    JAX writes them in place, and another process may be at it."""
     from jax._src import compilation_cache  # which alone knows how entries are packed
 
-    entries = _entries(folder, name)
+    entries = [entry for entry in _entries(folder, name) if _seconds_old(entry) > _WRITTEN_WITHIN]
 
     def is_damaged(entry: pathlib.Path) -> bool:
         try:
