@@ -119,7 +119,7 @@ def _trained(data: Labelled, about: dict[str, Any], settings: Settings, progress
         "classes": classes,
         "resized": extractor.RESIZED,
     }
-    held_out = f"{len(test.labels):,} images, {data.held_out}"
+    held_out = f"{len(test.labels):,} held-out images, {data.held_out}"
     made = Kept(about, preprocessing, weights, 0.0, held_out, seconds, time.time())
     probabilities = as_extractor(made).describe(test.images).probabilities
     assert probabilities is not None
