@@ -33,8 +33,8 @@ class Settings(NamedTuple):
     widths: tuple[int, ...] = (16, 32, 64)
     features: int = 128
     batch_size: int = 128
-    epochs: int = 4
-    fewest: int = 500
+    epochs: int = 3
+    fewest: int = 400
     most: int = 2000
     rate: float = 2e-3
     decay: float = 0.99
