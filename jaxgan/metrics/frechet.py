@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgan.metrics import arrays
-from jaxgan.metrics.moments import Moments, moments
+from jaxgan.metrics.covariance import Moments, moments
 
 
 def frechet_distance(first: Any, second: Any) -> float:

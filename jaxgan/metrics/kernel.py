@@ -21,7 +21,7 @@ def kernel_distance(
     draws 100 subsets of 1,000 that overlap: it has the same expectation, and the spread of its
     subsets says too little of the error.
 
-    Held are 3 subset_size^2 numbers of 8 bytes, and 2 subset_size F.
+    Held are 4 subset_size^2 numbers of 8 bytes, and 3 subset_size F.
 
     Args:
       first: features [N,F].

@@ -36,7 +36,7 @@ class DensityCoverage(NamedTuple):
 def precision_recall(real: Any, made: Any, k: int = 3) -> PrecisionRecall:
     """Precision and recall by balls that reach to the k-th nearest neighbour in the same set.
 
-    Held are about 4 blocks of 1024 x 1024 numbers of 8 bytes, and 2048 F. The numbers depend on N
+    Held are about 8 blocks of 1024 x 1024 numbers of 8 bytes, and 2048 F. The numbers depend on N
     and M: give as many of both.
 
     Args:
@@ -64,7 +64,7 @@ def density_coverage(real: Any, made: Any, k: int = 5) -> DensityCoverage:
     """Density and coverage by balls of real examples alone, which outliers among the samples do
     not move.
 
-    Held are about 4 blocks of 1024 x 1024 numbers of 8 bytes, and 2048 F.
+    Held are about 8 blocks of 1024 x 1024 numbers of 8 bytes, and 2048 F.
 
     Args:
       real: features of real examples [N,F], N > k.

@@ -27,7 +27,7 @@ def nearest_neighbours(queries: Any, others: Any, k: int = 1) -> Neighbours:
     """The k rows of `others` that are nearest to each of `queries`, such as the training examples
     nearest to each sample.
 
-    Held are about 5 blocks of 1024 x 1024 numbers of 8 bytes, and 2048 F.
+    Held are about 8 blocks of 1024 x 1024 numbers of 8 bytes, and 2048 F.
 
     Args:
       queries: features [N,F].

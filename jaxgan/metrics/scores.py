@@ -18,7 +18,7 @@ def classifier_score(probabilities: Any) -> Estimate:
     samples at once, where the usual protocol averages ten tenths, which says less the fewer samples
     a tenth has. The standard error is the jackknife's over ten parts of rows in turn.
 
-    Held are 4096 K numbers of 8 bytes.
+    Held are 5 blocks of 4096 K numbers of 8 bytes.
 
     Args:
       probabilities: of each class, [N,K], which sum to 1 in each row.

@@ -33,7 +33,7 @@ def memorisation(made: Any, train: Any, held_out: Any) -> Memorisation:
     test sees more: `per_class` makes a cell of each class. Three rows are the least for which the
     normal approximation means anything; use hundreds.
 
-    Held are about 5 blocks of 1024 x 1024 numbers of 8 bytes, 2048 F, and 10 (N + M).
+    Held are about 8 blocks of 1024 x 1024 numbers of 8 bytes, 2048 F, and 10 (N + M).
 
     Args:
       made: features of samples [N,F].
