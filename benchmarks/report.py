@@ -174,6 +174,18 @@ def _judge(record: Record) -> str:
     return f"`{digest[:12]}`" if digest else "of 0.1"
 
 
+def metrics(records: list[Record]) -> str:
+    rows, used = [], []
+    for key, last in grouped(records, "metric", "size"):
+        for name, r in last.items():
+            features = f"{r['rows']:,} x {r['size']:,}"
+            peak = f"{r['peak_bytes'] / 2**20:.0f}"
+            rows.append([key[0], f"`{name}`", features, shown(r["seconds"], 1), peak])
+        used += last.values()
+    head = ["device", "measure", "features", "seconds", "MiB beyond the features"]
+    return table(head, rows, used)
+
+
 def variants(records: list[Record]) -> str:
     fields = [("modes", 1), ("high_quality", 1), ("reverse_kl_2500", 4), ("reverse_kl", 4)]
     fields += [("binned_kl", 4), ("spread", 2)]
@@ -201,7 +213,18 @@ def variants(records: list[Record]) -> str:
 
 TABLES = {
     t.__name__: t
-    for t in (train_step, compiled, loop, feeds, startup, scaling, kernels, quality, variants)
+    for t in (
+        train_step,
+        compiled,
+        loop,
+        feeds,
+        startup,
+        scaling,
+        kernels,
+        metrics,
+        quality,
+        variants,
+    )
 }
 SOURCES = {
     "startup": ("startup", "loop"),

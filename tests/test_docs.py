@@ -27,6 +27,7 @@ PAGES = {
     ]
 }
 NOTEBOOK = ROOT / "docs" / "first_gan.ipynb"
+COMMANDS = "train|sweep|sample|diagnose|data|features|recipes|presets"
 LONGEST = 25  # lines of code that a GAN may take
 GANS = (
     "Conditional WGAN-GP",
@@ -117,13 +118,7 @@ def commands(page: str) -> list[str]:
     places = [line.partition("#")[0] for block in blocks(page, "sh") for line in block.splitlines()]
     prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.S | re.M)
     places += [code for code in re.findall(r"`([^`]+)`", prose) if code.startswith("jaxgan ")]
-    found = [
-        re.search(
-            r"(?:^|[\s/])jaxgan ((?:train|sweep|sample|diagnose|data|features|recipes|presets)\b.*)",
-            p,
-        )
-        for p in places
-    ]
+    found = [re.search(rf"(?:^|[\s/])jaxgan ((?:{COMMANDS})\b.*)", place) for place in places]
     return [match[1].strip() for match in found if match]
 
 
