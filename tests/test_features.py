@@ -64,6 +64,8 @@ def test_the_same_digits_and_settings_give_the_same_weights_and_others_others(ho
     monkeypatch.setattr(network, "trained", None)  # is not called
     known = features.classifier(DIGITS, TINY)
     assert (known.digest, known.accuracy) == (first.digest, first.accuracy)
+    half = features.classifier(DataOptions(image_size=8, split="train[:50%]"), TINY)
+    assert half.digest == first.digest  # it is of the data set
     images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), np.uint8)
     np.testing.assert_array_equal(known.describe(images).features, first.describe(images).features)
 
