@@ -40,7 +40,7 @@ def write(path, images, labels, **more):
 
 def test_a_classifier_learns_and_tells_its_accuracy_on_what_it_has_not_seen(home, tmp_path):
     options = write(tmp_path / "bars.npz", *bars(400))
-    settings = Settings(widths=(4,), features=16, fewest=60, most=60, shift=0, rate=1e-2)
+    settings = Settings(widths=(4,), features=16, fewest=30, most=30, shift=0, rate=1e-2)
     made = features.classifier(options, settings)
     assert made.name == "classifier of bars.npz" and re.fullmatch("[0-9a-f]{64}", made.digest)
     assert made.accuracy > 0.9  # chance is 0.25
