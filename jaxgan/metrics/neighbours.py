@@ -73,20 +73,21 @@ def radii(features: np.ndarray, k: int) -> np.ndarray:
 def blocks(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """(rows, columns, squared distances float64 [rows,columns]) of all of [N,F] to all of [M,F].
 
-    Squares are |x|^2 + |y|^2 - 2 x . y about the mean, as one matrix product, which leaves about
-    1e-16 of |x|^2 + |y|^2 of equal rows; 1e-12 of that is taken off, so that these are at 0.
+    Squares are |x|^2 + |y|^2 - 2 x . y about the mean, as one matrix product; what is within the
+    rounding of that, as of equal rows, is 0.
     """
     middle = arrays.mean_of(second)
     for rows in _slices(len(first)):
         x = first[rows].astype(np.float64) - middle
-        of_x = np.square(x).sum(axis=1, keepdims=True) * (1.0 - _ROUNDING)
+        of_x = np.square(x).sum(axis=1, keepdims=True)
         left = np.concatenate([x, of_x, np.ones_like(of_x)], axis=1)
         for columns in _slices(len(second)):
             y = second[columns].astype(np.float64) - middle
-            of_y = np.square(y).sum(axis=1, keepdims=True) * (1.0 - _ROUNDING)
+            of_y = np.square(y).sum(axis=1, keepdims=True)
             y *= -2.0
             squares = left @ np.concatenate([y, np.ones_like(of_y), of_y], axis=1).T
-            yield rows, columns, np.maximum(squares, 0.0, out=squares)
+            squares[squares < _ROUNDING * (of_x + of_y.max())] = 0.0
+            yield rows, columns, squares
 
 
 def _slices(count: int) -> Iterator[slice]:
