@@ -10,8 +10,9 @@ from jaxgan.recipes.dirac import dirac
 from jaxgan.recipes.listing import listing
 from jaxgan.recipes.mixtures import mixtures
 from jaxgan.recipes.recipe import Recipe
+from jaxgan.recipes.stacked import stacked
 
-RECIPES = {function.__name__: function for function in (dcgan, dirac, listing, mixtures)}
+RECIPES = {function.__name__: function for function in (dcgan, dirac, listing, mixtures, stacked)}
 
 
 class Preset(NamedTuple):
@@ -85,6 +86,11 @@ PRESETS = {
         "mixtures",
         "the same 25 by a published protocol, which ends with a tenth of the samples at the modes",
         {**_on("grid", 20_000), **_PUBLISHED},
+    ),
+    "stacked-mnist": Preset(
+        "stacked",
+        "three digits of MNIST as the channels of an image, 1,000 modes: for a GPU",
+        {},
     ),
     "dcgan-64": Preset(
         "dcgan",
