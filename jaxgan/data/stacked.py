@@ -93,6 +93,11 @@ def stacked(grey: Source, classes: int, chosen: np.ndarray) -> dict[str, np.ndar
     """The images of triples [n,3] of a source's examples, and their labels."""
     leaves = grey.read(chosen.reshape(-1).astype(np.int64))
     planes = leaves["image"].reshape(*chosen.shape, *leaves["image"].shape[1:3])
-    labels = leaves["label"].reshape(chosen.shape) @ classes ** np.arange(CHANNELS)[::-1]
     image = np.ascontiguousarray(np.moveaxis(planes, 1, -1))
+    labels = label_of(leaves["label"].reshape(chosen.shape), classes)
     return {"image": image, "label": labels.astype(np.int32)}
+
+
+def label_of(labels: np.ndarray, classes: int) -> np.ndarray:
+    """One label of each triple [n,3]: 100 a + 10 b + c where there are ten."""
+    return labels @ classes ** np.arange(CHANNELS)[::-1]

@@ -71,7 +71,7 @@ def reverse_kl(counts: Any) -> float | None:
       protocol draws 2,500.
     """
     counts = np.asarray(counts, np.float64)
-    return _kl(counts, np.full(len(counts), 1 / len(counts))) if counts.any() else None
+    return kl(counts, np.full(len(counts), 1 / len(counts))) if counts.any() else None
 
 
 def binned_kl(counts: Any, total: int, size: int) -> float:
@@ -79,7 +79,7 @@ def binned_kl(counts: Any, total: int, size: int) -> float:
     nats, of `total` samples in `size` dimensions. It also punishes clouds about the modes."""
     counts, share = np.asarray(counts, np.float64), true_share(size)
     made = np.append(counts, total - counts.sum())
-    return _kl(made, np.append(np.full(len(counts), share / len(counts)), 1 - share))
+    return kl(made, np.append(np.full(len(counts), share / len(counts)), 1 - share))
 
 
 def within_mode_spread(samples: Any, found: ModeCounts, deviation: float) -> np.ndarray:
@@ -100,9 +100,11 @@ def within_mode_spread(samples: Any, found: ModeCounts, deviation: float) -> np.
     return spreads
 
 
-def _kl(counts: np.ndarray, truth: np.ndarray) -> float:
+def kl(counts: np.ndarray, truth: np.ndarray) -> float:
+    """KL(shares of counts [n] | true shares [n]) in nats; infinite for counts of what cannot be."""
     shares, some = counts / counts.sum(), counts > 0
-    return float(np.sum(shares[some] * np.log(shares[some] / truth[some])))
+    with np.errstate(divide="ignore"):
+        return float(np.sum(shares[some] * np.log(shares[some] / truth[some])))
 
 
 class Coverage(NamedTuple):
