@@ -17,6 +17,12 @@ def prepared_data() -> str:
     return own() and f"{own()}/prepared"
 
 
+def classifiers() -> str:
+    """Where classifiers are kept that samples are measured by; empty where there is no home
+    folder."""
+    return own() and f"{own()}/classifiers"
+
+
 def compiled_programs() -> str:
     """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, which JAX takes as a folder or
     an address of a store, or ~/.cache/jaxgan/compiled; empty where there is no home folder."""

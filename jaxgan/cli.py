@@ -1,5 +1,5 @@
-"""`jaxgan train | sweep | sample | evaluate | diagnose | data | recipes | kernels | doctor`: which
-command, and how it ends."""
+"""`jaxgan train | sweep | sample | evaluate | diagnose | data | features | recipes | kernels |
+doctor`: which command, and how it ends."""
 
 import argparse
 import importlib.metadata
@@ -10,6 +10,7 @@ from jaxgan import (
     cli_data,
     cli_diagnose,
     cli_evaluate,
+    cli_features,
     cli_kernels,
     cli_sample,
     cli_sweep,
@@ -73,6 +74,7 @@ def _run(argv: list[str]) -> int:
         "diagnose": cli_diagnose.add_parser(commands),
         "kernels": cli_kernels.add_parser(commands),
         **cli_data.add_parsers(commands, config),
+        **cli_features.add_parsers(commands),
     }
     for name in ("recipes", "presets"):
         help = f"list the {name}"
@@ -105,6 +107,8 @@ def _run(argv: list[str]) -> int:
         return cli_kernels.kernels_command(given)
     if given.command == "data":
         return cli_data.data_command(given, config)
+    if given.command == "features":
+        return cli_features.features_command(given)
     if given.command == "doctor":
         from jaxgan.doctor import page
 

@@ -9,7 +9,7 @@ from jaxgan.config import Config
 from jaxgan.errors import UserError
 from jaxgan.options import fields, to_dict
 from jaxgan.paths import user_path
-from jaxgan.recipes.recipe import blamed_on
+from jaxgan.user_files import blamed_on
 from jaxgan.words import flag, shown_value, whole
 
 DEFAULT = "digits"

@@ -84,6 +84,24 @@ def needs_preparing(options: DataOptions) -> bool:
     return not tfds.is_prepared(options)
 
 
+def splits(options: DataOptions) -> tuple[str, ...]:
+    """The names of the splits that the named data come in; none for a folder or a file, and for a
+    data set of TFDS that is not prepared yet. Nothing is written.
+
+    Raises:
+      UserError: as `open_source`, for an unknown name.
+    """
+    options = _checked(options)
+    if options.folder is not None or options.file is not None:
+        return ()
+    if options.name == shapes.NAME or _is_mixture(options):
+        return tuple(shapes.EXAMPLES)
+    from jaxgan.data import tfds_preparing
+
+    builder, _ = tfds_preparing.found_builder(options)
+    return tuple(builder.info.splits) if builder else ()
+
+
 def _checked(options: DataOptions) -> DataOptions:
     options = replace(DataOptions(), to_dict(options))  # looks at each by itself
     check(options)

@@ -11,6 +11,7 @@ from jaxgan.recipes.listing import listing
 from jaxgan.recipes.mixtures import mixtures
 from jaxgan.recipes.recipe import Recipe
 from jaxgan.recipes.stacked import stacked
+from jaxgan.user_files import is_place
 
 RECIPES = {function.__name__: function for function in (dcgan, dirac, listing, mixtures, stacked)}
 
@@ -119,8 +120,7 @@ def find(name: str) -> Recipe:
         return recipe_.with_defaults(found, name, preset.options)
     if name in RECIPES:
         return recipe_.from_function(RECIPES[name], name)
-    file, colon, _ = name.rpartition(":")
-    if colon and file.endswith(".py"):
+    if is_place(name):
         return recipe_.from_file(name)
     if name.endswith(".py"):
         raise UserError(f"recipe {name!r} names no function; use {name}:FUNCTION")

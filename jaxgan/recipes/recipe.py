@@ -3,26 +3,19 @@
 Those of the library are in `jaxgan.recipes`; anyone's own may be in any file, as `my_gan.py:ring`.
 """
 
-import contextlib
 import dataclasses
-import errno
 import hashlib
 import inspect
-import os
 import pathlib
-import sys
-import tokenize
-import traceback
-import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxgan.errors import RunError, UserError
+from jaxgan.errors import UserError
 from jaxgan.game import Game
-from jaxgan.names import unknown
 from jaxgan.options import KINDS, Kind, checked, dotted, fields, kind_of, replace, to_dict
 from jaxgan.paths import user_path
+from jaxgan.user_files import blamed_on, importing_from, load
 
 REQUIRED = "<required>"
 
@@ -120,68 +113,15 @@ def from_function(function: Callable, name: str, source: str | None = None) -> R
 
 
 def from_file(place: str, beside: str | None = None) -> Recipe:
-    """The recipe `FILE.py:FUNCTION`.
-
-    Args:
-      place: of the file, and the name of the function.
-      beside: the folder from which the file may import; its own by default.
-
-    Raises:
-      UserError: a file that cannot be read or imported, with its own error's last line and line
-        number; a function that it does not have.
-    """
-    path_text, _, function_name = place.rpartition(":")
-    path = user_path(path_text, "recipe")
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise OSError(errno.EINVAL, "it is no plain file")
-        with tokenize.open(path) as file:  # in the encoding that the file says, as Python reads it
-            source = file.read()
-        if "\0" in source:
-            raise ValueError("it holds a zero byte")
-    except (OSError, ValueError, SyntaxError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"recipe {place}: {path} cannot be read: {reason}; give FILE.py:FUNCTION"
-        ) from None
-    module_name = f"_recipe_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    module = types.ModuleType(module_name)
-    module.__file__ = str(path)
-    sys.modules[module_name] = module  # dataclasses and pickles look for a class's module there
-    beside = beside or str(path.resolve().parent)
-    with importing_from(beside), blamed_on(place, source):
-        exec(compile(source, str(path), "exec"), module.__dict__)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        own = {
-            n
-            for n, v in vars(module).items()
-            if inspect.isfunction(v) and v.__module__ == module_name
-        }
-        raise UserError(
-            f"{path}: " + unknown("function", function_name, own or {"a function of yours"})
-        )
-    found = from_function(function, place, source)
+    """The recipe `FILE.py:FUNCTION`; arguments and errors are those of `user_files.load`."""
+    loaded = load("recipe", place, beside)
+    found = from_function(loaded.function, place, loaded.source)
 
     def make(example: dict[str, Any], options: Any) -> Game:
-        with importing_from(beside):
+        with importing_from(loaded.folder):
             return found.make(example, options)
 
     return found._replace(make=make)
-
-
-@contextlib.contextmanager
-def importing_from(folder: str) -> Iterator[None]:
-    """As for a script: what lies in the folder of a file can be imported. Where it changes the
-    current folder, that ends with the block, as paths of the command's are relative, too."""
-    sys.path.insert(0, folder)
-    with contextlib.ExitStack() as here:
-        with contextlib.suppress(OSError):  # it was removed
-            here.enter_context(contextlib.chdir(os.getcwd()))
-        try:
-            yield
-        finally:
-            sys.path.remove(folder)
 
 
 def with_defaults(found: Recipe, name: str, changes: dict[str, Any]) -> Recipe:
@@ -192,35 +132,6 @@ def with_defaults(found: Recipe, name: str, changes: dict[str, Any]) -> Recipe:
     rest = {option: value for option, value in changes.items() if option not in known}
     options, defaults = replace(found.options, own), {**found.defaults, **rest}
     return found._replace(name=name, options=options, defaults=defaults)
-
-
-@contextlib.contextmanager
-def blamed_on(name: str, source: str | None) -> Iterator[None]:
-    """Tells an error that arose in a user's file by its last line and the number of the line in
-    that file."""
-    try:
-        yield
-    except (Exception, SystemExit) as raised:
-        # Such as an error of a network, which a line of ours blames on its player.
-        error = raised.__cause__ if isinstance(raised, UserError) else raised
-        if source is None or error is None or isinstance(error, UserError | RunError):
-            raise
-        folder = user_path(name.rpartition(":")[0], "recipe").resolve().parent
-        frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
-        if isinstance(error, SyntaxError) and error.filename:
-            frames.append((error.filename, error.lineno))
-        if isinstance(error, SystemExit):  # a script that ends itself would end the command
-            error = RuntimeError(f"it ends itself by sys.exit({error.code!r})")
-        # What lies beside the file is the user's, too.
-        own = [
-            (file, line) for file, line in frames if pathlib.Path(file).resolve().parent == folder
-        ]
-        if not own:
-            raise
-        # Not as traceback formats it: JAX and Flax add notes.
-        text = error.msg if isinstance(error, SyntaxError) else str(error)
-        text = " ".join(f"{type(error).__name__}: {text}".split())[:300]
-        raise UserError(f"{own[-1][0]} line {own[-1][1]}: {text}") from error
 
 
 def check_given(found: Recipe, options: Any) -> None:

@@ -13,7 +13,6 @@ from jaxgan.data import Source
 from jaxgan.errors import UserError
 from jaxgan.options import to_dict
 from jaxgan.paths import shown
-from jaxgan.recipes.recipe import blamed_on
 from jaxgan.run import checkpoint, signals
 from jaxgan.run.beginning import source_of
 from jaxgan.run.ensembles import AllEnded, Ensemble, asked
@@ -22,6 +21,7 @@ from jaxgan.run.workdir import CHECKPOINTS
 from jaxgan.sweeps import folder, grouping, results
 from jaxgan.sweeps.grouping import Group
 from jaxgan.sweeps.plan import Member, Plan, config_of
+from jaxgan.user_files import blamed_on
 
 _MAY_CHANGE = ("steps", "recipe_sha256", "recipe_folder")  # where it was accepted
 _PACKAGES = ("jaxgan", "jax", "jaxlib", "flax", "optax")

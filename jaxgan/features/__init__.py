@@ -1,0 +1,10 @@
+"""Extractors: functions that describe images by features, in which sets of images are compared.
+
+One is a small classifier that is trained on the data themselves, another any function of a user's
+file. The digest of each travels with every score.
+"""
+
+from jaxgan.features.classifier import classifier
+from jaxgan.features.extractor import Described, Extractor, of_file
+
+__all__ = ["Described", "Extractor", "classifier", "of_file"]
