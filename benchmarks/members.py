@@ -61,7 +61,7 @@ def begun(
     def go_on(state: GANState, steps: int) -> GANState:
         at_once = steps_at_once or steps
         for done in range(0, steps, at_once):
-            how_many = () if at_once == 1 else (min(at_once, steps - done),)
+            how_many = () if steps_at_once == 1 else (min(at_once, steps - done),)
             state = compiled(resident, state, *how_many)
         return jax.block_until_ready(state)
 
