@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import losses
+from benchmarks import losses, report
 from benchmarks import stacked as benchmark
 from jaxgan import config, data, evaluate, features, init, make_step
 from jaxgan.data import DataOptions, Feature, make_feed, stacked
@@ -185,11 +185,16 @@ def test_the_command_measures_each_variant_by_seeds(judged, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "true triples" in said and "PacGAN 2, 0.5" in said and "PacGAN 2, 0.25" not in said
     assert (tmp_path / "packed-2-0.5.png").is_file()
+    rows = report.stacked([first, second]).splitlines()
+    assert rows[2].startswith("| small, 0.5 | packed-2 | 4 | 2 | 0123456789ab | ")
+    assert rows[3].startswith("|  | true triples |  |  | 0123456789ab | ")
 
 
 def test_the_losses_command_measures_each_loss_by_seeds(judged, tmp_path, capsys):
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        losses.main(["--quick", "--losses", "non-saturating", "--json", str(tmp_path / "losses.jsonl")])
+        losses.main(
+            ["--quick", "--losses", "non-saturating", "--json", str(tmp_path / "losses.jsonl")]
+        )
     first, second = lines(tmp_path / "losses.jsonl")
     assert first["loss"] == "non-saturating" and (first["seed"], second["seed"]) == (0, 1)
     assert first["frechet_distance"] > first["real_frechet_distance"] > 0
@@ -197,6 +202,9 @@ def test_the_losses_command_measures_each_loss_by_seeds(judged, tmp_path, capsys
     assert first["config"]["data.split"] == "train[:50%]" and first["samples"] == 60
     (row,) = [line for line in capsys.readouterr().out.splitlines() if "6.8 +- 0.5" in line]
     assert row.startswith("non-saturating") and row.count("+-") == 3
+    rows = report.losses([first, second]).splitlines()
+    assert rows[2].startswith("| digits | non-saturating | 4 | 2 | 0123456789ab | ")
+    assert rows[3].endswith(f"| {first['real_frechet_distance']:.1f} |")
 
 
 def test_published_rows_are_of_variants_that_are_compared():
