@@ -4,10 +4,10 @@ Every variant is the recipe `stacked` with other options: the same networks, ste
 and Adam, but for what its row says. With --networks small, the default, the generator is about that
 of Metz et al., from 4 x 4 x 64, and --shares are the discriminator's sizes beside it, PacGAN's
 smaller table; with --networks full both are of PacGAN's size, for a GPU. All train for the 50
-epochs of 128,000 examples of that protocol unless --steps says less. The seeds of a variant train
-side by side; 26,000 samples of each member's last weights are given to a classifier of the data,
-channel by channel, and so are as many true triples. Every number is of the last step; none is
-chosen. Rows of papers are printed beside as theirs: with their networks, classifiers and rates.
+epochs of 128,000 examples of that protocol unless --steps says less. 26,000 samples of each
+member's last weights are given to a classifier of the data, channel by channel, and so are as many
+true triples. Every number is of the last step; none is chosen. Rows of papers are printed beside as
+theirs: with their networks, classifiers and rates.
 
 Options of jaxgan train change all variants; --data.dir and --data.manual-dir say where MNIST is.
 --plots DIR writes samples of the first seed of each variant. With --quick four steps of two seeds
@@ -15,15 +15,14 @@ of tiny networks are trained on stacked digits of scikit-learn, and 300 samples 
 """
 
 import pathlib
-import time
 from typing import Any
 
 import numpy as np
 
 from benchmarks import record
-from benchmarks.members import begun, samples, steps_at_once
+from benchmarks.members import images_of
 from benchmarks.record import mean_and_deviation
-from jaxgan import Sampler, data, evaluate, images
+from jaxgan import data, evaluate, images
 from jaxgan.config import Config, described
 from jaxgan.evaluate import Kind
 from jaxgan.run import runtime
@@ -85,22 +84,6 @@ PUBLISHED: dict[tuple[str, float, str], tuple[str, str]] = {
 }
 
 
-def train(
-    config: Config, source: data.Source, seeds: list[int], count: int
-) -> tuple[list[Any], float]:
-    """The samples of one member for each seed, uint8 [N,H,W,3], None for those that are not finite;
-    and the seconds of training."""
-    game = config.recipe.make(source.features, config.options)
-    examples = {"image": source.read(np.arange(source.count))["image"]}
-    state, go_on = begun(game, examples, config.run.batch_size, seeds, steps_at_once())
-    start = time.perf_counter()
-    state = go_on(state, config.run.steps)
-    seconds = time.perf_counter() - start
-    sampler = Sampler(game, ("image",), averaged=False)
-    made = [samples(sampler, state, i, seed, count) for i, seed in enumerate(seeds)]
-    return [None if m is None else m["image"] for m in made], seconds
-
-
 def shown(name: str, found: list[dict[str, Any]]) -> str:
     """A line of the table: means and standard deviations over members that stayed finite."""
     cells = [
@@ -148,6 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     record.show_machine(about)
     first = configs[0][2]
     source = data.open_source(first.run.data)
+    pixels = source.read(np.arange(source.count))["image"]
     kind = kind_of(first, source)
     judge = kind.extractor
     told = f"{judge['name']} {judge['digest'][:12]}, {judge['accuracy']:.2%} of held-out right"
@@ -157,8 +141,8 @@ def main(argv: list[str] | None = None) -> None:
     truth = [kind.measured(kind.true(count, seed)) for seed in seeds]
     print(shown("true triples", truth), flush=True)
     for name, share, config in configs:
-        made, seconds = train(config, source, seeds, count)
-        found = [{} if images is None else kind.measured(images) for images in made]
+        made, seconds = images_of(config, source, pixels, seeds, count)
+        found = [{} if x is None else kind.measured(x) for x in made]
         title = f"{name}, D of {share}"
         print(f"{shown(title, found)}  {config.run.steps} steps, {seconds:.0f} s", flush=True)
         if given.plots and made[0] is not None:

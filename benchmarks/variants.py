@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks import record
-from benchmarks.members import begun, doubling
+from benchmarks.members import doubling, side_by_side
 from benchmarks.record import mean_and_deviation
 from jaxgan import Sampler, data, members
 from jaxgan.config import Config
@@ -95,7 +95,8 @@ def train(
     source = data.open_source(config.run.data)
     points = source.read(np.arange(source.count))["point"]
     sampler = Sampler(game, (), averaged=False)
-    state, go_on = begun(game, {"point": points}, config.run.batch_size, seeds)
+    begun, go_on = side_by_side(game, {"point": points}, config.run.batch_size, len(seeds))
+    state = begun(seeds)
 
     def drawn(member: int, count: int) -> np.ndarray:
         key = jax.random.key(seeds[member])

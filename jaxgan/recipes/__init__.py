@@ -93,6 +93,16 @@ PRESETS = {
         "three digits of MNIST as the channels of an image, 1,000 modes: for a GPU",
         {},
     ),
+    "stacked-mnist-small": Preset(
+        "stacked",
+        "the same with networks of a twentieth of the size, for a processor",
+        {
+            "steps": 5000,
+            "model.generator_width": 64,
+            "model.doublings": 3,
+            "optimizer.fall_steps": 5000,
+        },
+    ),
     "dcgan-64": Preset(
         "dcgan",
         "DCGAN at 64 x 64 in colour, on drawn shapes or any data: for a GPU",
