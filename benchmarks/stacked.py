@@ -29,7 +29,12 @@ from jaxgan.run import runtime
 
 SAMPLES = 26_000
 NETWORKS: dict[str, dict[str, Any]] = {
-    "small": {"model.generator_width": 64, "model.doublings": 3},
+    "small": {
+        "model.generator_width": 64,
+        "model.doublings": 3,
+        "optimizer.generator_rate": 2e-3,
+        "optimizer.discriminator_rate": 2e-3,
+    },
     "full": {"model.generator_width": 512, "model.doublings": 4},
 }
 # The papers' Adam for all but ours, at a rate that stays.

@@ -100,6 +100,8 @@ PRESETS = {
             "steps": 5000,
             "model.generator_width": 64,
             "model.doublings": 3,
+            "optimizer.generator_rate": 2e-3,
+            "optimizer.discriminator_rate": 2e-3,
             "optimizer.fall_steps": 5000,
         },
     ),
