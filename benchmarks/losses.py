@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     seeds, count = list(range(given.seeds)), COUNT
     if given.quick:
         tiny = {"data.image_size": 8, "steps": 4, "batch_size": 12, "model.latent_size": 2}
-        changes = {**tiny, "model.generator_width": 4, **changes}
+        changes = {**tiny, "model.generator_width": 4, "model.doublings": 1, **changes}
         seeds, on, count = seeds[:2], ["digits"], 60
     configs = {
         (name, loss): record.config_of(parser, "stacked", _options(name, loss, changes))

@@ -154,15 +154,35 @@ def kernels(records: list[Record]) -> str:
 
 
 def quality(records: list[Record]) -> str:
-    rows, used = [], []
-    for key, last in grouped(records, "seed", "preset"):
+    rows, used, floors = [], [], {}
+    known = [{**r, "judge": _judge(r)} for r in records]
+    for key, last in grouped(known, "seed", "judge", "preset"):
         distances = [r["frechet_distance"] for r in last.values()]
         rarest = f"{100 * min(r['rarest_class'] for r in last.values()):.1f} %"
-        rows.append([f"`{key[1]}`", str(len(last)), shown(distances, 1), rarest])
+        rows.append([key[1], f"`{key[2]}`", str(len(last)), shown(distances, 1), rarest])
         used += last.values()
-    real = f"{records[-1]['real_frechet_distance']:.1f}"
-    rows.append(["training images instead of samples", "", real, ""])
-    head = ["preset", "seeds", "Frechet distance", "rarest digit, least of the seeds"]
+        floors[key[1]] = f"{list(last.values())[-1]['real_frechet_distance']:.1f}"
+    for judge, real in floors.items():
+        rows.append([judge, "training images instead of samples", "", real, ""])
+    head = ["classifier", "preset", "seeds", "Frechet distance", "rarest digit, least of the seeds"]
+    return table(head, rows, used)
+
+
+def _judge(record: Record) -> str:
+    """By which classifier a distance was measured; the first had no digest."""
+    digest = record.get("extractor")
+    return f"`{digest[:12]}`" if digest else "of 0.1"
+
+
+def metrics(records: list[Record]) -> str:
+    rows, used = [], []
+    for key, last in grouped(records, "metric", "size"):
+        for name, r in last.items():
+            features = f"{r['rows']:,} x {r['size']:,}"
+            peak = f"{r['peak_bytes'] / 2**20:.0f}"
+            rows.append([key[0], f"`{name}`", features, shown(r["seconds"], 1), peak])
+        used += last.values()
+    head = ["device", "measure", "features", "seconds", "MiB beyond the features"]
     return table(head, rows, used)
 
 
@@ -230,8 +250,18 @@ def losses(records: list[Record]) -> str:
 TABLES = {
     t.__name__: t
     for t in (
-        *(train_step, compiled, loop, feeds, startup, scaling, kernels, quality),
-        *(variants, stacked, losses),
+        train_step,
+        compiled,
+        loop,
+        feeds,
+        startup,
+        scaling,
+        kernels,
+        metrics,
+        quality,
+        variants,
+        stacked,
+        losses,
     )
 }
 SOURCES = {

@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     if given.quick:
         tiny = {"data.name": "stacked-digits", "data.image_size": 8, "steps": 4, "batch_size": 12}
         changes = {**tiny, **changes}
-        networks = {"model.generator_width": 8, "model.doublings": 2, "model.latent_size": 2}
+        networks = {"model.generator_width": 4, "model.doublings": 1, "model.latent_size": 2}
         seeds, count = seeds[:2], 300
     configs = [
         (name, share, record.config_of(parser, "stacked", _options(name, share, networks, changes)))

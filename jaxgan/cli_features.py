@@ -81,7 +81,7 @@ def features_command(given: argparse.Namespace) -> int:
 def _train(given: argparse.Namespace) -> int:
     seed, options = whole("seed", given.seed, 0, 2**31), _data(given)
 
-    from jaxgan.features.classifier import found
+    from jaxgan.features.classifiers import found
     from jaxgan.features.network import Settings
     from jaxgan.run import compiled, runtime
 

@@ -21,7 +21,6 @@ from benchmarks import (
     kernels,
     loop,
     opening,
-    quality,
     record,
     scaling,
     train_step,
@@ -54,6 +53,7 @@ def test_all_commands_are_listed_and_an_unknown_one_is_one_line(capsys):
         "interrupted",
         "kernels",
         "loop",
+        "metrics",
         "opening",
         "quality",
         "report",
@@ -167,18 +167,6 @@ def test_a_provider_that_fails_is_named_and_the_others_are_measured():
     subject = {"batch_size": 4, "dtype": "float32"}
     (made,) = train_step.records(subject, found, {"device": "a CPU"})
     assert made["utilisation"] == pytest.approx(0.2) and made["s_per_kimg"] == 12.5
-
-
-def test_the_classifier_of_the_quality_benchmark_learns():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 10, 1024)
-    images = np.zeros((1024, 28, 28, 1), np.uint8)
-    for image, label in zip(images, labels):
-        image[2 * label + 2 : 2 * label + 6] = 200  # a bar whose height is the class
-    params = quality.train_classifier({"image": images, "label": labels}, epochs=5)
-    classes, features = quality.judged(params, images[:512])
-    assert (classes == labels[:512]).mean() > 0.9  # chance is 0.1
-    assert features.shape == (512, 128)
 
 
 @pytest.mark.parametrize("name", OPS)

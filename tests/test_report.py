@@ -30,8 +30,19 @@ def test_the_last_record_of_a_thing_counts_and_trials_do_not(tmp_path):
     failed = {"benchmark": "quality", "error": "ValueError"}
     write(tmp_path, "quality", first, last, tried, failed)
     text = report.filled("a\n<!-- table: quality -->\nold\n<!-- end -->\nb", report.load(tmp_path))
-    assert "| `mnist` | 1 | 3.0 (3.0 to 3.0) | 5.0 % |" in text and "old" not in text
+    assert "| of 0.1 | `mnist` | 1 | 3.0 (3.0 to 3.0) | 5.0 % |" in text and "old" not in text
     assert text.startswith("a\n") and text.endswith("<!-- end -->\nb") and "Measured at c." in text
+
+
+def test_distances_of_two_classifiers_stand_apart_each_with_its_floor():
+    old = {"preset": "mnist", "seed": 0, "device": "x", "cores": 2, "rarest_class": 0.1}
+    old |= {"frechet_distance": 9.0, "real_frechet_distance": 1.0}
+    new = {**old, "frechet_distance": 40.0, "real_frechet_distance": 3.0, "extractor": "ab" * 32}
+    text = report.quality([old, new])
+    assert "| of 0.1 | `mnist` | 1 | 9.0 (" in text
+    assert "| `abababababab` | `mnist` | 1 | 40.0 (" in text
+    assert "| of 0.1 | training images instead of samples |  | 1.0 |" in text
+    assert "| `abababababab` | training images instead of samples |  | 3.0 |" in text
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,19 @@ def _folders() -> dict[str, Callable[[], pathlib.Path]]:
             raise RuntimeError(f"no folder of this machine: {folder or 'there is no home'}")
         return pathlib.Path(folder)
 
-    return {"compiled programs": compiled, "data sets": prepared, "prepared data": decoded}
+    def classifiers() -> pathlib.Path:
+        from jaxgan import caches
+
+        if not caches.classifiers():
+            raise RuntimeError("there is no home folder")
+        return pathlib.Path(caches.classifiers())
+
+    return {
+        "compiled programs": compiled,
+        "data sets": prepared,
+        "prepared data": decoded,
+        "classifiers": classifiers,
+    }
 
 
 def _with_short_path(found: Found) -> Found:

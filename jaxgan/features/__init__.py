@@ -4,7 +4,7 @@ One is a small classifier that is trained on the data themselves, another any fu
 file. The digest of each travels with every score.
 """
 
-from jaxgan.features.classifier import classifier
+from jaxgan.features.classifiers import classifier
 from jaxgan.features.extractor import Described, Extractor, of_file
 
 __all__ = ["Described", "Extractor", "classifier", "of_file"]

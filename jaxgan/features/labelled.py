@@ -65,14 +65,11 @@ def opened(options: DataOptions, progress: bool = False) -> Labelled:
     names = split_names(options.features)
     wanted = ",".join(dict.fromkeys((*names, "label"))) if names else ""
     options = replace(options, {"features": wanted})
-    known = opening.splits(options)
-    if "train" in known:
-        options = replace(options, {"split": "train"})
-    train = opening.open_source(options, progress)
-    # A data set of TFDS tells its splits when it is prepared.
-    known = known or opening.splits(options)
-    has_test = {"train", "test"} <= set(known) and options.split == "train"
-    test = opening.open_source(replace(options, {"split": "test"}), progress) if has_test else None
+    known = _splits(options, progress)
+    options = replace(options, {"split": "train"}) if "train" in known else options
+    train, test = opening.open_source(options, progress), None
+    if {"train", "test"} <= set(known):
+        test = opening.open_source(replace(options, {"split": "test"}), progress)
     image, label = _columns(train)
     height, width, channels = train.features[image].shape
     smaller = min(1.0, _LARGEST_SIDE / max(height, width))
@@ -80,6 +77,15 @@ def opened(options: DataOptions, progress: bool = False) -> Labelled:
     version = f"{train.version}; held out: {test.version if test else 'every tenth'}"
     classes = train.features[label].classes
     return Labelled(train.name, version, image, label, shape, classes, train, test)
+
+
+def _splits(options: DataOptions, progress: bool) -> tuple[str, ...]:
+    """As `opening.splits`, of a data set that is prepared for that."""
+    known = opening.splits(options)
+    if known or options.folder is not None or options.file is not None:
+        return known
+    opening.open_source(options, progress)
+    return opening.splits(options)
 
 
 def _columns(source: Source) -> tuple[str, str]:

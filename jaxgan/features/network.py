@@ -1,5 +1,6 @@
 """The network that names the class of a small image, and how it is trained."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -33,8 +34,8 @@ class Settings(NamedTuple):
     widths: tuple[int, ...] = (16, 32, 64)
     features: int = 128
     batch_size: int = 128
-    epochs: int = 4
-    fewest: int = 500
+    epochs: int = 3
+    fewest: int = 400
     most: int = 2000
     rate: float = 2e-3
     decay: float = 0.99
@@ -68,7 +69,7 @@ def _halved(x: jax.Array) -> jax.Array:
 
 
 def network(settings: Settings, classes: int) -> Classifier:
-    return Classifier(settings.widths, settings.features, classes)
+    return Classifier(tuple(settings.widths), settings.features, classes)
 
 
 def trained(
@@ -88,34 +89,53 @@ def trained(
     net, batch = network(settings, classes), min(settings.batch_size, len(images))
     steps = settings.epochs * (len(images) // batch)
     steps = min(max(steps, settings.fewest), settings.most)
-    tx = optax.adam(optax.cosine_decay_schedule(settings.rate, steps))
     first, shifts = jax.random.split(jax.random.key(settings.seed))
-    params = jax.jit(net.init)(first, images[:1])
-    state = params, tx.init(params), jax.tree.map(jnp.copy, params)
+    params = _init(net, first, images[:1])
+    state = params, _ADAM.init(params), jax.tree.map(jnp.copy, params)
+    step, rows = _step(settings, classes), _batches(len(images), batch, settings.seed)
+    bar = terminal.bar(total=steps, desc="Training a classifier", leave=False, disable=not progress)
+    with bar:
+        for count in range(steps):
+            these, done = next(rows), np.float32(count)
+            key = jax.random.fold_in(shifts, count)
+            state = step(state, done, done / np.float32(steps), key, images[these], labels[these])
+            bar.update()
+    return jax.tree.map(np.asarray, state[2])
+
+
+_ADAM = optax.scale_by_adam()
+_init = jax.jit(Classifier.init, static_argnums=0)
+
+
+@functools.cache
+def _step(settings: Settings, classes: int) -> Callable[..., Any]:
+    """(state, steps done, their share of all, key, images, labels) -> state."""
+    net = network(settings, classes)
 
     def loss(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
         logits: Any = net.apply(params, images)[0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    def step(state: Any, count: jax.Array, images: jax.Array, labels: jax.Array) -> Any:
-        params, opt_state, average = state
-        moved = _moved(images, jax.random.fold_in(shifts, count), settings.shift)
-        updates, opt_state = tx.update(jax.grad(loss)(params, moved, labels), opt_state)
-        params = optax.apply_updates(params, updates)
+    def step(
+        state: Any,
+        done: jax.Array,
+        share: jax.Array,
+        key: jax.Array,
+        images: jax.Array,
+        labels: jax.Array,
+    ) -> Any:
+        params, adam, average = state
+        moved = _moved(images, key, settings.shift)
+        updates, adam = _ADAM.update(jax.grad(loss)(params, moved, labels), adam)
+        rate = settings.rate * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
         # From the first step on as far as there are steps to average over.
-        keep = jnp.minimum(settings.decay, (count + 1.0) / (count + 10.0))
+        keep = jnp.minimum(settings.decay, (done + 1.0) / (done + 10.0))
         average = jax.tree.map(lambda a, p: keep * a + (1.0 - keep) * p, average, params)
-        return params, opt_state, average
+        return params, adam, average
 
-    step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options(jax.default_backend()))
-    rows = _batches(len(images), batch, settings.seed)
-    bar = terminal.bar(total=steps, desc="Training a classifier", leave=False, disable=not progress)
-    with bar:
-        for count in range(steps):
-            these = next(rows)
-            state = step(state, np.float32(count), images[these], labels[these])
-            bar.update()
-    return jax.tree.map(np.asarray, state[2])
+    options = compiler_options(jax.default_backend())
+    return jax.jit(step, donate_argnums=0, compiler_options=options)
 
 
 def _batches(count: int, batch: int, seed: int) -> Iterator[np.ndarray]:
@@ -150,11 +170,6 @@ def judge(
     """
     net = network(settings, classes)
 
-    @jax.jit
-    def apply(params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found: Any = net.apply(params, images)
-        return found[1], jax.nn.softmax(found[0])
-
     def judged(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.empty((len(images), settings.features), np.float32)
         probabilities = np.empty((len(images), classes), np.float32)
@@ -162,9 +177,15 @@ def judge(
             part = images[first : first + block]
             full = np.zeros((block, *images.shape[1:]), np.uint8)
             full[: len(part)] = part
-            of_part = apply(params, full)
+            of_part = _described(net, params, full)
             for whole, some in zip((features, probabilities), of_part):
                 whole[first : first + len(part)] = np.asarray(some)[: len(part)]
         return features, probabilities
 
     return judged
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _described(net: Classifier, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    found: Any = net.apply(params, images)
+    return found[1], jax.nn.softmax(found[0])

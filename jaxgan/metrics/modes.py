@@ -101,10 +101,12 @@ def within_mode_spread(samples: Any, found: ModeCounts, deviation: float) -> np.
 
 
 def kl(counts: np.ndarray, truth: np.ndarray) -> float:
-    """KL(shares of counts [n] | true shares [n]) in nats; infinite for counts of what cannot be."""
+    """KL(shares of the counts | truth), in nats; infinite where something is counted that has no
+    share in truth."""
     shares, some = counts / counts.sum(), counts > 0
-    with np.errstate(divide="ignore"):
-        return float(np.sum(shares[some] * np.log(shares[some] / truth[some])))
+    if (truth[some] <= 0).any():
+        return float("inf")
+    return float(np.sum(shares[some] * np.log(shares[some] / truth[some])))
 
 
 class Coverage(NamedTuple):
