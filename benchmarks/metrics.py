@@ -41,9 +41,22 @@ CASES = {
 }
 
 
-def measured(name: str, rows: int | None = None) -> tuple[float, int]:
-    """(seconds, bytes at most beyond the features) of a measure in this process, which has done
-    nothing else."""
+class Cost(NamedTuple):
+    """Of a measure.
+
+    Attributes:
+      seconds: by the clock.
+      processor_seconds: of all threads, which say more where others use the machine.
+      peak_bytes: at most beyond the features.
+    """
+
+    seconds: float
+    processor_seconds: float
+    peak_bytes: int
+
+
+def measured(name: str, rows: int | None = None) -> Cost:
+    """What a measure costs in this process, which has done nothing else."""
     case = CASES[name]
     rng = np.random.default_rng(0)
     shape = rows or case.rows, case.size
@@ -52,9 +65,9 @@ def measured(name: str, rows: int | None = None) -> tuple[float, int]:
         for each in sets:
             np.square(each, out=each)
             each /= each.sum(axis=1, keepdims=True)
-    before, begin = _peak(), time.perf_counter()
+    before, begin, busy = _peak(), time.perf_counter(), time.process_time()
     case.metric(*sets)
-    return time.perf_counter() - begin, _peak() - before
+    return Cost(time.perf_counter() - begin, time.process_time() - busy, _peak() - before)
 
 
 def _peak() -> int:
@@ -73,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     rows, rounds = (200, 1) if given.quick else (None, given.rounds)
     about = record.machine(given.quick)
     record.show_machine(about)
-    found: dict[str, list[tuple[float, int]]] = {name: [] for name in names}
+    found: dict[str, list[Cost]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
             # Of a child that was forked the peak would begin with the parent's.
@@ -81,14 +94,16 @@ def main(argv: list[str] | None = None) -> None:
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 found[name].append(pool.submit(measured, name, rows).result())
     for name, rounds_of in found.items():
-        case, seconds = CASES[name], [seconds for seconds, _ in rounds_of]
-        most = max(peak for _, peak in rounds_of)
+        case, seconds = CASES[name], [cost.seconds for cost in rounds_of]
+        busy = [cost.processor_seconds for cost in rounds_of]
+        most = max(cost.peak_bytes for cost in rounds_of)
         print(
             f"{name:18s}  {rows or case.rows:6,} x {case.size:5,}  {record.shown(seconds)} s, "
-            f"{memory.shown(most)} beyond the features"
+            f"{record.shown(busy)} s of processors, {memory.shown(most)} beyond the features"
         )
         what = {"benchmark": "metrics", "metric": name, "rows": rows or case.rows}
-        what |= {"size": case.size, "seconds": seconds, "peak_bytes": most}
+        what |= {"size": case.size, "seconds": seconds, "processor_seconds": busy}
+        what |= {"peak_bytes": most}
         record.append(given.json, {**what, **about})
 
 

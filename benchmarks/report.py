@@ -180,10 +180,11 @@ def metrics(records: list[Record]) -> str:
         for name, r in last.items():
             features = f"{r['rows']:,} x {r['size']:,}"
             peak = f"{r['peak_bytes'] / 2**20:.0f}"
-            rows.append([key[0], f"`{name}`", features, shown(r["seconds"], 1), peak])
+            times = [shown(r[of], 1) for of in ("seconds", "processor_seconds")]
+            rows.append([key[0], f"`{name}`", features, *times, peak])
         used += last.values()
-    head = ["device", "measure", "features", "seconds", "MiB beyond the features"]
-    return table(head, rows, used)
+    head = ["device", "measure", "features", "seconds", "s of processors"]
+    return table([*head, "MiB beyond the features"], rows, used)
 
 
 def variants(records: list[Record]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxgan.metrics import arrays
 
 BLOCK = 1024  # rows whose distances to as many are held
-_ROUNDING = 1e-12  # of the squares that a distance is the difference of
+_ROUNDING = 1e-12  # of the squares of which a distance is the difference
 
 
 class Neighbours(NamedTuple):
@@ -43,9 +43,10 @@ def nearest_neighbours(queries: Any, others: Any, k: int = 1) -> Neighbours:
     index = np.zeros((len(queries), k), np.int64)
     squares = np.full((len(queries), k), np.inf)
     for rows, columns, found in blocks(queries, others):
-        both = np.concatenate([squares[rows], found], axis=1)
-        numbers = np.arange(columns.start, columns.start + found.shape[1])
-        names = np.concatenate([index[rows], np.broadcast_to(numbers, found.shape)], axis=1)
+        near = np.argpartition(found, k - 1, axis=1)[:, :k] if k < found.shape[1] else None
+        near = np.broadcast_to(np.arange(found.shape[1]), found.shape) if near is None else near
+        both = np.concatenate([squares[rows], np.take_along_axis(found, near, axis=1)], axis=1)
+        names = np.concatenate([index[rows], columns.start + near], axis=1)
         best = np.argpartition(both, k - 1, axis=1)[:, :k]
         squares[rows] = np.take_along_axis(both, best, axis=1)
         index[rows] = np.take_along_axis(names, best, axis=1)
@@ -62,7 +63,9 @@ def radii(features: np.ndarray, k: int) -> np.ndarray:
     for rows, columns, squares in blocks(features, features):
         if rows == columns:
             np.fill_diagonal(squares, np.inf)  # a row is no neighbour of its own
-        both = np.concatenate([found[rows], squares], axis=1)
+        if k < squares.shape[1]:
+            squares.partition(k - 1, axis=1)
+        both = np.concatenate([found[rows], squares[:, :k]], axis=1)
         found[rows] = np.partition(both, k - 1, axis=1)[:, :k]
     return found.max(axis=1)
 
@@ -70,21 +73,20 @@ def radii(features: np.ndarray, k: int) -> np.ndarray:
 def blocks(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """(rows, columns, squared distances float64 [rows,columns]) of all of [N,F] to all of [M,F].
 
-    Squares are |x|^2 + |y|^2 - 2 x . y about the mean, which is one matrix product; what is below
-    the rounding of that is 0, as of equal rows.
+    Squares are |x|^2 + |y|^2 - 2 x . y about the mean, as one matrix product; what is within the
+    rounding of that, as of equal rows, is 0.
     """
     middle = arrays.mean_of(second)
     for rows in _slices(len(first)):
         x = first[rows].astype(np.float64) - middle
-        of_x = np.square(x).sum(axis=1)[:, None]
+        of_x = np.square(x).sum(axis=1, keepdims=True)
+        left = np.concatenate([x, of_x, np.ones_like(of_x)], axis=1)
         for columns in _slices(len(second)):
             y = second[columns].astype(np.float64) - middle
-            of_both = of_x + np.square(y).sum(axis=1)
-            squares = x @ y.T
-            squares *= -2.0
-            squares += of_both
-            of_both *= _ROUNDING
-            squares[squares < of_both] = 0.0
+            of_y = np.square(y).sum(axis=1, keepdims=True)
+            y *= -2.0
+            squares = left @ np.concatenate([y, np.ones_like(of_y), of_y], axis=1).T
+            squares[squares < _ROUNDING * (of_x + of_y.max())] = 0.0
             yield rows, columns, squares
 
 
