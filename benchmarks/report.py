@@ -212,6 +212,42 @@ def variants(records: list[Record]) -> str:
     return table([*head, "KL at 26,000", "KL with off bin", "spread"], rows, used)
 
 
+def stacked(records: list[Record]) -> str:
+    rows, used, truths = [], [], {}
+    for key, last in grouped(records, "seed", "networks", "share", "variant"):
+        members = list(last.values())
+
+        def cells(found: list[Record]) -> list[str]:
+            fields = [("modes", 1), ("reverse_kl", 3), ("data_kl", 3)]
+            return [mean_and_deviation([f[n] for f in found], digits) for n, digits in fields]
+
+        judge = members[0]["classifier"]["digest"][:12]
+        truths[judge] = cells([r["truth"] for r in members])
+        run = f"{members[0]['config']['steps']:,}", str(len(members)), judge
+        rows.append([f"{key[1]}, {key[2]:g}", key[3], *run, *cells(members)])
+        used += members
+    rows += [["", "true triples", "", "", judge, *numbers] for judge, numbers in truths.items()]
+    head = ["networks, share", "variant", "steps", "seeds", "classifier", "modes"]
+    return table([*head, "KL from equal", "KL from the data"], rows, used)
+
+
+def losses(records: list[Record]) -> str:
+    rows, used, floors = [], [], {}
+    for key, last in grouped(records, "seed", "data", "loss"):
+        members = list(last.values())
+        judge = members[0]["classifier"]["digest"][:12]
+        floors[key[1], judge] = f"{members[0]['real_frechet_distance']:.1f}"
+        distances = [r["frechet_distance"] for r in members]
+        run = f"{members[0]['config']['steps']:,}", str(len(members)), judge
+        rows.append([key[1], key[2], *run, mean_and_deviation(distances, 1)])
+        used += members
+    for (data, judge), floor in floors.items():
+        rows.append([data, "real images", "", "", judge, floor])
+    rows.sort(key=lambda row: row[0])
+    head = ["data", "loss", "steps", "seeds", "classifier", "Frechet distance"]
+    return table(head, rows, used)
+
+
 TABLES = {
     t.__name__: t
     for t in (
@@ -225,6 +261,8 @@ TABLES = {
         metrics,
         quality,
         variants,
+        stacked,
+        losses,
     )
 }
 SOURCES = {

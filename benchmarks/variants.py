@@ -14,18 +14,16 @@ of small networks are trained, and 500 samples drawn.
 
 import pathlib
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks import record
+from benchmarks.members import doubling, side_by_side
 from benchmarks.record import mean_and_deviation
-from jaxgan import Sampler, data, init, make_step
+from jaxgan import Sampler, data, members
 from jaxgan.config import Config
 from jaxgan.data.mixtures import MIXTURES, Mixture
 from jaxgan.game import Game
@@ -95,40 +93,22 @@ def train(
 ) -> Trained:
     """Trains one member for each seed, all in one step."""
     source = data.open_source(config.run.data)
-    points = jnp.asarray(source.read(np.arange(source.count))["point"])
-    batch_size, steps = config.run.batch_size, config.run.steps
-    step, sampler = make_step(game), Sampler(game, (), averaged=False)
-
-    def one(_: Any, state: Any) -> Any:
-        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
-        rows = jax.random.randint(key, (batch_size,), 0, len(points))
-        return step(state, {"point": points[rows]})[0]
-
-    def several(states: Any, count: Any) -> Any:
-        return jax.lax.fori_loop(0, count, lambda i, held: jax.vmap(partial(one, i))(held), states)
-
-    options: Any = runtime.compiler_options(jax.default_backend())
-    go_on: Callable = jax.jit(several, compiler_options=options)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    example = {"point": points[:batch_size]}
-    states = jax.jit(jax.vmap(lambda key: init(game, key, example)))(keys)
+    points = source.read(np.arange(source.count))["point"]
+    sampler = Sampler(game, (), averaged=False)
+    begun, go_on = side_by_side(game, {"point": points}, config.run.batch_size, len(seeds))
+    state = begun(seeds)
 
     def drawn(member: int, count: int) -> np.ndarray:
-        state = jax.tree.map(lambda leaf: leaf[member], states)
-        return sampler.sample(state, jax.random.key(seeds[member]), count)["point"]
+        key = jax.random.key(seeds[member])
+        return sampler.sample(members.alone(state, member), key, count)["point"]
 
     start, over_time, at = time.perf_counter(), {}, 0
-    for until in stops(steps, pictures):
-        states = jax.block_until_ready(go_on(states, until - at))
+    for until in doubling(config.run.steps, pictures):
+        state = go_on(state, until - at)
         at, over_time[until] = until, drawn(0, min(samples, 2500))
     seconds = time.perf_counter() - start
     found = [modes.coverage(drawn(i, samples), *mixture) for i in range(len(seeds))]
     return Trained(found, over_time, seconds)
-
-
-def stops(steps: int, pictures: int) -> list[int]:
-    """The steps at which samples are drawn for pictures: the last, and others that double."""
-    return sorted({max(1, steps >> i) for i in range(pictures)})
 
 
 def picture(points: np.ndarray, reach: float, side: int = 96) -> np.ndarray:

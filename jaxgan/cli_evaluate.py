@@ -16,7 +16,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "evaluate",
         help=help,
         description=f"{help.capitalize()}: for runs on mixtures of Gaussians the modes that are "
-        "covered, the share of samples at them, reverse KL and the spread within modes.",
+        "covered, the share of samples at them, reverse KL and the spread within modes; for runs "
+        "on stacked digits the triples that a classifier finds, and reverse KL.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -51,6 +52,7 @@ def evaluate_command(given: argparse.Namespace) -> int:
     if given.json:
         about = dict(workdir=str(workdir), data=found.kind.data, step=found.step, num=count)
         about |= dict(seed=seed, averaged=not given.raw, warnings=found.warnings)
+        about |= dict(extractor=found.kind.extractor) if found.kind.extractor else {}
         numbers = dict(samples=found.samples, truth=found.truth)
         terminal.show(json.dumps(about | numbers, indent=2) + "\n")
         return 0

@@ -11,11 +11,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxgan.data import mixtures
+from jaxgan import data
+from jaxgan.config import RunOptions
+from jaxgan.data import mixtures, stacked
 from jaxgan.errors import UserError
 from jaxgan.metrics import modes
-from jaxgan.run.restore import restore
+from jaxgan.metrics.stacked import labels_of, shares_of_data, stacked_coverage
+from jaxgan.run.restore import known_options, restore
 from jaxgan.sampling import Sampler
+
+SURE = 0.99  # of held-out images a classifier has to name right to count modes by
 
 Numbers = dict[str, Any]  # by name; None for what is not defined
 
@@ -30,6 +35,7 @@ class Kind(NamedTuple):
       measured: of samples [N, ...], by the names of `rows`.
       rows: name -> (label, format) of each number, in order.
       warnings: (numbers, how many samples) -> what is wrong, a line each.
+      extractor: name, digest and accuracy of what the images are described by; {} for none.
     """
 
     data: str
@@ -38,6 +44,7 @@ class Kind(NamedTuple):
     measured: Callable[[np.ndarray], Numbers]
     rows: dict[str, tuple[str, str]]
     warnings: Callable[[Numbers, int], list[str]]
+    extractor: dict[str, Any] = {}
 
 
 class Evaluation(NamedTuple):
@@ -89,7 +96,7 @@ def evaluate(
         spread = [name for name, mixture in mixtures.MIXTURES.items() if mixture.deviation]
         raise UserError(
             f"workdir={workdir}: of its data nothing is known that samples can be measured by; "
-            f"evaluate takes runs on {', '.join(spread)}"
+            f"evaluate takes runs on {', '.join(spread)} and stacked-mnist"
         )
     sampler = Sampler(run.game, run.pixels, averaged)
     made = sampler.sample(run.state, jax.random.key(seed), count, run.conditions)
@@ -144,7 +151,49 @@ def _of_mixture(about: dict[str, Any]) -> Kind | None:
     return Kind(name, "point", mixture.drawn, measured, rows, warnings)
 
 
-KINDS: tuple[Callable[[dict[str, Any]], Kind | None], ...] = (_of_mixture,)
+def _of_stacked(about: dict[str, Any]) -> Kind | None:
+    if not stacked.is_stacked(about.get("data_version")):
+        return None
+    from jaxgan.features import classifier
+
+    options = known_options(RunOptions(), about).data
+    of_one = stacked.of_one(options)
+    assert of_one is not None
+    grey, judge = data.open_source(of_one), classifier(of_one)
+    labels = grey.read(np.arange(grey.count))["label"]
+    classes = int(grey.features["label"].classes or labels.max() + 1)
+    shares = shares_of_data(labels, classes)
+
+    def true(count: int, seed: int) -> np.ndarray:
+        chosen = np.random.default_rng(seed).integers(grey.count, size=(count, stacked.CHANNELS))
+        return stacked.stacked(grey, classes, chosen)["image"]
+
+    def classify(images: np.ndarray) -> np.ndarray:
+        probabilities = judge.describe(images).probabilities
+        assert probabilities is not None
+        return probabilities
+
+    def measured(samples: np.ndarray) -> Numbers:
+        return stacked_coverage(labels_of(samples, classify), shares)._asdict()
+
+    def warnings(numbers: Numbers, count: int) -> list[str]:
+        if (judge.accuracy or 0.0) >= SURE:
+            return []
+        return [
+            f"the classifier names {judge.accuracy or 0:.1%} of held-out images right; with less "
+            f"than {SURE:.0%} it finds modes that are not there"
+        ]
+
+    rows = {
+        "modes": (f"triples of labels, of {classes**stacked.CHANNELS:,}", ",d"),
+        "reverse_kl": ("reverse KL from equal shares", ".4f"),
+        "data_kl": ("reverse KL from shares of the data", ".4f"),
+    }
+    about_judge = {"name": judge.name, "digest": judge.digest, "accuracy": judge.accuracy}
+    return Kind(options.name, "image", true, measured, rows, warnings, about_judge)
+
+
+KINDS: tuple[Callable[[dict[str, Any]], Kind | None], ...] = (_of_mixture, _of_stacked)
 
 
 def table(found: Evaluation) -> str:
@@ -153,6 +202,9 @@ def table(found: Evaluation) -> str:
     for name, (label, form) in found.kind.rows.items():
         cells = [_shown(numbers[name], form) for numbers in (found.samples, found.truth)]
         lines.append(f"{label:37s}{cells[0]:>10s}{cells[1]:>10s}")
+    if by := found.kind.extractor:
+        accuracy = "" if by["accuracy"] is None else f", {by['accuracy']:.2%} of held-out right"
+        lines.append(f"by {by['name']} {by['digest'][:12]}{accuracy}")
     return "\n".join([*lines, *found.warnings]) + "\n"
 
 

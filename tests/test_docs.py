@@ -193,6 +193,7 @@ def test_the_options_that_pages_name_exist(capsys, here):
         ("diagnose",),
         ("train", "dirac"),
         ("train", "mixtures"),
+        ("train", "stacked"),
         ("kernels",),
         ("doctor",),
         ("data", "remove"),

@@ -22,6 +22,8 @@ from jaxgan.objectives import nonsaturating
 from jaxgan.step import make_step
 from jaxgan.two_players import gan
 
+Z = jax.ShapeDtypeStruct((2, 5), jnp.float32)
+
 
 def variables(module: nn.Module, shape):
     options = train_option(module, True)
@@ -41,6 +43,17 @@ def test_generators_make_images_between_minus_one_and_one(network, shape):
     images, _ = module.init_with_output(jax.random.key(1), 100.0 * z, **options)
     assert images.shape == (3, *shape)
     assert float(jnp.abs(images).max()) <= 1.0
+
+
+def test_the_networks_of_dcgan_have_odd_sides_by_a_pixel_more_that_is_cut_or_put_there():
+    shape = (2, 28, 26, 3)
+    generator, discriminator = DCGANGenerator(shape[1:], 8, doublings=4), DCGANDiscriminator(2, 4)
+    kernels = variables(generator, (2, 5))["params"]
+    assert kernels["Dense_0"]["kernel"].shape == (5, 2 * 2 * 8)
+    made = jax.eval_shape(lambda z: generator.init_with_output(jax.random.key(0), z, True)[0], Z)
+    assert made.shape == shape  # from 2 x 2 by 4 x 4, 7 x 7 and 14 x 13
+    # 16 channels of 2 x 2 pixels.
+    assert variables(discriminator, shape)["params"]["Dense_0"]["kernel"].shape == (64, 1)
 
 
 def test_the_networks_of_the_listing_have_its_sizes():

@@ -11,8 +11,8 @@ from jaxgan.recipes import PRESETS as ALL
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RESULTS = ROOT / "benchmarks" / "results"
-POINTS = [name for name, preset in ALL.items() if preset.recipe == "mixtures"]
-PRESETS = [name for name in ALL if name not in POINTS]  # of images, which have a row each
+RESEARCH = [name for name, preset in ALL.items() if preset.recipe in ("mixtures", "stacked")]
+PRESETS = [name for name in ALL if name not in RESEARCH]  # which have a row each
 
 
 def records(name: str) -> list[dict]:
@@ -48,8 +48,8 @@ def test_all_presets_stand_in_the_table_with_their_steps():
         assert row(name)[0] == f"{run.steps:,} of {run.batch_size}"
 
 
-def test_the_presets_of_points_are_named():
-    assert POINTS and all(f"`{name}`" in README for name in POINTS)
+def test_the_presets_of_research_are_named():
+    assert RESEARCH and all(f"`{name}`" in README for name in RESEARCH)
 
 
 def test_the_rates_are_on_record():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import variants
+from benchmarks.members import doubling
 from jaxgan import config, init, make_step
 from jaxgan.data import Feature
 from jaxgan.errors import UserError
@@ -90,7 +91,7 @@ def test_pictures_are_dark_where_points_are():
     dark = variants.picture(np.array([[0.9, 0.9]] * 9), 1.0, 10)
     assert dark[0, 9] == 0 and (dark == 255).sum() == 99  # up is up
     assert variants.picture(np.full((4, 1), -0.95), 1.0, 10)[:, 0].max() == 0
-    assert variants.stops(8, 5) == [1, 2, 4, 8] and variants.stops(80, 3) == [20, 40, 80]
+    assert doubling(8, 5) == [1, 2, 4, 8] and doubling(80, 3) == [20, 40, 80]
 
 
 def test_published_rows_are_of_known_mixtures():

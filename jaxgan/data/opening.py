@@ -1,6 +1,6 @@
 """From options to a source."""
 
-from jaxgan.data import cached, mixtures, shapes
+from jaxgan.data import cached, mixtures, shapes, stacked
 from jaxgan.data.entries import Entry
 from jaxgan.data.names import split_names
 from jaxgan.data.options import DataOptions, check
@@ -27,6 +27,10 @@ def open_source(options: DataOptions, progress: bool = False, keep: bool = True)
     if _is_mixture(options):
         source = mixtures.opened(options.name, options.split)
         return select(source, split_names(options.features))
+    if grey := stacked.of_one(options):
+        one = open_source(grey, progress, keep)
+        source = stacked.opened(options.name, one, options.resident_limit_mb)
+        return select(source, split_names(options.features))
     origin = origin_of(options, progress)
     return cached.source_of(origin, options.cache, options.resident_limit_mb, keep, progress)
 
@@ -46,6 +50,8 @@ def prepare(options: DataOptions, progress: bool = False) -> Entry | None:
         raise UserError("data.cache=none keeps nothing; name a folder, or leave it out")
     if _is_mixture(options):
         return None
+    if grey := stacked.of_one(options):
+        return prepare(grey, progress)
     cached.root_of(options.cache)
     origin = origin_of(options, progress)
     asked = origin.asked()
@@ -69,6 +75,8 @@ def needs_preparing(options: DataOptions) -> bool:
     named = options.folder is None and options.file is None
     if not named or _is_mixture(options) or options.name in (shapes.NAME, DataOptions.name):
         return False
+    if grey := stacked.of_one(options):
+        return needs_preparing(grey)
     if cached.known(origin_of(options), options.cache):
         return False
     from jaxgan.data import tfds

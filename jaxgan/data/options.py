@@ -10,8 +10,8 @@ from jaxgan.options import option
 class DataOptions:
     name: str = option(
         "digits",
-        "'digits' (embedded), 'shapes', 'ring', 'grid', 'mixture-1d' or 'dirac' (drawn), or a data "
-        "set of TensorFlow Datasets, such as mnist or cifar10",
+        "'digits' (embedded), 'shapes', 'ring', 'grid', 'mixture-1d' or 'dirac' (drawn), a data "
+        "set of TensorFlow Datasets, such as mnist or cifar10, or 'stacked-' before one's name",
     )
     folder: str | None = option(
         None, "a folder of images (png, jpeg, webp, bmp) instead; sub-folders are labels"

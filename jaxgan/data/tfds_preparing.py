@@ -23,7 +23,7 @@ from jaxgan.names import unknown
 from jaxgan.paths import shown, user_path
 
 FORMAT = "array_record"  # the one format that reads at random without TensorFlow
-DRAWN = ("shapes", "ring", "grid", "mixture-1d")  # what needs no data set
+DRAWN = ("shapes", "ring", "grid", "mixture-1d", "stacked-mnist")  # names that TFDS has not
 
 
 def data_dir(options: DataOptions) -> pathlib.Path:

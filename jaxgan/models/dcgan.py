@@ -5,6 +5,8 @@ References:
   2016.
 """
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -16,9 +18,9 @@ class DCGANGenerator(nn.Module):
     """z [B,Z] -> images [B,H,W,C] in [-1, 1].
 
     Attributes:
-      shape: (H, W, C), H and W multiples of 2**doublings.
-      width: channels of the first image, which has (H, W) / 2**doublings pixels; each layer but
-        the last halves them.
+      shape: (H, W, C). A side that is odd, or whose half is, and so on, is cut from one pixel more.
+      width: channels of the first image, which has (H, W) / 2**doublings pixels, rounded up; each
+        layer but the last halves them.
       doublings: layers that double the image.
     """
 
@@ -28,19 +30,22 @@ class DCGANGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, train: bool) -> Array:
-        height, width, channels = self.shape
-        first = height // 2**self.doublings, width // 2**self.doublings, self.width
-        size = first[0] * first[1] * first[2]
+        *sides, channels = self.shape
+        sizes = [[-(-side // 2**i) for side in sides] for i in range(self.doublings, -1, -1)]
+        first = *sizes[0], self.width
+        size = math.prod(first)
         x = nn.Dense(size, use_bias=False, kernel_init=dcgan_normal, dtype=z.dtype)(z)
         x = BatchNormLeakyReLU()(x.reshape(-1, *first), train)
         for i in range(1, self.doublings):
-            x = Double(self.width // 2**i, use_bias=False)(x)
+            x = _cut(Double(self.width // 2**i, use_bias=False)(x), sizes[i])
             x = BatchNormLeakyReLU()(x, train)
-        return jnp.tanh(Double(channels)(x))
+        return jnp.tanh(_cut(Double(channels)(x), sizes[-1]))
 
 
 class DCGANDiscriminator(nn.Module):
     """images [B,H,W,C] -> logits [B,1]. Without batch norm: real and fake images share one call.
+
+    Odd sides get a row or column of zeros, so that their halves are rounded up.
 
     Attributes:
       width: channels of the first layer; each further one has twice as many.
@@ -54,5 +59,12 @@ class DCGANDiscriminator(nn.Module):
     def __call__(self, images: Array) -> Array:
         x = images
         for i in range(self.doublings):
+            odd = [(0, side % 2) for side in x.shape[1:3]]
+            x = jnp.pad(x, ((0, 0), *odd, (0, 0))) if any(map(any, odd)) else x
             x = Halve(2**i * self.width, leaky=True)(x)
         return nn.Dense(1, kernel_init=dcgan_normal, dtype=x.dtype)(x.reshape(x.shape[0], -1))
+
+
+def _cut(x: Array, size: list[int]) -> Array:
+    """Images [B,H,W,C] without what is beyond a size (h, w)."""
+    return x if list(x.shape[1:3]) == size else x[:, : size[0], : size[1]]

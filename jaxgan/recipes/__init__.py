@@ -10,9 +10,10 @@ from jaxgan.recipes.dirac import dirac
 from jaxgan.recipes.listing import listing
 from jaxgan.recipes.mixtures import mixtures
 from jaxgan.recipes.recipe import Recipe
+from jaxgan.recipes.stacked import stacked
 from jaxgan.user_files import is_place
 
-RECIPES = {function.__name__: function for function in (dcgan, dirac, listing, mixtures)}
+RECIPES = {function.__name__: function for function in (dcgan, dirac, listing, mixtures, stacked)}
 
 
 class Preset(NamedTuple):
@@ -86,6 +87,23 @@ PRESETS = {
         "mixtures",
         "the same 25 by a published protocol, which ends with a tenth of the samples at the modes",
         {**_on("grid", 20_000), **_PUBLISHED},
+    ),
+    "stacked-mnist": Preset(
+        "stacked",
+        "three digits of MNIST as the channels of an image, 1,000 modes: for a GPU",
+        {},
+    ),
+    "stacked-mnist-small": Preset(
+        "stacked",
+        "the same with networks of a twentieth of the size, for a processor",
+        {
+            "steps": 5000,
+            "model.generator_width": 64,
+            "model.doublings": 3,
+            "optimizer.generator_rate": 2e-3,
+            "optimizer.discriminator_rate": 2e-3,
+            "optimizer.fall_steps": 5000,
+        },
     ),
     "dcgan-64": Preset(
         "dcgan",

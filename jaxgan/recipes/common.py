@@ -151,6 +151,23 @@ def image_shape(
     return height, width, channels
 
 
+def last_width(width: int, doublings: int) -> int:
+    """Channels of a DCGAN generator's last layer but one, each of which has half of those before.
+
+    Raises:
+      UserError: for channels that cannot be halved so often.
+    """
+    halvings = 2 ** (doublings - 1)
+    if width % halvings:
+        below = width // halvings * halvings
+        near = " or ".join(str(n) for n in (below, below + halvings) if n)
+        raise UserError(
+            f"model.generator_width={width} cannot be halved {doublings - 1} times by the "
+            f"generator's layers; use {near}"
+        )
+    return width // halvings
+
+
 def classes(recipe: str, example: dict[str, Any]) -> int:
     """How many labels the data have.
 

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 from jaxgan import latents
-from jaxgan.errors import UserError
 from jaxgan.game import Game, Player
 from jaxgan.models import Concatenated, DCGANDiscriminator, DCGANGenerator
 from jaxgan.options import option
@@ -52,14 +51,7 @@ def dcgan(
       2016; Mirza and Osindero, Conditional Generative Adversarial Nets, 2014.
     """
     shape = common.image_shape("dcgan", example, 2**model.doublings)
-    halvings = 2 ** (model.doublings - 1)
-    if model.generator_width % halvings:
-        below = model.generator_width // halvings * halvings
-        near = " or ".join(str(n) for n in (below, below + halvings) if n)
-        raise UserError(
-            f"model.generator_width={model.generator_width} cannot be halved {model.doublings - 1} "
-            f"times by the generator's layers; use {near}"
-        )
+    common.last_width(model.generator_width, model.doublings)
     generator: Any = DCGANGenerator(shape, model.generator_width, model.doublings)
     discriminator: Any = DCGANDiscriminator(model.discriminator_width, model.doublings)
     given: tuple[str, ...] = ()
