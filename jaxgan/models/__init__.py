@@ -16,7 +16,7 @@ from jaxgan.models.conditional import (
 from jaxgan.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from jaxgan.models.listing import ListingDiscriminator, ListingGenerator
 from jaxgan.models.mlp import MLPDiscriminator, MLPGenerator
-from jaxgan.models.wrappers import MinibatchStdDev, Pack, SpectralNorm
+from jaxgan.models.wrappers import FourierFeatures, MinibatchStdDev, Pack, SpectralNorm
 
 __all__ = [
     "ClassHead",
@@ -25,6 +25,7 @@ __all__ = [
     "ConditionalBatchNorm",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "FourierFeatures",
     "ListingDiscriminator",
     "ListingGenerator",
     "MLPDiscriminator",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -46,6 +47,34 @@ def _packed(x: Array, pack: int) -> Array:
     members = x.reshape(-1, pack, *x.shape[1:])
     joined = jnp.moveaxis(members, 1, -2)  # [B/m, ..., m, C]
     return joined.reshape(*joined.shape[:-2], -1)
+
+
+class FourierFeatures(nn.Module):
+    """Gives a module more than the numbers themselves: [B,...,D] becomes [B,...,D + 2 count], with
+    the sines and cosines of `count` random projections, in which a network tells near points
+    apart sooner. The projections are the same for every seed.
+
+    Attributes:
+      module: (numbers, *other inputs) -> anything.
+      count: projections.
+      scale: standard deviation of their coefficients, radians for a unit of the input.
+
+    References:
+      Rahimi and Recht, Random Features for Large-Scale Kernel Machines, 2007; Tancik et al.,
+      Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains, 2020.
+    """
+
+    module: nn.Module
+    count: int = 16
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array, *inputs: Array, train: bool = True) -> Any:
+        shape = x.shape[-1], self.count
+        coefficients = self.scale * jax.random.normal(jax.random.key(0, impl="threefry2x32"), shape)
+        angles = x @ coefficients.astype(x.dtype)
+        joined = jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        return self.module(joined, *inputs, **train_option(self.module, train))
 
 
 class MinibatchStdDev(nn.Module):

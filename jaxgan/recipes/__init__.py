@@ -51,16 +51,15 @@ _LARGE = {
 }
 
 
-def _on(mixture: str, steps: int) -> dict[str, Any]:
-    """Rates fall in all of the steps."""
-    return {"data.name": mixture, "steps": steps, "optimizer.fall_steps": steps}
-
-
 # d2l-neu, a textbook: two wide layers, 64 numbers of latent, slow rates that stay.
 _PUBLISHED = {
+    "steps": 20_000,
+    "batch_size": 256,
     "model.latent_size": 64,
     "model.width": 256,
     "model.layers": 2,
+    "model.fourier": 0,
+    "objective.last_weight": 1.0,
     "optimizer.generator_rate": 2e-4,
     "optimizer.discriminator_rate": 2e-4,
     "optimizer.last_rate": 1.0,
@@ -80,13 +79,17 @@ PRESETS = {
     "seed-mnist": Preset(
         "listing", "the PyTorch listing that this library began from: 10 epochs of MNIST", {}
     ),
-    "ring": Preset("mixtures", "eight Gaussians on a circle", _on("ring", 12_000)),
-    "grid": Preset("mixtures", "25 Gaussians, all of which it finds", _on("grid", 12_000)),
-    "mixture-1d": Preset("mixtures", "four Gaussians on a line", _on("mixture-1d", 4_000)),
+    "ring": Preset("mixtures", "eight Gaussians on a circle", {"data.name": "ring"}),
+    "grid": Preset("mixtures", "25 Gaussians, all of which it finds", {}),
+    "mixture-1d": Preset(
+        "mixtures",
+        "four Gaussians on a line",
+        {"data.name": "mixture-1d", "steps": 4000, "batch_size": 256, "optimizer.fall_steps": 3000},
+    ),
     "grid-spacing-2": Preset(
         "mixtures",
         "the same 25 by a published protocol, which ends with a tenth of the samples at the modes",
-        {**_on("grid", 20_000), **_PUBLISHED},
+        _PUBLISHED,
     ),
     "stacked-mnist": Preset(
         "stacked",

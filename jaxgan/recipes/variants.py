@@ -55,7 +55,7 @@ class OptimizerOptions:
         0.02, "share of their rates to which they fall, by a cosine; 1 keeps them", low=0.0
     )
     fall_steps: int = option(
-        12_000, "steps in which rates and weights fall; as many as are trained", low=1, below=2**31
+        12_000, "steps in which rates and weights fall; then they stay", low=1, below=2**31
     )
     beta1: float = option(0.0, "Adam's decay of the first moment", low=0.0, below=1.0)
     beta2: float = option(0.99, "Adam's decay of the second moment", low=0.0, below=1.0)
