@@ -3,6 +3,7 @@ spread, JSON lines.
 """
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import os
@@ -89,8 +90,8 @@ def presets_help(default: str) -> str:
 
 
 def machine(quick: bool = False) -> dict[str, Any]:
-    """Processor or GPU, driver, versions and commit; and whether --quick made a record that means
-    nothing.
+    """Processor or GPU, driver, versions, commit and day; and whether --quick made a record that
+    means nothing.
     """
     import jax
 
@@ -112,6 +113,7 @@ def machine(quick: bool = False) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "commit": _output("git", "-C", here, *describe),
+        "date": datetime.date.today().isoformat(),
     }
 
 
@@ -119,7 +121,9 @@ def subject(benchmark: str, preset: str, config: Config, dtype: str) -> dict[str
     """What is measured, as every record of a preset says it."""
     run = config.run
     about = dict(benchmark=benchmark, preset=preset, dtype=dtype)
-    return {**about, "batch_size": run.batch_size, "seed": run.seed, "config": described(config)}
+    places = ("data.dir", "data.manual_dir", "data.cache")  # of one machine, and of no consequence
+    options = {name: value for name, value in described(config).items() if name not in places}
+    return {**about, "batch_size": run.batch_size, "seed": run.seed, "config": options}
 
 
 def show_machine(about: dict[str, Any]) -> None:

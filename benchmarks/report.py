@@ -1,8 +1,9 @@
-"""The tables of benchmarks/README.md, made anew from the records in benchmarks/results/.
+"""The tables of benchmarks/README.md and docs/research.md, made anew from the records in
+benchmarks/results/.
 
 A table stands between <!-- table: NAME --> and <!-- end -->, where NAME is a function below. Of
-several records of one thing the last counts. --check changes nothing and fails where the README is
-not what the records say.
+several records of one thing the last counts. --check changes nothing and fails where a page is not
+what the records say.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 from benchmarks.record import mean_and_deviation, shown
 
 HERE = pathlib.Path(__file__).resolve().parent
+PAGES = (HERE / "README.md", HERE.parent / "docs" / "research.md")
 PEERS = ("torch-eager", "torch-eager+malloc", "torch-compile")
 Record = dict[str, Any]
 
@@ -188,6 +190,8 @@ def metrics(records: list[Record]) -> str:
 
 
 def variants(records: list[Record]) -> str:
+    from benchmarks.variants import PUBLISHED
+
     fields = [("modes", 1), ("high_quality", 1), ("reverse_kl_2500", 4), ("reverse_kl", 4)]
     fields += [("binned_kl", 4), ("spread", 2)]
     rows, used, truths = [], [], {}
@@ -207,6 +211,9 @@ def variants(records: list[Record]) -> str:
         used += members
     for mixture, numbers in truths.items():
         rows.append([mixture, "true samples", "", "", *numbers])
+        for (of, what), (found, near, kl) in PUBLISHED.items():
+            if of == mixture:
+                rows.append([mixture, f"{what}, as published", "", "", found, near, kl, "", "", ""])
     rows.sort(key=lambda row: row[0])
     head = ["mixture", "variant", "steps", "seeds", "modes", "at them, %", "KL at 2,500"]
     return table([*head, "KL at 26,000", "KL with off bin", "spread"], rows, used)
@@ -299,10 +306,12 @@ def grouped(
 
 
 def table(head: list[str], rows: list[list[str]], used: list[Record] | tuple = ()) -> str:
-    """A table in Markdown, and the commits at which its records were made."""
+    """A table in Markdown, and the days and commits at which its records were made."""
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     commits = ", ".join(dict.fromkeys(r.get("commit") or "unknown" for r in used))
-    return "\n".join(lines) + (f"\n\nMeasured at {commits}." if commits else "")
+    days = ", ".join(dict.fromkeys(r["date"] for r in used if "date" in r))
+    on = f" on {days}" if days else ""
+    return "\n".join(lines) + (f"\n\nMeasured{on} at {commits}." if commits else "")
 
 
 def thousands(rates: list[float]) -> str:
@@ -316,20 +325,21 @@ def samples(record: Record) -> str:
     return shown(record["samples"], 2 if middle < 10 else 1 if middle < 1000 else 0)
 
 
-def main(argv: list[str] | None = None, readme: pathlib.Path = HERE / "README.md") -> None:
+def main(argv: list[str] | None = None, pages: tuple[pathlib.Path, ...] = PAGES) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only fail where it is not up to date")
+    parser.add_argument("--check", action="store_true", help="only fail where one is out of date")
     given = parser.parse_args(argv)
-    text = readme.read_text()
     try:
-        new = filled(text, load(HERE / "results"))
+        records = load(HERE / "results")
+        new = {page: filled(page.read_text(), records) for page in pages}
     except (ValueError, KeyError, OSError) as error:
         sys.exit(f"benchmarks.report: {type(error).__name__}: {error}")
-    if given.check and new != text:
-        sys.exit(f"{readme} is not what the records say; run python -m benchmarks.report")
-    if not given.check:
-        readme.write_text(new)
-    print(f"{readme}: {new.count('<!-- table: ')} tables")
+    for page, text in new.items():
+        if given.check and text != page.read_text():
+            sys.exit(f"{page} is not what the records say; run python -m benchmarks.report")
+        if not given.check:
+            page.write_text(text)
+        print(f"{page}: {text.count('<!-- table: ')} tables")
 
 
 if __name__ == "__main__":

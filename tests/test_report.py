@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md are what the records say."""
+"""The tables of the pages are what the records say."""
 
 import json
 
@@ -6,13 +6,17 @@ import pytest
 
 from benchmarks import report
 
-README = report.HERE / "README.md"
+
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
+def test_a_page_is_what_the_records_say(page):
+    text = page.read_text()
+    assert "<!-- table: " in text
+    assert report.filled(text, report.load(report.HERE / "results")) == text
 
 
-def test_the_readme_is_what_the_records_say():
-    assert report.filled(README.read_text(), report.load(report.HERE / "results")) == (
-        README.read_text()
-    )
+def test_a_table_tells_days_and_commits():
+    used = [{"commit": "c", "date": "2026-01-02"}, {"commit": "d", "date": "2026-01-02"}, {}]
+    assert report.table(["a"], [["1"]], used).endswith("Measured on 2026-01-02 at c, d, unknown.")
 
 
 def write(folder, name, *records):

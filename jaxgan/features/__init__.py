@@ -1,10 +1,11 @@
 """Extractors: functions that describe images by features, in which sets of images are compared.
 
-One is a small classifier that is trained on the data themselves, another any function of a user's
-file. The digest of each travels with every score.
+One is a small classifier that is trained on the data themselves, another Inception-v3 with weights
+of a file, a third any function of a user's file. The digest of each travels with every score.
 """
 
 from jaxgan.features.classifiers import classifier
 from jaxgan.features.extractor import Described, Extractor, of_file
+from jaxgan.features.inception import inception
 
-__all__ = ["Described", "Extractor", "classifier", "of_file"]
+__all__ = ["Described", "Extractor", "classifier", "inception", "of_file"]
