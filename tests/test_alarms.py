@@ -4,15 +4,16 @@ import dataclasses
 import shutil
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import Judge, Maker
-from runs import centre_game, metrics_of, train_points
+from helpers import Layers
+from runs import centre_game, metrics_of, points, train_points
 
-from jaxgan import Player, gan, init, latents, objectives
+from jaxgan import Player, gan, init, objectives, players
 from jaxgan.alarms import going_back, looking
 from jaxgan.alarms.alarm import Alarm, Rung, held
 from jaxgan.alarms.listing import ALARMS
@@ -24,37 +25,53 @@ from jaxgan.run.records import read_metrics
 from jaxgan.step import make_step
 
 
+class Noise(nn.Module):
+    """Latents [B, 4, 4, 1] about a centre: uniform noise at first, as the pictures here are."""
+
+    @nn.compact
+    def __call__(self, latents):
+        spread = self.param("spread", nn.initializers.ones, (1, 1, 1, 1))
+        centre = self.param("centre", nn.initializers.zeros, (1, 4, 4, 1))
+        return centre + spread * latents
+
+
+def uniform(key):
+    return jax.random.uniform(key, (4, 4, 1), minval=-1.0)
+
+
 def tiny(objective, generator_rate, discriminator_rate):
     return gan(
-        Player(Maker(), optax.sgd(generator_rate)),
-        Player(Judge(), optax.sgd(discriminator_rate)),
+        Player(Noise(), optax.sgd(generator_rate)),
+        Player(Layers((64, 1)), optax.sgd(discriminator_rate)),
         objective,
-        latents.normal(3),
+        uniform,
     )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def trained(objective, looks, rates, batch, held_out, factor):
-    """What looks of a run of a few networks measure, one after each of `looks` rounds of steps.
+    """What looks at a run of two networks measure, one after each of `looks` rounds of steps.
 
-    factor: of the last layer of the generator, which makes one point where it is 0.
+    Args:
+      rates: of the generator and the discriminator, steps of a round, and by what the rates are
+        multiplied from the seventh round on.
+      factor: of the generator's spread; where it is 0 it makes one point.
     """
-    game = tiny(objective, rates[0], rates[1])
-    state = init(game, jax.random.key(0), batch)
+    state = init(tiny(objective, 0.1, 0.1), jax.random.key(0), batch)
     generator = state.players["generator"]
-    last = generator.params["Dense_1"]
-    last = last | {"kernel": last["kernel"] * factor}
-    params = generator.params | {"Dense_1": last}
+    params = generator.params | {"spread": generator.params["spread"] * factor}
     state = state.replace(players=state.players | {"generator": generator.replace(params=params)})
-    step, look = make_step(game), measures(game)
+    look = measures(tiny(objective, 0.1, 0.1))
 
-    def one(state, _):
+    def one(state, i):
+        boost = jnp.where(i < 6, 1.0, rates[3])
+        step = make_step(tiny(objective, rates[0] * boost, rates[1] * boost))
         state = jax.lax.fori_loop(0, rates[2].astype(int), lambda _, s: step(s, batch)[0], state)
-        _, metrics = step(state, batch)
+        state, metrics = step(state, batch)
         losses = {name: x for name, x in metrics.items() if name.startswith("loss")}
         return state, losses | look(state, batch, held_out)
 
-    return jax.lax.scan(one, state, length=looks)[1]
+    return jax.lax.scan(one, state, jnp.arange(looks))[1]
 
 
 def pictures(seed, count=40):
@@ -62,10 +79,14 @@ def pictures(seed, count=40):
     return {"image": rng.uniform(-1, 1, (count, 4, 4, 1)).astype(np.float32)}
 
 
-def rung(objective=objectives.nonsaturating(), rates=(0.02, 0.02, 5), others=None, factor=1.0):
-    """{name: Rung} of the alarms that ang at any look of a run, and its last look."""
-    given = jnp.asarray(rates, jnp.float32), pictures(0), others, jnp.float32(factor)
-    found = jax.device_get(trained(objective, 15, *given))
+NONSATURATING, OTHERS = objectives.nonsaturating(), pictures(1)
+
+
+def rung(objective=NONSATURATING, rates=(0.02, 0.02, 5), others=OTHERS, factor=1.0, boost=1.0):
+    """{name: Rung} of the alarms that rang at any look of a run, and its last look."""
+    rates = jnp.asarray((*rates, boost), jnp.float32)
+    found = trained(objective, 15, rates, pictures(0), others, jnp.float32(factor))
+    found = jax.device_get(found)
     looks = [{"step": i, **{n: float(x[i]) for n, x in found.items()}} for i in range(15)]
     windows = [tuple(looks[: i + 1]) for i in range(15)]
     rang = {a.name: r for a in ALARMS for window in windows if (r := a.rings(window))}
@@ -75,42 +96,41 @@ def rung(objective=objectives.nonsaturating(), rates=(0.02, 0.02, 5), others=Non
 def test_all_stay_quiet_where_two_networks_learn():
     rang, last = rung()
     assert rang == {}
-    assert last["spread"] > 0.2 and 0.5 <= last["accuracy"] <= 1.0 and 0 < last["signal"] < 2
+    assert last["spread"] > 0.5 and 0.5 < last["signal"] < 1.5
 
 
 def test_a_generator_of_one_point_has_collapsed():
     rang, last = rung(rates=(0, 0.02, 5), factor=0.0)
     assert last["spread"] == 0.0
-    assert rang["collapse"] == Rung("spread", 0.0, 0.1, since=10)
+    assert rang == {"collapse": Rung("spread", 0.0, 0.1, since=10)}
 
 
 def test_a_discriminator_that_is_right_of_everything_is_saturated():
-    rang, last = rung(rates=(0, 1.0, 100))
+    rang, last = rung(rates=(0, 3.0, 100), factor=0.0)
     assert last["accuracy"] == 1.0
     assert rang["saturation"].value == last["signal"] < 0.02
 
 
 def test_forty_images_are_learnt_by_heart():
-    """Others of the same kind are judged as the made ones are, or in between."""
-    rates = 0.0, 0.5, 200  # the generator stays, so that the images alone can be told apart
+    """Made ones are drawn as these images were: they alone can be told apart."""
+    rates = 0.0, 0.3, 100
+    rang, _ = rung(objectives.minimax(), rates, None)
+    assert rang == {"overfitting": Rung("sureness", 1.0, 0.95, since=5)}
     rang, last = rung(rates=rates)
-    assert "overfitting" in rang and last["overfitting"] == 1.0  # by r_t
-    _, last = rung(rates=rates, others=pictures(0))
-    assert last["overfitting"] == 0.0  # the same images, by r_v
-    _, last = rung(rates=rates, others=pictures(1))
-    assert 0.05 < last["overfitting"] <= 1.0
+    assert rang["overfitting"].value == last["overfitting"] > 0.6
+    rang, last = rung(rates=rates, others=pictures(0))  # which are the same
+    assert rang == {} and last["overfitting"] == 0.0
 
 
-def test_a_gradient_vanishes_where_a_minimax_loss_saturates():
-    rang, last = rung(objectives.minimax(), rates=(0, 100.0, 100))
-    assert rang["vanishing gradients"].value < 1e-6
-    assert last["gradient_generator"] < 1e-6
+def test_a_gradient_vanishes_where_nothing_is_left_to_learn():
+    rang, last = rung(objectives.minimax(), (0, 3.0, 100), None, factor=0.0, boost=30.0)
+    assert rang["vanishing gradients"].value < 1e-4
+    assert last["gradient_generator"] < 1e-4
 
 
-def test_losses_without_a_bound_diverge_and_gradients_explode():
-    rang, _ = rung(objectives.wasserstein(), rates=(0.0, 1.0, 100))
-    assert "diverging losses" in rang
-    assert "overfitting" not in rung(objectives.wasserstein())[1]  # its logits part at no number
+def test_rates_that_explode_let_losses_diverge_and_gradients_explode():
+    rang, _ = rung(rates=(0, 0.02, 5), boost=1000.0)
+    assert rang.keys() == {"diverging losses", "exploding gradients"}
 
 
 WINDOW = tuple({"step": i, "gradient_generator": 0.5, "loss": 1.0} for i in range(5))
@@ -143,10 +163,6 @@ def same(first, second):
     return bits(first) == bits(second)
 
 
-def looked(**more):
-    return {**LOOKED, "data": None, **more}
-
-
 def test_a_healthy_run_has_the_same_bits_with_alarms(tmp_path):
     on = train_points(tmp_path / "on", **LOOKED)
     off = train_points(tmp_path / "off", alarms="off", **LOOKED)
@@ -157,6 +173,10 @@ def test_a_healthy_run_has_the_same_bits_with_alarms(tmp_path):
     assert looks[0].keys() == {"step", "loss", "spread", "gradient_generator"}
     assert not (tmp_path / "on" / "alarms.jsonl").exists()
     assert not (tmp_path / "off" / "measures.jsonl").exists()
+
+
+def first_state():
+    return init(centre_game(), jax.random.key(0), {"point": points(8)})
 
 
 def once(window):
@@ -200,7 +220,7 @@ def test_a_stop_saves_and_the_same_command_goes_on(tmp_path, one_alarm):
 
 def test_going_back_is_replayed_with_the_same_bits(tmp_path, one_alarm, monkeypatch):
     one_alarm(once)
-    options = {**LOOKED, "alarms": "rollback"}
+    often = {**LOOKED, "alarms": "rollback", "log.checkpoint_every": 5}
     usual, killed = going_back.set_aside, tmp_path / "killed"
 
     def copying(folder, past):  # as the workdir is where it is killed as soon as it goes back
@@ -213,21 +233,15 @@ def test_going_back_is_replayed_with_the_same_bits(tmp_path, one_alarm, monkeypa
             shutil.copytree(tmp_path / "first", tmp_path / "later")
 
     monkeypatch.setattr(going_back, "set_aside", copying)
-    often = {**options, "log.checkpoint_every": 5}
     first = train_points(tmp_path / "first", more_hooks=(Hook(5, later),), **often)
     (event,) = read_metrics(tmp_path / "first" / "alarms.jsonl")
     assert (event["step"], event["to"], event["rollback"], event["rate"]) == (15, 10, 1, 0.5)
-    assert int(first.step) == 25
-    for again in ("second", "killed", "later"):
+    for again in ("killed", "later"):
         assert same(first, train_points(tmp_path / again, **often)), again
         assert metrics_of(tmp_path / again) == metrics_of(tmp_path / "first")
     assert read_metrics(killed / "alarms.jsonl") == [event]
-    # Other noise and lower rates than of a run that did not go back.
-    other = train_points(tmp_path / "other", **{**often, "alarms": "off"})
-    assert not same(first, other)
-    # It may go on with more steps, and knows what it is.
-    more = [train_points(tmp_path / name, **{**often, "steps": 30}) for name in ("first", "killed")]
-    assert same(*more)
+    folded = jax.random.fold_in(first_state().key, 1)
+    assert jax.random.key_data(first.key).tolist() == jax.random.key_data(folded).tolist()
 
 
 def test_a_run_goes_back_so_often_and_then_stops(tmp_path, one_alarm):
@@ -253,26 +267,17 @@ def test_what_is_not_finite_is_told_by_name_and_goes_back(tmp_path, capsys):
     )
 
 
-def test_rates_of_a_slower_game_are_lower():
-    from jaxgan import players
-
-    game = tiny(objectives.hinge(), 0.5, 0.5)
-    slower = players.slower(game, 0.25)
-    batch = pictures(0, 8)
-    state = init(game, jax.random.key(0), batch)
-    for name in game.players:
-        one, other = (make_step(of)(state, batch)[0].players[name].params for of in (game, slower))
-        moved = [jax.tree.map(jnp.subtract, to, state.players[name].params) for to in (one, other)]
-        # The discriminator moves first, and the generator against it.
-        if name == "discriminator":
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(0.25 * a, b, atol=1e-7), *moved)
+def test_updates_of_a_slower_game_are_multiplied_by_its_rate():
+    slower = players.slower(tiny(NONSATURATING, 0.5, 0.5), 0.25).players["generator"]
+    updates, _ = slower.tx.update({"w": jnp.ones(2)}, slower.tx.init({"w": jnp.zeros(2)}))
+    np.testing.assert_array_equal(updates["w"], [-0.125, -0.125])
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"alarms": "loud"}, "alarms: unknown value 'loud'"),
-        ({"alarm.rate": 0}, "alarm.rate=0 is too small"),
+        ({"alarm.rate": 0}, "alarm.rate=0.0 is too small"),
         ({"alarm.held_out": "test"}, "is a split of named data"),
     ],
 )

@@ -104,6 +104,15 @@ def _grown(beginning: str, factor: float, least: float, looks: int, look: Look, 
     return most if share > 1.0 else None
 
 
+def either(one: Beyond, other: Beyond) -> Beyond:
+    """The first of the two that is beyond its threshold."""
+    return partial(_either, one, other)
+
+
+def _either(one: Beyond, other: Beyond, look: Look, before: Window):
+    return one(look, before) or other(look, before)
+
+
 def unless(other: Beyond, beyond: Beyond) -> Beyond:
     """As `beyond`, but where `other` is."""
     return partial(_unless, other, beyond)

@@ -1,7 +1,7 @@
 """The alarms of every run. A further one is a further value here; `docs/alarms.md` tells of which
 runs the thresholds come."""
 
-from jaxgan.alarms.alarm import Alarm, above, below, grown, held, smallest, unless
+from jaxgan.alarms.alarm import Alarm, above, below, either, grown, held, smallest, unless
 
 ALARMS = (
     Alarm(
@@ -21,13 +21,13 @@ ALARMS = (
         "overfitting",
         "the discriminator knows its training examples by heart",
         "augmentation (adaptive), more data, a stronger penalty, or a smaller discriminator",
-        held(10, above("overfitting", 0.95)),
+        held(10, either(above("overfitting", 0.6), above("sureness", 0.95))),
     ),
     Alarm(
         "vanishing gradients",
         "a player no longer gets a gradient",
         "another objective (nonsaturating or relativistic), normalisation, or fewer layers",
-        held(5, unless(below("accuracy", 0.9), smallest("gradient_", 1e-6))),
+        held(5, unless(below("accuracy", 0.9), smallest("gradient_", 1e-4))),
     ),
     Alarm(
         "exploding gradients",

@@ -1,6 +1,7 @@
 """The hook that looks: it measures, asks the alarms, and does what the run's options say."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -102,7 +103,9 @@ def measurer(
         here = jax.tree.map(lambda x: x.addressable_data(0), state)  # where each device has it
         with using("xla"):
             found = jax.device_get(program(here, *examples))
-        return {name: float(value) for name, value in found.items()}
+        numbers = {name: float(value) for name, value in found.items()}
+        # What is not finite ends the run by itself as soon as it is in a loss or in the state.
+        return {name: x for name, x in numbers.items() if math.isfinite(x)}
 
     return measured
 

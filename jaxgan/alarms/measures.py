@@ -40,9 +40,11 @@ def measures(game: Game, **of_step: Any) -> Looked:
       - `logit_gap`: by how much, in the mean;
       - `signal`: what the discriminator's loss still asks of its logits, the sum of |dL/dlogit|:
         1 at logits of 0 by cross entropy, 0 where it is sure, always 2 by `wasserstein`;
-      - `overfitting`: r_v = (E D(training) - E D(held out)) / (E D(training) - E D(made)), where
-        there are others; else r_t = E sign D(training), where logits part real from made at 0;
-        both cut to [0, 1];
+      - `overfitting`: where others are held out, by how much of the way from training to made
+        examples they are judged to be made, r_v = (E D(training) - E D(held out)) / (E D(training)
+        - E D(made)), cut to [0, 1]; a gap below the standard deviation of the logits counts as
+        that, as the quotient would be noise;
+      - `sureness`: else, where logits part real from made at 0, r_t = E sign D(training), cut too;
       - `gradient_NAME`: the norm of each player's gradient.
 
       Those of the discriminator are of moves of `jaxgan.gan_moves.adversarial`.
@@ -60,13 +62,13 @@ def measures(game: Game, **of_step: Any) -> Looked:
         _, found = whole(state, batch)
         if judged is None:
             return found
-        on_real, sign = found.pop("on_real"), found.pop("sign")
+        on_real, deviation, sign = (found.pop(n) for n in ("on_real", "deviation", "sign"))
         if held_out is not None:
             _, other = alone(state, held_out)
-            gap = jnp.maximum(found["logit_gap"], 1e-6)
+            gap = jnp.maximum(jnp.maximum(found["logit_gap"], deviation), 1e-6)
             found["overfitting"] = jnp.clip((on_real - other["on_real"]) / gap, 0.0, 1.0)
         elif _parts_at_zero(judged.objective):
-            found["overfitting"] = jnp.clip(sign, 0.0, 1.0)
+            found["sureness"] = jnp.clip(sign, 0.0, 1.0)
         return found
 
     return look
@@ -139,6 +141,7 @@ def _judged(objective: Objectives, on_real: Any, on_fake: Any) -> Metrics:
         "logit_gap": jnp.mean(real) - jnp.mean(fake),
         "signal": signal / heads,
         "on_real": jnp.mean(real),
+        "deviation": jnp.std(real),
         "sign": jnp.mean(jnp.sign(real)),
     }
 
