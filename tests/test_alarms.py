@@ -185,8 +185,8 @@ def once(window):
     return Rung("loss", last["loss"], 0.0, 15) if last["step"] == 15 and len(window) > 1 else None
 
 
-def at_15(look, before):
-    return ("loss", look["loss"], 0.0) if look["step"] == 15 else None
+def from_15(look, before):
+    return ("loss", look["loss"], 0.0) if look["step"] >= 15 else None
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_warning_is_a_line_and_an_event_and_told_once(tmp_path, one_alarm, cap
 
 
 def test_a_stop_saves_and_the_same_command_goes_on(tmp_path, one_alarm):
-    one_alarm(held(1, at_15))
+    one_alarm(held(1, from_15))
     with pytest.raises(AlarmStop, match="alarm test at step 15 of 25, saved") as error:
         train_points(tmp_path, alarms="stop", **LOOKED)
     assert error.value.status == 3
@@ -245,12 +245,14 @@ def test_going_back_is_replayed_with_the_same_bits(tmp_path, one_alarm, monkeypa
 
 
 def test_a_run_goes_back_so_often_and_then_stops(tmp_path, one_alarm):
-    one_alarm(held(1, at_15))
+    one_alarm(held(1, from_15))
     with pytest.raises(AlarmStop, match="after it went back 2 times"):
         train_points(tmp_path, alarms="rollback", alarm={"most": 2}, **LOOKED)
     events = read_metrics(tmp_path / "alarms.jsonl")
     # Nothing was reached since, so the second goes further back.
     assert [event.get("to") for event in events] == [10, 0, None]
+    again = train_points(tmp_path, alarms="rollback", alarm={"most": 2}, **LOOKED)
+    assert int(again.step) == 25  # as after a stop
 
 
 def test_what_is_not_finite_is_told_by_name_and_goes_back(tmp_path, capsys):

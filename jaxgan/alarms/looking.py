@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -143,16 +144,22 @@ def hook(
         return Hook(every)
     measured = measurer(here.subject.game, here.looked, run, here.devices[0])
     window = before(workdir, step, here.past.to)
-    # What a run goes on with was told before, but going back is still to be done.
-    told = set() if run.alarms == "rollback" else set(ringing(window))
+    # What a run goes on with was told before, but going back may still be to be done.
+    goes_back = run.alarms == "rollback" and here.past.times < run.alarm.most
+    told = set() if goes_back else set(ringing(window))
 
-    def do(moment: Moment) -> None:
-        nonlocal window, told
+    compiling = True
+
+    def do(moment: Moment) -> float:
+        nonlocal window, told, compiling
         if moment.step % every:  # the last step
-            return
+            return 0.0
+        began = time.perf_counter()
         losses = {name: x for name, x in moment.metrics.items() if name.startswith("loss")}
         look: Look = {"step": moment.step, **losses, **measured(moment.state)}
         here.log.look(look)
+        kept_waiting = time.perf_counter() - began if compiling else 0.0
+        compiling = False
         window = (*window, look)[-MOST_LOOKS:]
         found = ringing(window)
         new, told = [found[name] for name in found if name not in told], set(found)
@@ -166,6 +173,7 @@ def hook(
             here.log.append(ALARMS, {**event, "did": "stop" if stops else "warn"})
             if stops:
                 raise _stopped(here, run, moment, alarm, save)
+        return kept_waiting
 
     return Hook(every, do)
 
