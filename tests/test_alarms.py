@@ -13,13 +13,15 @@ import pytest
 from helpers import Layers
 from runs import centre_game, metrics_of, points, train_points
 
-from jaxgan import Player, gan, init, objectives, players
+from jaxgan import Player, cli, gan, init, objectives, players
 from jaxgan.alarms import going_back, looking
 from jaxgan.alarms.alarm import Alarm, Rung, held
+from jaxgan.alarms.going_back import Past
 from jaxgan.alarms.listing import ALARMS
 from jaxgan.alarms.measures import measures
 from jaxgan.config import RunOptions
 from jaxgan.errors import AlarmStop, RunError, UserError
+from jaxgan.run import ensembles
 from jaxgan.run.hooks import Hook
 from jaxgan.run.records import read_metrics
 from jaxgan.step import make_step
@@ -79,16 +81,17 @@ def pictures(seed, count=40):
     return {"image": rng.uniform(-1, 1, (count, 4, 4, 1)).astype(np.float32)}
 
 
+LOOKS = 12  # the most that an alarm waits for are 10
 NONSATURATING, OTHERS = objectives.nonsaturating(), pictures(1)
 
 
 def rung(objective=NONSATURATING, rates=(0.02, 0.02, 5), others=OTHERS, factor=1.0, boost=1.0):
     """{name: Rung} of the alarms that rang at any look of a run, and its last look."""
     rates = jnp.asarray((*rates, boost), jnp.float32)
-    found = trained(objective, 15, rates, pictures(0), others, jnp.float32(factor))
+    found = trained(objective, LOOKS, rates, pictures(0), others, jnp.float32(factor))
     found = jax.device_get(found)
-    looks = [{"step": i, **{n: float(x[i]) for n, x in found.items()}} for i in range(15)]
-    windows = [tuple(looks[: i + 1]) for i in range(15)]
+    looks = [{"step": i, **{n: float(x[i]) for n, x in found.items()}} for i in range(LOOKS)]
+    windows = [tuple(looks[: i + 1]) for i in range(LOOKS)]
     rang = {a.name: r for a in ALARMS for window in windows if (r := a.rings(window))}
     return rang, looks[-1]
 
@@ -102,7 +105,7 @@ def test_all_stay_quiet_where_two_networks_learn():
 def test_a_generator_of_one_point_has_collapsed():
     rang, last = rung(rates=(0, 0.02, 5), factor=0.0)
     assert last["spread"] == 0.0
-    assert rang == {"collapse": Rung("spread", 0.0, 0.1, since=10)}
+    assert rang == {"collapse": Rung("spread", 0.0, 0.1, since=7)}
 
 
 def test_a_discriminator_that_is_right_of_everything_is_saturated():
@@ -115,7 +118,7 @@ def test_forty_images_are_learnt_by_heart():
     """Made ones are drawn as these images were: they alone can be told apart."""
     rates = 0.0, 0.3, 100
     rang, _ = rung(objectives.minimax(), rates, None)
-    assert rang == {"overfitting": Rung("sureness", 1.0, 0.95, since=5)}
+    assert rang == {"overfitting": Rung("sureness", 1.0, 0.95, since=2)}
     rang, last = rung(rates=rates)
     assert rang["overfitting"].value == last["overfitting"] > 0.6
     rang, last = rung(rates=rates, others=pictures(0))  # which are the same
@@ -123,7 +126,7 @@ def test_forty_images_are_learnt_by_heart():
 
 
 def test_a_gradient_vanishes_where_nothing_is_left_to_learn():
-    rang, last = rung(objectives.minimax(), (0, 3.0, 100), None, factor=0.0, boost=30.0)
+    rang, last = rung(objectives.minimax(), (0, 3.0, 300), None, factor=0.0, boost=30.0)
     assert rang["vanishing gradients"].value < 1e-4
     assert last["gradient_generator"] < 1e-4
 
@@ -209,13 +212,13 @@ def test_a_warning_is_a_line_and_an_event_and_told_once(tmp_path, one_alarm, cap
     assert event["step"] == 5 and event["alarm"] == "test" and event["did"] == "warn"
 
 
-def test_a_stop_saves_and_the_same_command_goes_on(tmp_path, one_alarm):
+def test_a_stop_saves_and_has_a_status_of_its_own(tmp_path, one_alarm):
     one_alarm(held(1, from_15))
     with pytest.raises(AlarmStop, match="alarm test at step 15 of 25, saved") as error:
         train_points(tmp_path, alarms="stop", **LOOKED)
     assert error.value.status == 3
     assert (tmp_path / "checkpoints" / "15").is_dir()
-    assert int(train_points(tmp_path, alarms="stop", **LOOKED).step) == 25
+    assert [event["did"] for event in read_metrics(tmp_path / "alarms.jsonl")] == ["stop"]
 
 
 def test_going_back_is_replayed_with_the_same_bits(tmp_path, one_alarm, monkeypatch):
@@ -244,15 +247,21 @@ def test_going_back_is_replayed_with_the_same_bits(tmp_path, one_alarm, monkeypa
     assert jax.random.key_data(first.key).tolist() == jax.random.key_data(folded).tolist()
 
 
-def test_a_run_goes_back_so_often_and_then_stops(tmp_path, one_alarm):
+def test_a_run_goes_back_so_often_then_stops_and_the_same_command_goes_on(tmp_path, one_alarm):
     one_alarm(held(1, from_15))
-    with pytest.raises(AlarmStop, match="after it went back 2 times"):
-        train_points(tmp_path, alarms="rollback", alarm={"most": 2}, **LOOKED)
+    options = {**LOOKED, "alarms": "rollback", "alarm.most": 1}
+    with pytest.raises(AlarmStop, match="after it went back 1 times"):
+        train_points(tmp_path, **options)
     events = read_metrics(tmp_path / "alarms.jsonl")
-    # Nothing was reached since, so the second goes further back.
-    assert [event.get("to") for event in events] == [10, 0, None]
-    again = train_points(tmp_path, alarms="rollback", alarm={"most": 2}, **LOOKED)
-    assert int(again.step) == 25  # as after a stop
+    assert [event.get("to") for event in events] == [10, None]
+    assert int(train_points(tmp_path, **options).step) == 25
+
+
+def test_where_a_run_goes_back_to():
+    assert going_back.target([5, 10, 15], 12, Past()) == 10
+    assert going_back.target([5, 10, 15], 12, Past(1, 10)) == 5  # nothing was reached since
+    assert going_back.target([5, 10, 15], 12, Past(1, 5)) == 10
+    assert going_back.target([10, 15], 8, Past()) == going_back.target([], 8, Past()) == 0
 
 
 def test_what_is_not_finite_is_told_by_name_and_goes_back(tmp_path, capsys):
@@ -287,6 +296,32 @@ def test_what_is_asked_for_wrongly_is_refused(tmp_path, changes, text):
     with pytest.raises(UserError, match=text):
         train_points(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_look_that_fails_ends_no_run_and_is_told_once():
+    def fails(state):
+        raise ValueError("of a network")
+
+    told = []
+    once = looking.Once(fails, told.append)
+    assert [once(None)[0] for _ in range(3)] == [{}, {}, {}]
+    assert told == ["alarms watch the losses alone, as a look fails: ValueError: of a network"]
+
+
+def test_the_command_ends_with_the_status_of_an_alarm(monkeypatch, capsys):
+    def stopped(argv):
+        raise AlarmStop("stopped by the alarm collapse")
+
+    monkeypatch.setattr(cli, "_run", stopped)
+    assert (
+        cli.main([]) == 3 and capsys.readouterr().err == "jaxgan: stopped by the alarm collapse\n"
+    )
+
+
+def test_a_sweep_that_is_to_stop_is_refused():
+    run = dataclasses.replace(RunOptions(), alarms="stop")
+    with pytest.raises(UserError, match="alarms=stop is for a run of one member"):
+        ensembles._devices(2, run)
 
 
 def test_going_back_is_for_one_process():

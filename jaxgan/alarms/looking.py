@@ -18,7 +18,7 @@ from jaxgan.alarms.measures import measures
 from jaxgan.config import RunOptions, step_options
 from jaxgan.data import Source
 from jaxgan.data.reading import checked_read
-from jaxgan.errors import AlarmStop, UserError
+from jaxgan.errors import AlarmStop, UserError, line_of
 from jaxgan.game import Batch, Game
 from jaxgan.kernels import using
 from jaxgan.run import runtime
@@ -126,6 +126,32 @@ def line(step: int, alarm: Alarm, rung: Rung) -> str:
     )
 
 
+class Once:
+    """What is measured, by a program that is compiled, and may fail, at its first look.
+
+    A run that can take steps does not end because it cannot be looked at: its losses still are.
+
+    Args:
+      measured: state -> what is measured.
+      say: of what failed, a line.
+    """
+
+    def __init__(self, measured: Callable[[Any], dict[str, float]], say: Callable[[str], None]):
+        self._measured, self._say, self._first, self._fails = measured, say, True, False
+
+    def __call__(self, state: Any) -> tuple[dict[str, float], float]:
+        """The measures, and the seconds that compiling took, which are no part of a run's rate."""
+        began, first, self._first = time.perf_counter(), self._first, False
+        found: dict[str, float] = {}
+        if not self._fails:
+            try:
+                found = self._measured(state)
+            except Exception as error:  # of a user's networks, or for want of memory
+                self._fails = True
+                self._say(f"alarms watch the losses alone, as a look fails: {line_of(error)}")
+        return found, time.perf_counter() - began if first else 0.0
+
+
 def hook(
     here: Any, run: RunOptions, workdir: pathlib.Path, save: Callable[[Moment], None]
 ) -> Hook | None:
@@ -142,24 +168,20 @@ def hook(
         return None
     if here.looked is None:  # in a process that does not write
         return Hook(every)
-    measured = measurer(here.subject.game, here.looked, run, here.devices[0])
+    once = Once(measurer(here.subject.game, here.looked, run, here.devices[0]), here.log.say)
     window = before(workdir, step, here.past.to)
     # What a run goes on with was told before, but going back may still be to be done.
     goes_back = run.alarms == "rollback" and here.past.times < run.alarm.most
     told = set() if goes_back else set(ringing(window))
 
-    compiling = True
-
     def do(moment: Moment) -> float:
-        nonlocal window, told, compiling
+        nonlocal window, told
         if moment.step % every:  # the last step
             return 0.0
-        began = time.perf_counter()
         losses = {name: x for name, x in moment.metrics.items() if name.startswith("loss")}
-        look: Look = {"step": moment.step, **losses, **measured(moment.state)}
+        measured, kept_waiting = once(moment.state)
+        look: Look = {"step": moment.step, **losses, **measured}
         here.log.look(look)
-        kept_waiting = time.perf_counter() - began if compiling else 0.0
-        compiling = False
         window = (*window, look)[-MOST_LOOKS:]
         found = ringing(window)
         new, told = [found[name] for name in found if name not in told], set(found)

@@ -91,7 +91,8 @@ def _with_norms(move: Move, round: Round, players: Players) -> tuple[Players, Me
 
 def _looked(game: Game, judged: Judgement | None, play: Play) -> tuple[Array, Outcome]:
     made, _ = game.generate(play.apply, drawn(game.latent, play.keys, "latent"), play.batch)
-    found = _spread(made, {name: play.batch[name] for name in made})
+    real = {name: play.batch[name] for name in made if name in play.batch}
+    found = _spread({name: made[name] for name in real}, real)
     if judged:
         real, fake = play.batch, play.batch | made
         on_real, on_fake = (
@@ -114,7 +115,7 @@ def _on_held_out(game: Game, judged: Judgement | None, play: Play) -> tuple[Arra
 
 def _spread(made: Batch, real: Batch) -> Metrics:
     """Nothing of a single example, which does not vary; 1 of data that do not vary themselves."""
-    if len(jax.tree.leaves(made)[0]) < 2:
+    if not made or len(jax.tree.leaves(made)[0]) < 2:
         return {}
 
     def variance(tree: Any) -> Array:
