@@ -148,6 +148,11 @@ class Workload:
         """The optimised HLO of a dispatch."""
         return self._compiled().as_text()
 
+    @property
+    def state(self) -> Any:
+        """As it is now; the next `run` takes it apart."""
+        return self._state
+
     def program_bytes(self) -> dict[str, int | None]:
         """What a dispatch is given, and what it takes beside that, as XLA tells."""
         told = self._compiled().memory_analysis()

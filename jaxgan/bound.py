@@ -68,6 +68,12 @@ def bound(maker: Callable[P, Any]) -> Callable[P, Any]:
     return make
 
 
+def arguments_of(value: Any, maker: Callable) -> dict[str, Any] | None:
+    """What a value was made from by a maker, by name; None for what it did not make."""
+    known = value._known if isinstance(value, Bound) else (None, ())
+    return dict(known[1]) if known[0] is maker else None
+
+
 def made(value: Any) -> Any:
     """What a `Bound` holds; any other value as it is."""
     return value.made if isinstance(value, Bound) else value

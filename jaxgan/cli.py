@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, RunError) as error:
         signals.raise_if_early()
         terminal.complain(error)
+        return error.status
     except OSError as error:
         signals.raise_if_early()
         where = f"{shown(error.filename)}: " if error.filename else ""

@@ -28,6 +28,22 @@ class LogOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class AlarmOptions:
+    """How a run looks after its health, see `jaxgan.alarms`."""
+
+    every: int = option(
+        100, "steps between looks at least; they fall on lines of the log", low=1, below=2**31
+    )
+    held_out: str | None = option(
+        None, "a split that is not trained on, such as test, by which overfitting is measured"
+    )
+    most: int = option(3, "how often alarms=rollback goes back at most", low=0)
+    rate: float = option(
+        0.5, "by what updates are multiplied when alarms=rollback goes back", above=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class RunOptions:
     """The options of every run, whatever it trains."""
 
@@ -68,6 +84,13 @@ class RunOptions:
         "and convolutions) or blocks (everything, for deep networks)",
         choices=METHODS,
     )
+    alarms: str = option(
+        "warn",
+        "what a sign of sickness does: off, warn (a line), stop (saved, status 3) or rollback (to "
+        "the last good checkpoint, with other noise and lower rates)",
+        choices=("off", "warn", "stop", "rollback"),
+    )
+    alarm: AlarmOptions = AlarmOptions()
     data: DataOptions = DataOptions()
     log: LogOptions = LogOptions()
 
@@ -96,7 +119,7 @@ class Config(NamedTuple):
 # A run is continued with these changed; a change of any other option makes it another run.
 _MAY_CHANGE = (
     *("steps", "devices", "kernels", "one_graph", "steps_per_call", "recipe_folder"),
-    *("accumulate", "remat"),
+    *("accumulate", "remat", "alarms"),
     *("data.dir", "data.cache", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
     # What lies there is known by `data_version`.
     *("data.folder", "data.file"),
@@ -162,7 +185,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def is_of_training(name: str) -> bool:
     """Whether an option changes what is trained."""
-    return name not in _MAY_CHANGE and not name.startswith("log.")
+    return name not in _MAY_CHANGE and not name.startswith(("log.", "alarm."))
 
 
 def check_run(run: RunOptions, device_count: int, process_count: int = 1) -> None:

@@ -1,5 +1,5 @@
-"""The two errors a user sees. The text of each is one line; the command line prints it and exits
-with 2."""
+"""The errors a user sees. The text of each is one line; the command line prints it and exits with
+its status."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,10 +8,20 @@ from collections.abc import Iterator
 class UserError(ValueError):
     """A mistake in what was asked for; the text names the field, the numbers and the fix."""
 
+    status = 2  # with which the command line ends
+
 
 class RunError(RuntimeError):
     """A run that cannot go on: a loss that is not finite, a disk that is full, checkpoints that
     cannot be read."""
+
+    status = 2
+
+
+class AlarmStop(RunError):
+    """A run that an alarm stopped; it is saved."""
+
+    status = 3
 
 
 @contextlib.contextmanager

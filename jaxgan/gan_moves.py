@@ -1,15 +1,15 @@
 """The moves of the usual GAN: one player tells real examples from made ones, another makes them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax import Array
 
 from jaxgan import checks
 from jaxgan.augment import NO_AUGMENT, Augment
-from jaxgan.bound import bound
+from jaxgan.bound import arguments_of, bound
 from jaxgan.examples import drawn
-from jaxgan.game import Batch, Move, Outcome, Play
+from jaxgan.game import Batch, Game, Move, Outcome, Play
 from jaxgan.heads import Objectives, over_heads, scores
 from jaxgan.judging import Judge, judged
 from jaxgan.penalties import GeneratorPenalty, Penalty, added, companions
@@ -44,6 +44,23 @@ def adversarial(
     judges = "discriminator", *companions(augment, *penalties)
     makers = *generators, *companions(*generator_penalties)
     return Move("discriminator", judges, discriminate), Move("generator", makers, deceive)
+
+
+class Judgement(NamedTuple):
+    """How the discriminator of a game judges: arguments of `adversarial`."""
+
+    objective: Objectives
+    judge: Judge
+    augment: Augment
+
+
+def judgement(game: Game) -> Judgement | None:
+    """How a game judges whether an example is real; None for one without a move of `adversarial`,
+    of which that is not known."""
+    for move in game.moves:
+        if given := arguments_of(move.loss, _discriminate):
+            return Judgement(given["objective"], given["judge"], given["augment"])
+    return None
 
 
 @bound

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxgan.bound import made
 from jaxgan.errors import blamed
-from jaxgan.game import Player, PlayerState
+from jaxgan.game import Game, Player, PlayerState
 from jaxgan.kernels.arrays import wide
 from jaxgan.rules import Gradient
 
@@ -25,6 +25,22 @@ def updated(spec: Player, player: PlayerState, gradient: Gradient, name: str) ->
         updates, opt_state = update(grads, player.opt_state, player.params, value=loss)
         params = optax.apply_updates(player.params, updates)
     return player.replace(params=params, opt_state=opt_state)
+
+
+def slower(game: Game, rate: float) -> Game:
+    """A game whose optimizers' updates are multiplied by a rate; its states are the same."""
+    of = {n: _slower(p, rate) if p.tx is not None else p for n, p in game.players.items()}
+    return game._replace(players=of)
+
+
+def _slower(spec: Player, rate: float) -> Player:
+    whole: Any = optax.with_extra_args_support(made(spec.tx))
+
+    def update(*arguments: Any, **more: Any) -> tuple[Any, Any]:
+        updates, state = whole.update(*arguments, **more)
+        return jax.tree.map(lambda x: x * rate, updates), state
+
+    return spec._replace(tx=optax.GradientTransformationExtraArgs(whole.init, update))
 
 
 def averaged(spec: Player, player: PlayerState, step: Array) -> PlayerState:

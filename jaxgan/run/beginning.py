@@ -5,7 +5,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 from jaxgan import data
+from jaxgan.alarms import going_back, looking
 from jaxgan.config import RunOptions
 from jaxgan.data import Feed, Source
 from jaxgan.game import GANState
@@ -42,6 +45,8 @@ class Begun(NamedTuple):
       log, saver, sampler: what writes; nothing in a process that does not.
       means: of the metrics since the last record.
       clock: of the run, which begins with it.
+      past: how often it went back, and what differs since.
+      looked: the examples of looks at its health; None where there are none.
       check_held: () -> None, raises `RunError` where the workdir is no longer this run's.
     """
 
@@ -56,6 +61,8 @@ class Begun(NamedTuple):
     sampler: hooks.Samples | None
     means: means.Means
     clock: hooks.Clock
+    past: going_back.Past
+    looked: looking.Examples | None
     check_held: Callable[[], None] = _no_check
 
 
@@ -84,7 +91,9 @@ def begun(
     """
     writes, lines, check_held = processes.is_first(), [], _no_check
     asked = run.steps, must_resume, may_differ, defaults
+    going_back.check(run, jax.process_count())
     processes.check_same(about)
+    past = going_back.Past()
     with processes.together(), signals.at_once():
         devices, divided = wanted.devices(run)
         kind, told = runtime.check_way(run, devices[0].platform)
@@ -100,6 +109,7 @@ def begun(
             workdirs.check(workdir, about, *asked)
         subject = wanted.subject(opened.features, run)
         subject.check(len(devices))
+        held_out = looking.held_out_of(opened, source, run)
         # Nothing else tells which game was given from Python, or what a recipe's file imports.
         if "recipe" not in about or "recipe_sha256" in about:
             about["game"] = subject.fingerprint()
@@ -110,19 +120,28 @@ def begun(
         kept_in = None
         if writes:
             kept_in, about["run_id"] = workdir, workdirs.run_id_of(workdir)
+            past = going_back.past(workdir)
+            lines = [*lines, *going_back.set_aside(workdir / workdirs.CHECKPOINTS, past)]
         run_id = about.get("run_id")
         about_state = subject.first, subject.template, subject.watch
         found = first.first_state(*about_state, kept_in, run_id)
     processes.check_same({"examples": opened.count, "data_version": opened.version})
-    state = processes.from_first(found.state)
+    past = going_back.Past(*processes.from_first_json(past))
     position, kept = processes.from_first_json([found.position, found.records or {}])
-    log, saver, sampler = records.SILENCE, checkpoint.NOWHERE, None
+    state = processes.from_first(found.state)
+    state = going_back.with_noise(state, going_back.times_in(kept), past)
+    if past.times:
+        subject = subject.slower(past.rate)
+    log, saver, sampler, looked = records.SILENCE, checkpoint.NOWHERE, None, None
     # Nothing is refused any more: the workdir is this run's.
     with processes.together(), signals.at_once():
         if writes:
             sampler = subject.samples(opened)
             workdirs.write(workdir, about, sampler.conditions, recipe)
             step, epoch = int(state.step), feed.steps_per_epoch
+            going_back.events_from(workdir, step)
+            if subject.is_looked_at and looking.looks_at_all(run, step):
+                looked = looking.examples(opened, held_out, run, len(devices))
             log = records.Records(workdir, step, run.steps, epoch, run.log.tensorboard)
             held.enter_context(contextlib.closing(log))
             folder = workdir / workdirs.CHECKPOINTS
@@ -132,7 +151,7 @@ def begun(
             feed.seek(position)
     of_steps = means.Means(run.log.every, run.steps, kept, subject.watch.metrics)
     clock = hooks.Clock(subject.examples, kept.get("seconds", 0.0))
-    writing = log, saver, sampler, of_steps, clock, check_held
+    writing = log, saver, sampler, of_steps, clock, past, looked, check_held
     said = (*told, *divided, *lines, *found.damaged)
     return Begun(subject, opened, feed, devices, state, said, *writing)
 

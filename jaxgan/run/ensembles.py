@@ -51,6 +51,10 @@ def _devices(count: int, run: RunOptions) -> tuple[list[Any], list[str]]:
         raise UserError(
             f"a sweep is of one process, here are {jax.process_count()}; begin it without them"
         )
+    if run.alarms in ("stop", "rollback"):
+        raise UserError(
+            f"alarms={run.alarms} is for a run of one member, a sweep has no alarms; leave it out"
+        )
     there = jax.device_count()
     wanted = run.devices or there
     if wanted > there:

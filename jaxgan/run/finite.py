@@ -63,7 +63,8 @@ def check_state(state: Any, step: int, saved: int) -> None:
     """
     if name := first_not_finite(state):
         where = f"in step {step}" if step == saved + 1 else f"within steps {saved + 1} to {step}"
-        raise RunError(f"the state became not finite {where}: {name}; {kept(saved)}; {_FIX}")
+        text = f"the state became not finite {where}: {name}; {kept(saved)}; {_FIX}"
+        raise NotFinite(text, step, name)
 
 
 def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, np.ndarray]:
@@ -90,9 +91,10 @@ def checked_metrics(pending: list[Any], step: int, saved: int) -> dict[str, np.n
     for name, values in series.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
-            raise RunError(
+            raise NotFinite(
                 f"{name} became {values[bad[0]]} at step {first + bad[0]}, within steps {first} to "
-                f"{step}; {kept(saved)}; {_FIX}"
+                f"{step}; {kept(saved)}; {_FIX}",
+                int(first + bad[0]),
             )
     return series
 
@@ -137,6 +139,19 @@ def saved_after_reading_failed(step: int, saver: Any, save: Callable[[], None]) 
 
 def _keeps_nothing() -> dict[str, Any]:
     return {}
+
+
+class NotFinite(RunError):
+    """Numbers of a run became not finite.
+
+    Attributes:
+      step: at which.
+      tensor: of the state, by its path; "" where that was not looked at.
+    """
+
+    def __init__(self, text: str, step: int, tensor: str = "") -> None:
+        super().__init__(text)
+        self.step, self.tensor = step, tensor
 
 
 class Watch(NamedTuple):

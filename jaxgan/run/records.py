@@ -20,6 +20,7 @@ from jaxgan.files import written_whole
 from jaxgan.run import tensorboard
 
 _MOST_BYTES = 2**32  # of a metrics.jsonl; a line has some 300
+LOOKS, ALARMS = "measures.jsonl", "alarms.jsonl"  # what looks measured, and what rang
 # Of a record, beside the game's metrics.
 OWN_FIELDS = ("step", "epoch", "seconds", "examples_per_second")
 
@@ -127,12 +128,15 @@ class Records:
     ):
         self._workdir, self._steps, self._steps_per_epoch = workdir, steps, steps_per_epoch
         self._terminal, self._bar, self._start = terminal.is_shown(), None, step
-        self.lost: set[str] = set()  # of `metrics.jsonl`, `samples` and `tensorboard`
+        self.lost: set[str] = set()  # names in the workdir
         self._path, self._events = workdir / "metrics.jsonl", None
         with writable(self._path):
             files.make_folder(workdir / "samples")
             self.dropped = drop_lines_after(self._path, step)
+            if os.path.lexists(workdir / LOOKS):
+                drop_lines_after(workdir / LOOKS, step)
             self._lines = LineFile(self._path)
+            self._more: dict[str, LineFile] = {}  # by name, which not every run has
         if events:
             with self._told_once("tensorboard"):
                 self._events = tensorboard.EventFile(
@@ -192,6 +196,21 @@ class Records:
         else:
             self._bar.set_postfix_str(line.partition("] ")[2])
 
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """Adds a line to a file of the workdir, which is made where there is none."""
+        with self._told_once(name):
+            if name not in self._more:
+                self._more[name] = LineFile(self._workdir / name)
+            self._more[name].write(json.dumps(record))
+
+    def look(self, record: dict[str, Any]) -> None:
+        """Writes what a look measured, of `step` and numbers."""
+        self.append(LOOKS, record)
+        if self._events is not None and "tensorboard" not in self.lost:
+            values = {f"alarms/{n}": value for n, value in record.items() if n != "step"}
+            with self._told_once("tensorboard"):
+                self._events.scalars(record["step"], values)
+
     def samples(self, step: int, examples: dict[str, np.ndarray], folder: str = "") -> None:
         """Writes `samples/step_00001000.png`, or `.npz` for what has no picture, in the
         background, or in a folder below `samples`."""
@@ -236,6 +255,9 @@ class Records:
             self.say(f"{self._lines.behind} lines of {self._path} could not be written")
         with contextlib.suppress(OSError):  # some mounts tell on closing what they could not write
             self._lines.close()
+        for more in self._more.values():
+            with contextlib.suppress(OSError):
+                more.close()
         with contextlib.suppress(OSError):
             if self._events is not None:
                 self._events.close()
@@ -248,6 +270,8 @@ class Silence:
 
     def advance(self, count: int) -> None: ...
     def metrics(self, record: dict[str, Any], of_members: Any = ()) -> None: ...
+    def append(self, name: str, record: dict[str, Any]) -> None: ...
+    def look(self, record: dict[str, Any]) -> None: ...
     def samples(self, step: int, examples: dict[str, np.ndarray], folder: str = "") -> None: ...
     def wait(self) -> None: ...
     def say(self, text: str) -> None: ...
@@ -256,6 +280,11 @@ class Silence:
 
 
 SILENCE = Silence()
+
+
+def as_lines(records: list[dict[str, Any]]) -> bytes:
+    """Records as they stand in a file."""
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
 def drop_lines_after(path: pathlib.Path, step: int) -> int:
@@ -274,7 +303,7 @@ def drop_lines_after(path: pathlib.Path, step: int) -> int:
         old = files.opened(path.with_suffix(".jsonl.old"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         with os.fdopen(old, "ab") as file:
             file.write(before)
-    whole = "".join(json.dumps(record) + "\n" for record in kept).encode()
+    whole = as_lines(kept)
     if before != whole:
         with written_whole(path) as file:
             file.write(whole)

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxgan.alarms import going_back, looking
 from jaxgan.config import RunOptions
 from jaxgan.errors import RunError
 from jaxgan.run import hooks, processes, profile, signals
@@ -22,6 +23,7 @@ def saving(here: Begun) -> Any:
         watch.state(moment.state, moment.step, latest)
         sums = here.means.kept(moment.step, latest)
         told = {**sums, **watch.kept(), "seconds": here.clock.seconds()}
+        told["rollbacks"] = here.past.times
         for line in here.saver.save(moment.state, here.feed.position(), told):
             here.log.say(line)
 
@@ -47,6 +49,13 @@ def saving_first(here: Begun, moment: Callable[[], Moment]) -> Iterator[None]:
         raise
 
 
+def finite_or_back(
+    here: Begun, run: RunOptions, workdir: pathlib.Path, moment: Callable[[], Moment]
+) -> Any:
+    """A context in which numbers that are not finite are told by name, or take the run back."""
+    return going_back.from_not_finite(here, run, workdir, lambda: moment().state)
+
+
 def hooks_of(
     here: Begun,
     run: RunOptions,
@@ -55,7 +64,8 @@ def hooks_of(
     signalled: list[str],
     profiled: bool,
 ) -> list[Hook]:
-    """The hooks of a run: what is traced, logged, saved, sampled and called back."""
+    """The hooks of a run: what is traced, logged, saved, sampled, called back and
+    looked after."""
     every = run.log
     found = [
         here.subject.logging(here.log, here.clock, here.feed.steps_per_epoch),
@@ -66,4 +76,6 @@ def hooks_of(
         found.insert(0, profile.hook(workdir / "profile", every.every, here.subject.game))
     if callback:
         found.append(hooks.calling_back(callback, every.every, signalled))
+    if looks := looking.hook(here, run, workdir, saving(here)):
+        found.append(looks)
     return found

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgan import data
+from jaxgan import data, players
 from jaxgan.config import RunOptions, check_run
 from jaxgan.data import Feed, Source
+from jaxgan.errors import UserError
 from jaxgan.game import Game, GANState
 from jaxgan.run import finite, first, hooks, parallel
 from jaxgan.run.hooks import Clock, Hook, Samples
@@ -19,6 +20,10 @@ from jaxgan.run.records import Records, Silence
 
 def _as_they_are(ways: list[Way], devices: int) -> list[Way]:
     return ways
+
+
+def _no_slower(rate: float) -> Any:
+    raise UserError("what went back can go on by itself alone; train it without the others")
 
 
 def _no_rates(found: Any, best: Any, steps: int) -> str:
@@ -41,6 +46,8 @@ class Subject(NamedTuple):
       logging: (log, clock, steps an epoch) -> the hook that makes records.
       watch: over its numbers.
       ways: (ways of one game, devices) -> those that are open to it.
+      is_looked_at: whether its health is looked after, see `jaxgan.alarms`.
+      slower: rate -> the Subject whose optimizers' updates are multiplied by it.
       rates: (measured ways, the one taken, steps of a dispatch) -> what to add to their line.
     """
 
@@ -56,6 +63,8 @@ class Subject(NamedTuple):
     logging: Callable[[Records | Silence, Clock, int], Hook]
     watch: finite.Watch = finite.STRICT
     ways: Callable[[list[Way], int], list[Way]] = _as_they_are
+    is_looked_at: bool = False
+    slower: Callable[[float], "Subject"] = _no_slower
     rates: Callable[[Any, Any, int], str] = _no_rates
 
 
@@ -102,13 +111,17 @@ def of_game(
         place = parallel.placing(devices, data.streams(source, limits[0]))
         return data.make_feed(source, run.batch_size, run.seed, share, *limits, progress, place)
 
-    def program(feed: Feed, devices: list[Any], way: Way) -> Program:
-        return parallel.make_program(made, feed.fetch, devices, way)
+    def program(of: Game, feed: Feed, devices: list[Any], way: Way) -> Program:
+        return parallel.make_program(of, feed.fetch, devices, way)
+
+    def slower(rate: float) -> Subject:
+        of = players.slower(made, rate)
+        return subject._replace(game=of, program=partial(program, of))
 
     def logging(log: Records | Silence, clock: Clock, steps_per_epoch: int) -> Hook:
         return hooks.logging(log, run.log.every, clock, steps_per_epoch)
 
-    return Subject(
+    subject = Subject(
         game=made,
         template=template,
         first=partial(first.made_state, made, features, run),
@@ -116,7 +129,10 @@ def of_game(
         fingerprint=partial(first.fingerprint, made, template, features, run),
         feed=feed,
         examples=run.batch_size,
-        program=program,
+        program=partial(program, made),
         samples=partial(hooks.sampler, made, template, run=run),
         logging=logging,
+        is_looked_at=True,
+        slower=slower,
     )
+    return subject

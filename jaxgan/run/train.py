@@ -26,6 +26,7 @@ from jaxgan.run import (
     signals,
     ways,
 )
+from jaxgan.run.again import repeated
 from jaxgan.run.beginning import begun
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 from jaxgan.run.processes import agreed_stops, together
@@ -33,6 +34,7 @@ from jaxgan.run.subject import Asked, asked
 from jaxgan.run.workdir import about_run
 
 
+@repeated
 def train(
     game: Game | Callable[[dict[str, Any]], Game] | Asked,
     source: Any,
@@ -128,6 +130,7 @@ def train(
         def now() -> Moment:
             return Moment(step, program.state(held_state), {})
 
+        held.enter_context(routine.finite_or_back(here, run, workdir, now))
         clock.begin()
         while step < run.steps and not stopped:
             until = min(run.steps, *(step - step % n + n for n in intervals))
