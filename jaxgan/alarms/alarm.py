@@ -36,7 +36,8 @@ class Alarm(NamedTuple):
     rings: Callable[[Window], Rung | None]
 
 
-Beyond = Callable[[Look, Window], tuple[str, float, float] | None]  # (measure, value, threshold)
+Found = tuple[str, float, float]  # a measure, its value, and the threshold that it is beyond
+Beyond = Callable[[Look, Window], Found | None]  # of a look, and of those before
 
 
 def held(looks: int, beyond: Beyond) -> Callable[[Window], Rung | None]:
@@ -66,7 +67,7 @@ def below(measure: str, threshold: float) -> Beyond:
     return partial(_below, measure, threshold)
 
 
-def _below(measure: str, threshold: float, look: Look, before: Window):
+def _below(measure: str, threshold: float, look: Look, before: Window) -> Found | None:
     value = look.get(measure)
     return None if value is None or value >= threshold else (measure, value, threshold)
 
@@ -76,7 +77,7 @@ def above(measure: str, threshold: float) -> Beyond:
     return partial(_above, measure, threshold)
 
 
-def _above(measure: str, threshold: float, look: Look, before: Window):
+def _above(measure: str, threshold: float, look: Look, before: Window) -> Found | None:
     value = look.get(measure)
     return None if value is None or value <= threshold else (measure, value, threshold)
 
@@ -93,7 +94,9 @@ def grown(beginning: str, factor: float, least: float, looks: int) -> Beyond:
     return partial(_grown, beginning, factor, least, looks)
 
 
-def _grown(beginning: str, factor: float, least: float, looks: int, look: Look, before: Window):
+def _grown(
+    beginning: str, factor: float, least: float, looks: int, look: Look, before: Window
+) -> Found | None:
     found = []
     for name in (name for name in look if name.startswith(beginning)):
         usual = [abs(other[name]) for other in before if name in other]
@@ -109,7 +112,7 @@ def either(one: Beyond, other: Beyond) -> Beyond:
     return partial(_either, one, other)
 
 
-def _either(one: Beyond, other: Beyond, look: Look, before: Window):
+def _either(one: Beyond, other: Beyond, look: Look, before: Window) -> Found | None:
     return one(look, before) or other(look, before)
 
 
@@ -118,7 +121,7 @@ def unless(other: Beyond, beyond: Beyond) -> Beyond:
     return partial(_unless, other, beyond)
 
 
-def _unless(other: Beyond, beyond: Beyond, look: Look, before: Window):
+def _unless(other: Beyond, beyond: Beyond, look: Look, before: Window) -> Found | None:
     return None if other(look, before) else beyond(look, before)
 
 
@@ -127,7 +130,7 @@ def smallest(beginning: str, threshold: float) -> Beyond:
     return partial(_smallest, beginning, threshold)
 
 
-def _smallest(beginning: str, threshold: float, look: Look, before: Window):
+def _smallest(beginning: str, threshold: float, look: Look, before: Window) -> Found | None:
     found = [(value, name) for name, value in look.items() if name.startswith(beginning)]
     value, name = min(found, default=(threshold, ""))
     return (name, value, threshold) if value < threshold else None

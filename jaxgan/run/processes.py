@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.errors import RunError, UserError, line_of
+from jaxgan.errors import AlarmStop, RunError, UserError, line_of
 from jaxgan.run.handshake import differing
 from jaxgan.run.signals import Stopped
 
 _MESSAGE_BYTES = 1024  # of what a process tells the others at once
 # What an error of one process is in the others; the last one where it is none of these.
-_KINDS = {kind.__name__: kind for kind in (UserError, KeyboardInterrupt, RunError)}
+_KINDS = {kind.__name__: kind for kind in (UserError, KeyboardInterrupt, AlarmStop, RunError)}
 _STOPPED = Stopped.__name__  # by a signal, whose name is all there is to tell
 
 
