@@ -8,7 +8,7 @@ from jaxgan import terminal
 from jaxgan.errors import UserError
 from jaxgan.paths import user_path
 from jaxgan.run import signals
-from jaxgan.words import whole
+from jaxgan.words import checkpoint, whole
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -29,7 +29,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     add("--seed", metavar="N", default="0", help="seed of the latents (default: 0)")
     add("--member", metavar="N", help="of a sweep: make examples of this member")
     add("--label", metavar="N", help="of a conditional game: make examples of this label alone")
-    help = "step of the checkpoint to sample from (default: newest)"
+    help = (
+        "of which checkpoint: newest, best (see train --evaluate-every) or a step (default: newest)"
+    )
     add("--checkpoint", metavar="STEP", default="newest", help=help)
     help = "use the parameters of training in place of their average"
     add("--raw", action="store_true", help=help)
@@ -42,8 +44,7 @@ def sample_command(given: argparse.Namespace) -> int:
     """Makes examples and writes them; returns the exit status."""
     count, seed = whole("num", given.num, 1, 10_000_001), whole("seed", given.seed, 0, 2**32)
     out, workdir = user_path(given.out, "out"), user_path(given.workdir, "workdir")
-    newest, each = given.checkpoint == "newest", given.out.endswith(os.sep)
-    step = None if newest else whole("checkpoint", given.checkpoint, 0, 2**31)
+    each, step = given.out.endswith(os.sep), checkpoint(given.checkpoint)
     if not each and out.suffix.lower() not in (".png", ".npz"):
         raise UserError(
             f"out={out} ends neither in .png nor in .npz nor, for a folder, in {os.sep}; use one "

@@ -80,7 +80,8 @@ def as_extractor(made: Kept) -> Extractor:
             features[part], probabilities[part] = judge(fitting)
         return Described(features, probabilities)
 
-    return Extractor(f"classifier of {made.about['data']}", made.digest, made.accuracy, describe)
+    name = f"classifier of {made.about['data']}"
+    return Extractor(name, made.digest, made.accuracy, describe, is_whole=True)
 
 
 def _about(data: Labelled, settings: Settings) -> dict[str, Any]:

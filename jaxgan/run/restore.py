@@ -22,6 +22,8 @@ from jaxgan.run import workdir as workdirs
 from jaxgan.sampling import conditions_of
 from jaxgan.sweeps import folder as folder_of_sweep
 
+BEST = "best"  # in place of a step
+
 
 class Restored(NamedTuple):
     """A run read back.
@@ -46,7 +48,7 @@ class Restored(NamedTuple):
 def restore(
     workdir: str | pathlib.Path,
     game: Game | Callable[[dict[str, Any]], Game] | None = None,
-    step: int | None = None,
+    step: int | str | None = None,
     *,
     member: int | None = None,
     may_differ: tuple[str, ...] = (),
@@ -56,7 +58,8 @@ def restore(
     Args:
       workdir: of a run; another process may be training there.
       game: as it was given to `train`; None for a run of a recipe, which the workdir knows.
-      step: of one of the checkpoints that are kept; None for the newest.
+      step: of one of the checkpoints that are kept; "best" for the best by the metric of
+        `evaluate_metric`; None for the newest.
       member: of a sweep's workdir; None for a run's.
       may_differ: ("game",) to take a game that computes something else than the one trained.
 
@@ -67,11 +70,11 @@ def restore(
     """
     place = folder_of_sweep.place_of(user_path(workdir, "workdir"), member)
     workdir = place.workdir
-    folder = workdir / workdirs.CHECKPOINTS
-    if not (workdir / workdirs.CONFIG).is_file() or not checkpoint.steps_in(folder):
+    if not (workdir / workdirs.CONFIG).is_file() or not steps_of(workdir):
         raise UserError(
             f"workdir={workdir} holds no checkpoint; train there first, by jaxgan train or train()"
         )
+    folder, step = _place_of(workdir, step)
     about = {**workdirs.read_config(workdir), **place.options}
     example = features_of(workdir, about)
     run = known_options(RunOptions(), about)
@@ -92,6 +95,30 @@ def restore(
             f"({', '.join(names)}); restore it, or train on in this workdir, which writes it again"
         )
     return Restored(made, found.state, pixels, conditions, about, tuple(found.damaged))
+
+
+def steps_of(workdir: pathlib.Path) -> list[int]:
+    """The steps whose checkpoints are kept, oldest first, that of the best among them."""
+    folders = workdir / workdirs.CHECKPOINTS, workdir / workdirs.BEST
+    return sorted({step for folder in folders for step in checkpoint.steps_in(folder)})
+
+
+def _place_of(workdir: pathlib.Path, step: int | str | None) -> tuple[pathlib.Path, int | None]:
+    """The folder in which a checkpoint lies, and its step; None for the newest there."""
+    folder, best = workdir / workdirs.CHECKPOINTS, workdir / workdirs.BEST
+    kept = checkpoint.steps_in(best)
+    if isinstance(step, str):
+        if step != BEST:
+            raise UserError(f"step={step!r}; give a number, {BEST!r}, or None for the newest")
+        if not kept:
+            raise UserError(
+                f"workdir={shown_path(workdir)} keeps no best checkpoint; train with "
+                "--evaluate-every N"
+            )
+        return best, None
+    held = checkpoint.steps_in(folder)
+    only_best = step in kept if step is not None else not held
+    return (best if only_best and step not in held else folder), step
 
 
 def _check_game(

@@ -1,0 +1,234 @@
+"""Samples of images beside real ones: what is compared, what is told, and what is kept."""
+
+import json
+
+import numpy as np
+import pytest
+import runs
+
+from jaxgan import evaluate, features, metrics
+from jaxgan.cli import main
+from jaxgan.errors import UserError
+from jaxgan.evaluate import Asked
+from jaxgan.evaluation import images, kept, measures
+from jaxgan.features import Described, Extractor
+
+RECIPE = '''
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgan import Game, Move, Outcome, Player, drawn, recipe
+
+
+class Picture(nn.Module):
+    """The picture of each label, which is learnt, and noise."""
+
+    @nn.compact
+    def __call__(self, noise, label):
+        pictures = self.param("pictures", nn.initializers.normal(0.1), (10, 8, 8, 1))
+        return jnp.tanh(pictures[label] + 0.1 * noise)
+
+
+def normal(key):
+    return jax.random.normal(key, (8, 8, 1))
+
+
+@recipe(steps=20, batch_size=8, data={"image_size": 8}, log={"samples": 4})
+def pictures(rate: float = 0.1) -> Game:
+    """Learns the mean picture of each digit."""
+
+    def make(apply, latents, batch):
+        made, state = apply("generator", latents, batch["label"])
+        return {"image": made}, {"generator": state}
+
+    def fit(play):
+        made, states = make(play.apply, drawn(normal, play.keys, "latent"), play.batch)
+        loss = jnp.mean((made["image"] - play.batch["image"]) ** 2)
+        return loss, Outcome({"loss": loss}, states)
+
+    player = Player(Picture(), optax.adam(rate), 0.5)
+    return Game({"generator": player}, (Move("fit", ("generator",), fit),), normal, make)
+'''
+ABOUT = {
+    "data.name": "digits",
+    "data.image_size": 8,
+    "data.cache": None,
+    "data_version": "digits/1.0.0 train",
+    "example": {"image": {"shape": [8, 8, 1], "dtype": "uint8", "classes": None}},
+}
+
+
+def describe(made):
+    """Sixteen pixels, and a class by the brightest row and half, of ten that digits may have."""
+    pixels = made.reshape(len(made), 8, 8)
+    features = pixels[:, ::2, ::2].reshape(len(made), -1).astype(np.float32) / 64
+    labels = pixels.sum(2).argmax(1) % 10
+    return Described(features, np.eye(10, dtype=np.float32)[labels] * 0.91 + 0.009)
+
+
+@pytest.fixture(autouse=True)
+def judged(monkeypatch, tmp_path_factory):
+    """A classifier of no training, and a folder of the module's own for features."""
+    made = Extractor("classifier of digits", "0123456789abcdef", 0.97, describe, True)
+    monkeypatch.setattr(features, "classifier", lambda options: made)
+    place = tmp_path_factory.getbasetemp() / "kept_features"
+    monkeypatch.setattr(kept.caches, "features", lambda: str(place))
+    return place
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The workdir of a run of the recipe above."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    (folder / "mine.py").write_text(RECIPE)
+    options = runs.flags({**runs.RUN, "data.cache": None})
+    words = ["train", f"{folder / 'mine.py'}:pictures", "--workdir", str(folder / "run")]
+    assert main([*words, *options]) == 0
+    return folder / "run"
+
+
+def test_a_standard_error_is_about_the_spread_over_sets_of_their_own():
+    rng = np.random.default_rng(0)
+    real = Described(rng.normal(size=(400, 4)), None)
+    chosen = measures.named(("fd", "precision_recall"), False)
+    found = [
+        measures.measured(chosen, real, Described(rng.normal(0.7, size=(400, 4)), None))
+        for _ in range(12)
+    ]
+    for name in ("fd", "precision", "recall"):
+        told = np.mean([each[f"{name}_error"] for each in found])
+        spread = np.std([each[name] for each in found], ddof=1)
+        # Eleven degrees of freedom give the spread to a fifth; the error also counts the chance
+        # of the real examples, which are the same here.
+        assert 0.5 < told / spread < 3.0, name
+    few = measures.measured(chosen, real, Described(real.features[:99], None))
+    assert few["fd_error"] is None and few["precision_error"] is None
+    assert measures.measured(chosen, real, Described(real.features[:1], None))["fd"] is None
+
+
+def test_samples_are_measured_beside_the_half_of_the_data_that_the_floor_is_not_of():
+    kind = evaluate.kind_of(ABOUT)
+    assert kind is not None and kind.most == 898 and "no split test" in kind.about["real"]
+    real, floor = images.held_out(images.known_options(images.RunOptions(), ABOUT).data)
+    assert not set(real.rows) & set(floor.rows)
+    truth = kind.truth(898, 0)
+    expected = metrics.frechet_distance(
+        describe(real.source.read(real.rows[:898])["image"]).features,
+        describe(kind.true(898, 0)).features,
+    )
+    assert truth["fd"] == pytest.approx(expected)
+    assert kind.measured(kind.true(898, 0))["fd"] == pytest.approx(expected)
+    assert kind.measured(np.zeros((898, 8, 8, 1), np.uint8))["fd"] > 100 * expected
+    labels = kind.conditions(("label",), 10)["label"]
+    np.testing.assert_array_equal(labels, images._leaves(floor, ("label",), 10)["label"])
+
+
+def test_features_of_real_images_are_kept_and_made_again_where_damaged(judged, capsys):
+    calls = []
+
+    def counted(made):
+        calls.append(len(made))
+        return describe(made)
+
+    judge = Extractor("mine", "abc", None, counted, True)
+    pictures = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 1), np.uint8)
+    first = kept.described(judge, {"version": "1"}, lambda: pictures)
+    (path,) = [
+        p
+        for p in judged.iterdir()
+        if p.stat().st_mtime == max(q.stat().st_mtime for q in judged.iterdir())
+    ]
+    again = kept.described(judge, {"version": "1"}, lambda: pictures)
+    for one, other in zip(first, again):
+        np.testing.assert_array_equal(one, other)
+    assert calls == [30]
+    kept.described(judge, {"version": "2"}, lambda: pictures)
+    kept.described(judge._replace(digest="abd"), {"version": "1"}, lambda: pictures)
+    kept.described(judge._replace(is_whole=False), {"version": "1"}, lambda: pictures)
+    assert calls == [30] * 4  # of others, and of what a file's text does not tell
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert capsys.readouterr().err == ""
+    kept.described(judge, {"version": "1"}, lambda: pictures)
+    assert "is of no use" in capsys.readouterr().err and len(calls) == 5
+    kept.described(judge, {"version": "1"}, lambda: pictures)
+    assert len(calls) == 5
+
+
+def test_the_command_tells_numbers_errors_and_what_they_are_of(trained, capsys):
+    words = ["evaluate", "--workdir", str(trained), "--per-class", "--num", "300"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["step"], told["num"], told["data"]) == (20, 300, "digits")
+    assert told["extractor"]["digest"] == "0123456789abcdef" and "numpy" in told["versions"]
+    samples, truth = told["samples"], told["truth"]
+    assert samples["fd"] > truth["fd"] > 0 and truth["fd_error"] > 0
+    assert 0 <= samples["as_asked"] <= 1 and set(samples["per_class"]) == set("0123456789")
+    asked = sum(numbers["made"] for numbers in samples["per_class"].values())
+    assert asked == 300
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "Frechet distance" in said and "jackknife over tenths" in said and " +- " in said
+    assert "by classifier of digits 0123456789ab, 97.00% of held-out right" in said
+
+
+def test_several_checkpoints_and_workdirs_make_one_table(trained, capsys):
+    words = ["evaluate", "--workdir", str(trained), str(trained), "--metrics", "fd"]
+    assert main([*words, "--checkpoint", "all", "--num", "5000"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in out if line.startswith((str(trained), "truth"))]
+    assert [row[1] for row in rows[:4]] == ["10", "20", "10", "20"] and rows[4][0] == "truth"
+    assert rows[0] == rows[2] and rows[0][2] != rows[1][2]
+    (line,) = [line for line in out if "898 real images" in line]
+    assert line.startswith("num=5000 but there are 898")
+    assert main([*words, "--checkpoint", "10,newest", "--num", "100", "--json"]) == 0
+    assert [one["step"] for one in json.loads(capsys.readouterr().out)] == [10, 20, 10, 20]
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--metrics", "fid"], "unknown metric 'fid'; did you mean"),
+        (["--checkpoint", "7"], "there is no checkpoint of step 7"),
+        (["--checkpoint", "best"], "keeps no best checkpoint; train with --evaluate-every N"),
+        (["--checkpoint", "last"], "checkpoint='last' is none of newest, best and a step"),
+        (["--extractor", "mine.txt"], "extractor='mine.txt' is no function of a file"),
+        (["--extractor", "no.py:f"], "no.py cannot be read"),
+        (["--num", "0"], "num=0 is too small"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(words, told, trained, capsys):
+    assert main(["evaluate", "--workdir", str(trained), *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+def test_data_without_labels_need_an_extractor_which_the_line_names(
+    trained, tmp_path, monkeypatch, capsys
+):
+    def none(options):
+        raise UserError("digits has no labels")
+
+    monkeypatch.setattr(features, "classifier", none)
+    words = ["evaluate", "--workdir", str(trained), "--num", "60"]
+    assert main(words) == 2
+    assert "or describe images by a function of yours, --extractor" in capsys.readouterr().err
+    (tmp_path / "mine.py").write_text("def means(images):\n    return images.mean((1, 3))\n")
+    assert main([*words, "--extractor", f"{tmp_path / 'mine.py'}:means", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "score" not in told["samples"] and told["extractor"]["name"] == "mine.py:means"
+    place = f"{tmp_path / 'mine.py'}:means"
+    for more, line in (
+        (["--metrics", "score"], "metric score needs probabilities of classes"),
+        (["--per-class"], "per_class needs data with labels and an extractor that names classes"),
+    ):
+        assert main([*words, "--extractor", place, *more]) == 2
+        assert line in capsys.readouterr().err
+
+
+def test_what_is_asked_of_images_is_refused_for_mixtures():
+    with pytest.raises(UserError, match="metrics=fd is for images in general, and ring is measur"):
+        evaluate.kind_of({"data_version": "ring 1 train"}, Asked(("fd",)))
