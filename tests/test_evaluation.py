@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import runs
+from PIL import Image
 
 from jaxgan import evaluate, features, metrics
 from jaxgan.cli import main
@@ -122,7 +123,7 @@ def test_samples_are_measured_beside_the_half_of_the_data_that_the_floor_is_not_
     assert kind.measured(kind.true(898, 0))["fd"] == pytest.approx(expected)
     assert kind.measured(np.zeros((898, 8, 8, 1), np.uint8))["fd"] > 100 * expected
     labels = kind.conditions(("label",), 10)["label"]
-    np.testing.assert_array_equal(labels, images._leaves(floor, ("label",), 10)["label"])
+    np.testing.assert_array_equal(labels, images.leaves(floor, ("label",), 10)["label"])
 
 
 def test_features_of_real_images_are_kept_and_made_again_where_damaged(judged, capsys):
@@ -232,3 +233,58 @@ def test_data_without_labels_need_an_extractor_which_the_line_names(
 def test_what_is_asked_of_images_is_refused_for_mixtures():
     with pytest.raises(UserError, match="metrics=fd is for images in general, and ring is measur"):
         evaluate.kind_of({"data_version": "ring 1 train"}, Asked(("fd",)))
+
+
+@pytest.fixture
+def two_sets(tmp_path):
+    """A folder of pictures, and a file of arrays of others that are darker."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "real").mkdir()
+    for i in range(40):
+        picture = rng.integers(60, 255, (8, 8 + i % 2), np.uint8)  # of two sizes
+        Image.fromarray(picture).save(tmp_path / "real" / f"{i:02d}.png")
+    np.savez(tmp_path / "made.npz", image=rng.integers(0, 200, (50, 8, 8, 1), np.uint8))
+    return tmp_path / "real", tmp_path / "made.npz"
+
+
+def test_two_sets_from_anywhere_are_compared_in_named_features(two_sets, monkeypatch, capsys):
+    real, made = map(str, two_sets)
+    shaped = features.classifier(None)._replace(shape=(8, 8, 1))
+    named = []
+
+    def classifier(options):
+        named.append(options.name)
+        return shaped
+
+    monkeypatch.setattr(features, "classifier", classifier)
+    assert main(["evaluate", real, made, "--features-of", "mnist", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert named == ["mnist"] and told["num"] == 40 and told["real"].startswith("40 of 40 images")
+    assert told["samples"]["fd"] > 2 * told["truth"]["fd"] > 0
+    assert main(["evaluate", real, real, "--features-of", "mnist", "--num", "30"]) == 0
+    out = capsys.readouterr().out
+    assert "30 of 40 images" in out and "30 samples are few" not in out
+    (line,) = [line for line in out.splitlines() if line.startswith("Frechet distance")]
+    assert line.split()[2] == "0.000"
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ([], "describes images by --features-of DATASET, such as mnist, or by --extractor"),
+        (["--features-of", "mnist", "--raw"], "--raw has no meaning for evaluate of folders"),
+        (["--features-of", "mnist", "--metrics", "x"], "unknown metric 'x'"),
+        (["--features-of", "mnist", "--workdir", "x"], "takes --workdir DIR, or two folders"),
+        (["more", "--features-of", "mnist"], "two folders or files, here are 3"),
+        (["--features-of", "mnist", "--image-size", "0"], "image-size=0 is too small"),
+        (["--extractor", "FILE:wide"], "mixed sizes"),
+    ],
+)
+def test_sets_that_cannot_be_compared_are_one_line(words, told, two_sets, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("def wide(images):\n    return images.mean((1, 3))\n")
+    words = [word.replace("FILE", str(tmp_path / "mine.py")) for word in words]
+    assert main(["evaluate", *map(str, two_sets), *words]) == 2
+    error = capsys.readouterr().err
+    expected = "give all one size by" if told == "mixed sizes" else told
+    assert expected in error and error.count("\n") == 1
+    assert main(["evaluate", str(tmp_path / "none"), str(two_sets[1]), *words]) == 2

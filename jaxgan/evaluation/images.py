@@ -185,7 +185,7 @@ class Sets:
         return label is not None and label.dtype == np.int32 and label.shape == ()
 
     def _read(self, part: Part, count: int) -> np.ndarray:
-        return _leaves(part, (self._image,), count)[self._image]
+        return leaves(part, (self._image,), count)[self._image]
 
     def images(self, count: int, seed: int = 0) -> np.ndarray:
         """Real images for the floor, uint8 [count,H,W,C]: the same for each seed."""
@@ -193,7 +193,7 @@ class Sets:
 
     def conditions(self, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
         """Features of the images of the floor."""
-        return _leaves(self._floor, names, count)
+        return leaves(self._floor, names, count)
 
     def _described_anew(self, is_real: bool, count: int) -> Described:
         part = self._real if is_real else self._floor
@@ -209,7 +209,7 @@ class Sets:
         """The numbers of real images."""
         labels = None
         if self._labelled(self._floor):
-            labels = _leaves(self._floor, ("label",), count)["label"]
+            labels = leaves(self._floor, ("label",), count)["label"]
         return self._numbers(self._described(False, count), labels)
 
     def measured(self, samples: np.ndarray, labels: np.ndarray | None = None) -> Numbers:
@@ -225,7 +225,7 @@ class Sets:
             right = measures.labels_of(made) == labels
             numbers["as_asked"] = float(right.mean())
         if self._asked.per_class:
-            real_labels = _leaves(self._real, ("label",), count)["label"]
+            real_labels = leaves(self._real, ("label",), count)["label"]
             of_made = measures.labels_of(made) if labels is None else labels
             found = measures.per_class(self.measures, (real, real_labels), (made, of_made))
             if right is not None:
@@ -237,21 +237,26 @@ class Sets:
 
     def warnings(self, count: int) -> list[str]:
         """What makes the numbers of so many samples of little use."""
-        found, accuracy = [], self._extractor.accuracy
-        if accuracy is not None and accuracy < _ROUGH:
-            found.append(
-                f"the classifier names {accuracy:.1%} of held-out images right: what it does not "
-                "tell apart its features do not show"
-            )
-        if count < 2 * self._size:
-            found.append(
-                f"{count} samples are few for {self._size} features: the Frechet distance is "
-                f"mostly chance; use {2 * self._size} or more where the data have as many"
-            )
-        return found
+        return warnings_of(self._extractor, self._size, count)
 
 
-def _leaves(part: Part, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
+def warnings_of(extractor: Extractor, size: int, count: int) -> list[str]:
+    """What makes numbers of so many samples, in so many features, of little use."""
+    found, accuracy = [], extractor.accuracy
+    if accuracy is not None and accuracy < _ROUGH:
+        found.append(
+            f"the classifier names {accuracy:.1%} of held-out images right: what it does not "
+            "tell apart its features do not show"
+        )
+    if count < 2 * size:
+        found.append(
+            f"{count} samples are few for {size} features: the Frechet distance is "
+            f"mostly chance; use {2 * size} or more where the data have as many"
+        )
+    return found
+
+
+def leaves(part: Part, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
     """Features of so many examples, leaves [count, ...]."""
     rows = spaced(part.rows, count)
     features = part.source.features

@@ -82,10 +82,13 @@ class Kind(NamedTuple):
 
 def check_nothing_asked(name: str, asked: Asked) -> None:
     """Raises `UserError` where data that are not measured by features are to be."""
-    for option, value in asked._asdict().items():
-        if value:
-            word = value.name if isinstance(value, Extractor) else str(value).lower()
-            word = ",".join(value) if option == "metrics" else word
+    words = {
+        "metrics": ",".join(asked.metrics),
+        "extractor": asked.extractor.name if asked.extractor else "",
+        "per_class": "true" if asked.per_class else "",
+    }
+    for option, word in words.items():
+        if word:
             raise UserError(
                 f"{option}={word} is for images in general, and {name} is measured by its modes; "
                 f"leave out --{option.replace('_', '-')}"

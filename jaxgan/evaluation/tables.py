@@ -136,6 +136,19 @@ def about_run(workdir: Any, found: Any, seed: int, averaged: bool) -> dict[str, 
     }
 
 
+def about_folders(found: Any) -> dict[str, Any]:
+    """An `Evaluation` of two sets of images as JSON takes it."""
+    return {
+        "num": found.count,
+        "warnings": found.warnings,
+        "extractor": found.kind.extractor,
+        **found.kind.about,
+        "versions": versions(),
+        "samples": found.samples,
+        "truth": found.truth,
+    }
+
+
 def versions() -> dict[str, str]:
     """Of what computes the numbers."""
     import jax

@@ -38,6 +38,8 @@ class Extractor(NamedTuple):
         uint8: floating images have to be quantised first, as `Sampler` does.
       is_whole: whether the digest covers all that the features depend on, so that features may be
         kept by it.
+      shape: (h, w, c) that images are made to have by the policy `RESIZED`; None for those that are
+        described as they are, which have to be of one size.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Extractor(NamedTuple):
     accuracy: float | None
     describe: Callable[[np.ndarray], Described]
     is_whole: bool = False
+    shape: tuple[int, int, int] | None = None
 
 
 def checked(images: Any) -> np.ndarray:
