@@ -1,7 +1,10 @@
 """Samples of images beside real ones: what is compared, what is told, and what is kept."""
 
 import json
+import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
@@ -13,6 +16,9 @@ from jaxgan.errors import UserError
 from jaxgan.evaluate import Asked
 from jaxgan.evaluation import images, kept, measures
 from jaxgan.features import Described, Extractor
+from jaxgan.game import GANState
+from jaxgan.run import checkpoint
+from jaxgan.run.restore import restore
 
 RECIPE = '''
 import flax.linen as nn
@@ -263,7 +269,7 @@ def test_two_sets_from_anywhere_are_compared_in_named_features(two_sets, monkeyp
     assert told["samples"]["fd"] > 2 * told["truth"]["fd"] > 0
     assert main(["evaluate", real, real, "--features-of", "mnist", "--num", "30"]) == 0
     out = capsys.readouterr().out
-    assert "30 of 40 images" in out and "30 samples are few" not in out
+    assert "30 of 40 images" in out and "30 samples are few for 16" in out
     (line,) = [line for line in out.splitlines() if line.startswith("Frechet distance")]
     assert line.split()[2] == "0.000"
 
@@ -288,3 +294,95 @@ def test_sets_that_cannot_be_compared_are_one_line(words, told, two_sets, tmp_pa
     expected = "give all one size by" if told == "mixed sizes" else told
     assert expected in error and error.count("\n") == 1
     assert main(["evaluate", str(tmp_path / "none"), str(two_sets[1]), *words]) == 2
+
+
+def train_evaluated(folder, **changes):
+    """A run of the recipe above that is measured each five steps."""
+    (folder / "mine.py").write_text(RECIPE)
+    options = {**runs.RUN, "data.cache": None, "log.keep": 1, "evaluate_every": 5}
+    words = ["train", f"{folder / 'mine.py'}:pictures", "--workdir", str(folder / "run")]
+    status = main([*words, *runs.flags({**options, "evaluate_num": 200, **changes})])
+    return status, folder / "run"
+
+
+def evaluated(workdir):
+    """The records of what was measured."""
+    return [r for r in runs.metrics_of(workdir) if "evaluate/fd" in r]
+
+
+def test_a_run_is_measured_and_its_best_checkpoint_stays_and_is_sampled(tmp_path, capsys):
+    status, workdir = train_evaluated(tmp_path, **{"log.tensorboard": True})
+    assert status == 0
+    found = evaluated(workdir)
+    assert [r["step"] for r in found] == [5, 10, 15, 20]
+    said = capsys.readouterr().out
+    assert "the best fd so far; true ones have fd" in said
+    assert "evaluating took" in said and "of the time since the run began" in said
+    best = min(found, key=lambda r: r["evaluate/fd"])
+    assert checkpoint.steps_in(workdir / "best") == [best["step"]]
+    assert checkpoint.steps_in(workdir / "checkpoints") == [20]
+    words = ["evaluate", "--workdir", str(workdir), "--checkpoint", "best", "--num", "200"]
+    assert main([*words, "--metrics", "fd", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["step"] == best["step"]
+    assert told["samples"]["fd"] == pytest.approx(best["evaluate/fd"])
+    out = tmp_path / "a.npz"
+    words = ["sample", "--workdir", str(workdir), "--out", str(out), "--checkpoint", "best"]
+    assert main(words) == 0
+    assert f"from step {best['step']} of " in capsys.readouterr().out
+
+
+def test_a_run_that_was_killed_goes_on_with_the_same_numbers_and_the_same_best(tmp_path, capsys):
+    keep = {"log.keep": 3}
+    _, workdir = train_evaluated(tmp_path, **keep)
+    before, best = evaluated(workdir), runs.holding(workdir / "best")
+    (step,) = checkpoint.steps_in(workdir / "best")
+    assert step > 10  # the pictures become better
+    state = restore(workdir, step=20).state
+    # As where it was killed after its last measure, and before that step was saved.
+    shutil.rmtree(workdir / "checkpoints" / "20")
+    capsys.readouterr()
+    assert train_evaluated(tmp_path, **keep)[0] == 0
+    assert "at step 10 of 20" in capsys.readouterr().out
+    assert evaluated(workdir) == before and runs.holding(workdir / "best") == best
+    again = restore(workdir, step=20).state
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        *(s.players["generator"].params for s in (state, again)),
+    )
+    # By another metric, of which higher is better, the old best is kept aside.
+    assert train_evaluated(tmp_path, steps=30, evaluate_metric="rarest", **keep)[0] == 0
+    assert "is of another metric; it is now called best.old" in capsys.readouterr().out
+    assert runs.holding(workdir / "best.old") == best
+    found = [r for r in evaluated(workdir) if r["step"] > 20]
+    assert checkpoint.steps_in(workdir / "best") == [
+        max(found, key=lambda r: r["evaluate/rarest"])["step"]
+    ]
+
+
+def test_of_the_best_checkpoints_the_last_written_stays_whatever_its_step(tmp_path):
+    saver = checkpoint.open_checkpoints(tmp_path, 1)
+    with checkpoint.closing(saver):
+        key = jax.random.key(0)
+        for step in (9, 4):
+            saver.save(GANState(jnp.int32(step), key, {}), None)
+            saver.wait()
+            assert checkpoint.steps_in(tmp_path) == [step]
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"evaluate_metric": "fid"}, "unknown metric 'fid'; did you mean"),
+        ({"evaluate_metric": "density"}, "unknown evaluate_metric 'density'"),
+        ({"evaluate_every": 0}, "evaluate_every=0 is too small"),
+        ({"evaluate_extractor": "x.txt"}, "evaluate_extractor='x.txt'; give FILE.py:FUNCTION"),
+    ],
+)
+def test_what_a_run_cannot_be_measured_by_is_one_line_before_it_begins(
+    changes, told, tmp_path, capsys
+):
+    status, workdir = train_evaluated(tmp_path, **changes)
+    error = capsys.readouterr().err
+    assert status == 2 and told in error and error.count("\n") == 1
+    assert not workdir.exists()

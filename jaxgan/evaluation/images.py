@@ -41,7 +41,7 @@ def of_images(about: dict[str, Any], asked: Asked = USUALLY) -> Kind | None:
     if image is None or "data.name" not in about:
         return None
     options = known_options(RunOptions(), about).data
-    measures.check_names(asked.metrics)
+    measures.check_names((*asked.metrics, *measures.of_number(asked.number)))
     real, floor = held_out(_with_labels(options, about))
     extractor = asked.extractor or classifier_of(options)
     sets = Sets(image, real, floor, extractor, asked)
@@ -166,6 +166,9 @@ class Sets:
         self._has_classes = few.probabilities is not None
         self._size = few.features.shape[1]
         self.measures = measures.named(asked.metrics, self._has_classes)
+        if asked.number:
+            also = measures.of_number(asked.number)
+            self.measures |= measures.named(also, self._has_classes)
         self.rows = {n: row for m in self.measures.values() for n, row in m.rows.items()}
         if asked.per_class and not (self._has_classes and self._labelled(real)):
             raise UserError(

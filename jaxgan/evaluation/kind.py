@@ -32,11 +32,13 @@ class Asked(NamedTuple):
       metrics: names of `jaxgan.evaluation.measures.MEASURES`; () for the usual ones.
       extractor: of features; None for the classifier of the data.
       per_class: each measure for each class, too.
+      number: that is wanted in any case; of images its measure comes to the others.
     """
 
     metrics: tuple[str, ...] = ()
     extractor: Extractor | None = None
     per_class: bool = False
+    number: str = ""
 
 
 USUALLY = Asked()

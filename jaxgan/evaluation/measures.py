@@ -170,6 +170,14 @@ def check_names(names: tuple[str, ...]) -> None:
             raise UserError(unknown("metric", name, MEASURES))
 
 
+def of_number(name: str) -> tuple[str, ...]:
+    """The measure that tells a number; () for "". Raises `UserError` for a number of none."""
+    found = tuple(measure for measure, about in MEASURES.items() if name in about.rows)
+    if name and not found:
+        raise UserError(unknown("metric", name, [n for m in MEASURES.values() for n in m.rows]))
+    return found
+
+
 def named(names: tuple[str, ...], has_classes: bool) -> dict[str, Measure]:
     """The measures of these names, or the usual ones that an extractor allows.
 

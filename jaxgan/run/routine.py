@@ -55,10 +55,11 @@ def hooks_of(
     signalled: list[str],
     profiled: bool,
 ) -> list[Hook]:
-    """The hooks of a run: what is traced, logged, saved, sampled and called back."""
+    """The hooks of a run: what is traced, logged, measured, saved, sampled and called back."""
     every = run.log
     found = [
         here.subject.logging(here.log, here.clock, here.feed.steps_per_epoch),
+        *_evaluating(here, run.evaluate_every),
         Hook(every.checkpoint_every, saving(here)),
         hooks.sampling_every(here.log, every.sample_every, here.sampler),
     ]
@@ -67,3 +68,11 @@ def hooks_of(
     if callback:
         found.append(hooks.calling_back(callback, every.every, signalled))
     return found
+
+
+def _evaluating(here: Begun, every: int | None) -> list[Hook]:
+    if every is None:
+        return []
+    from jaxgan.run import evaluating  # which imports all measures
+
+    return [evaluating.hook(here, every)]
