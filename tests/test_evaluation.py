@@ -61,7 +61,6 @@ def pictures(rate: float = 0.1) -> Game:
 ABOUT = {
     "data.name": "digits",
     "data.image_size": 8,
-    "data.cache": None,
     "data_version": "digits/1.0.0 train",
     "example": {"image": {"shape": [8, 8, 1], "dtype": "uint8", "classes": None}},
 }
@@ -90,7 +89,7 @@ def trained(tmp_path_factory):
     """The workdir of a run of the recipe above."""
     folder = tmp_path_factory.mktemp("evaluated")
     (folder / "mine.py").write_text(RECIPE)
-    options = runs.flags({**runs.RUN, "data.cache": None})
+    options = runs.flags({**runs.RUN})
     words = ["train", f"{folder / 'mine.py'}:pictures", "--workdir", str(folder / "run")]
     assert main([*words, *options]) == 0
     return folder / "run"
@@ -299,7 +298,7 @@ def test_sets_that_cannot_be_compared_are_one_line(words, told, two_sets, tmp_pa
 def train_evaluated(folder, **changes):
     """A run of the recipe above that is measured each five steps."""
     (folder / "mine.py").write_text(RECIPE)
-    options = {**runs.RUN, "data.cache": None, "log.keep": 1, "evaluate_every": 5}
+    options = {**runs.RUN, "log.keep": 1, "evaluate_every": 5}
     words = ["train", f"{folder / 'mine.py'}:pictures", "--workdir", str(folder / "run")]
     status = main([*words, *runs.flags({**options, "evaluate_num": 200, **changes})])
     return status, folder / "run"

@@ -226,7 +226,8 @@ def _keep(here: Any, best: Best, moment: Moment, value: float) -> None:
 
 def _line(evaluator: Evaluator, numbers: Numbers, step: int, is_best: bool, seconds: float) -> str:
     rows = evaluator.kind.rows
-    words = [f"{name} {cell(numbers, name, rows[name])}" for name in rows if name in numbers]
+    shown = {n: numbers if n == evaluator.metric else {n: numbers[n]} for n in rows if n in numbers}
+    words = [f"{name} {cell(of, name, rows[name])}" for name, of in shown.items()]
     true = cell(evaluator.truth, evaluator.metric, rows[evaluator.metric])
     best = f", the best {evaluator.metric} so far" if is_best else ""
     return (
