@@ -68,6 +68,13 @@ def bound(maker: Callable[P, Any]) -> Callable[P, Any]:
     return make
 
 
+def arguments_of(value: Any, maker: Callable) -> dict[str, Any] | None:
+    """The arguments, by name, of a value that this maker made; None for any other."""
+    if not isinstance(value, Bound) or value._known[0] != maker:
+        return None
+    return dict(value._known[1])
+
+
 def made(value: Any) -> Any:
     """What a `Bound` holds; any other value as it is."""
     return value.made if isinstance(value, Bound) else value

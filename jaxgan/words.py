@@ -36,6 +36,17 @@ def whole(name: str, text: str, low: int, below: int) -> int:
     return value
 
 
+def number(name: str, text: str, above: float, most: float) -> float:
+    """A number with above < number <= most; raises `UserError` for other text."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{name}={text[:40]!r} is not a number; use one such as {most:g}") from None
+    if not above < value <= most:
+        raise UserError(f"{name}={text[:40]} is not above {above:g} and up to {most:g}")
+    return value
+
+
 def checkpoint(text: str) -> int | str | None:
     """A step, "best", or None for "newest", as `restore` takes it; raises `UserError` for other
     text."""

@@ -74,7 +74,7 @@ def restore(
         raise UserError(
             f"workdir={workdir} holds no checkpoint; train there first, by jaxgan train or train()"
         )
-    folder, step = _place_of(workdir, step)
+    folder, at = _place_of(workdir, step)
     about = {**workdirs.read_config(workdir), **place.options}
     example = features_of(workdir, about)
     run = known_options(RunOptions(), about)
@@ -82,7 +82,7 @@ def restore(
     template = first.template_of(made, example, run)
     _check_game(workdir, about, game, made, template, example, run, may_differ)
     held = ensembles.stacked(template, place.count) if place.count else template
-    found = saved.restore(folder, held, False, step, about.get("run_id"))
+    found = saved.restore(folder, held, False, at, about.get("run_id"))
     assert found is not None  # steps_in was not empty
     if place.count:
         found = found._replace(state=members.alone(found.state, place.index))
@@ -103,13 +103,11 @@ def steps_of(workdir: pathlib.Path) -> list[int]:
     return sorted({step for folder in folders for step in checkpoint.steps_in(folder)})
 
 
-def _place_of(workdir: pathlib.Path, step: int | str | None) -> tuple[pathlib.Path, int | None]:
+def _place_of(workdir: pathlib.Path, step: Any) -> tuple[pathlib.Path, Any]:
     """The folder in which a checkpoint lies, and its step; None for the newest there."""
     folder, best = workdir / workdirs.CHECKPOINTS, workdir / workdirs.BEST
     kept = checkpoint.steps_in(best)
-    if isinstance(step, str):
-        if step != BEST:
-            raise UserError(f"step={step!r}; give a number, {BEST!r}, or None for the newest")
+    if isinstance(step, str) and step == BEST:
         if not kept:
             raise UserError(
                 f"workdir={shown_path(workdir)} keeps no best checkpoint; train with "
@@ -200,14 +198,22 @@ def with_label(run: Restored, label: int) -> dict[str, np.ndarray]:
     Raises:
       UserError: a game that takes no label, or a label that the data have not.
     """
-    if "label" not in run.conditions:
-        raise UserError(
-            f"label={label} but this game is not conditioned on labels; leave out --label"
-        )
-    classes = run.about["example"]["label"].get("classes")
+    classes = classes_of(run, f"label={label}", "--label")
     if classes and label >= classes:
         raise UserError(
             f"label={label} but the data have {classes} classes; use {classes - 1} or less"
         )
     labels = np.full_like(run.conditions["label"], label)
     return {**run.conditions, "label": labels}
+
+
+def classes_of(run: Restored, asked: str, option: str) -> int | None:
+    """How many classes the labels have that a run's game makes examples from; None where the data
+    do not tell.
+
+    Raises:
+      UserError: a game that takes no label.
+    """
+    if "label" not in run.conditions:
+        raise UserError(f"{asked} but this game is not conditioned on labels; leave out {option}")
+    return run.about["example"]["label"].get("classes")
