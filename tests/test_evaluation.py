@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,16 @@ from PIL import Image
 
 from jaxgan import evaluate, features, metrics
 from jaxgan.cli import main
+from jaxgan.config import RunOptions
+from jaxgan.data import DataOptions, shapes
 from jaxgan.errors import UserError
 from jaxgan.evaluate import Asked
-from jaxgan.evaluation import images, kept, measures
+from jaxgan.evaluation import kept, measures
+from jaxgan.evaluation import real as real_images
 from jaxgan.features import Described, Extractor
 from jaxgan.game import GANState
 from jaxgan.run import checkpoint
-from jaxgan.run.restore import restore
+from jaxgan.run.restore import known_options, restore
 
 RECIPE = '''
 import flax.linen as nn
@@ -74,25 +78,36 @@ def describe(made):
     return Described(features, np.eye(10, dtype=np.float32)[labels] * 0.91 + 0.009)
 
 
-@pytest.fixture(autouse=True)
-def judged(monkeypatch, tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def judged(tmp_path_factory):
     """A classifier of no training, and a folder of the module's own for features."""
     made = Extractor("classifier of digits", "0123456789abcdef", 0.97, describe, True)
-    monkeypatch.setattr(features, "classifier", lambda options: made)
-    place = tmp_path_factory.getbasetemp() / "kept_features"
-    monkeypatch.setattr(kept.caches, "features", lambda: str(place))
-    return place
+    place = tmp_path_factory.mktemp("features")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "classifier", lambda options: made)
+        patch.setattr(kept.caches, "features", lambda: str(place))
+        yield place
+
+
+def train_evaluated(folder, **changes):
+    """A run of the recipe above that is measured each five steps."""
+    (folder / "mine.py").write_text(RECIPE)
+    options = {**runs.RUN, "evaluate_every": 5, "evaluate_num": 200, **changes}
+    words = ["train", f"{folder / 'mine.py'}:pictures", "--workdir", str(folder / "run")]
+    return main([*words, *runs.flags(options)]), folder / "run"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The workdir of a run of the recipe above."""
-    folder = tmp_path_factory.mktemp("evaluated")
-    (folder / "mine.py").write_text(RECIPE)
-    options = runs.flags({**runs.RUN})
-    words = ["train", f"{folder / 'mine.py'}:pictures", "--workdir", str(folder / "run")]
-    assert main([*words, *options]) == 0
-    return folder / "run"
+def trained(tmp_path_factory, judged):
+    """The workdir of such a run."""
+    status, workdir = train_evaluated(tmp_path_factory.mktemp("evaluated"))
+    assert status == 0
+    return workdir
+
+
+def evaluated(workdir):
+    """The records of what was measured."""
+    return [r for r in runs.metrics_of(workdir) if "evaluate/fd" in r]
 
 
 def test_a_standard_error_is_about_the_spread_over_sets_of_their_own():
@@ -115,9 +130,9 @@ def test_a_standard_error_is_about_the_spread_over_sets_of_their_own():
 
 
 def test_samples_are_measured_beside_the_half_of_the_data_that_the_floor_is_not_of():
-    kind = evaluate.kind_of(ABOUT)
+    kind = evaluate.kind_of(ABOUT, Asked(("fd",)))
     assert kind is not None and kind.most == 898 and "no split test" in kind.about["real"]
-    real, floor = images.held_out(images.known_options(images.RunOptions(), ABOUT).data)
+    real, floor = real_images.held_out(known_options(RunOptions(), ABOUT).data)
     assert not set(real.rows) & set(floor.rows)
     truth = kind.truth(898, 0)
     expected = metrics.frechet_distance(
@@ -128,7 +143,19 @@ def test_samples_are_measured_beside_the_half_of_the_data_that_the_floor_is_not_
     assert kind.measured(kind.true(898, 0))["fd"] == pytest.approx(expected)
     assert kind.measured(np.zeros((898, 8, 8, 1), np.uint8))["fd"] > 100 * expected
     labels = kind.conditions(("label",), 10)["label"]
-    np.testing.assert_array_equal(labels, images.leaves(floor, ("label",), 10)["label"])
+    np.testing.assert_array_equal(labels, real_images.leaves(floor, ("label",), 10)["label"])
+
+
+def test_of_data_with_a_split_test_the_real_images_are_of_it(monkeypatch):
+    monkeypatch.setattr(shapes, "EXAMPLES", {"train": 40, "test": 20})
+    options = DataOptions(name="shapes", image_size=8, channels=1, cache=None)
+    real, floor = real_images.held_out(options)
+    assert (real.words, len(real.rows), len(floor.rows)) == ("the split test", 20, 40)
+    # A run on the split test has no other to be measured by.
+    real, floor = real_images.held_out(replace(options, split="test"))
+    assert "no split test" in real.words and len(real.rows) == len(floor.rows) == 10
+    few = real_images.spaced(np.arange(10), 4).tolist()
+    assert few == [0, 3, 6, 9] and real_images.spaced(np.arange(3), 9).tolist() == [0, 1, 2]
 
 
 def test_features_of_real_images_are_kept_and_made_again_where_damaged(judged, capsys):
@@ -199,7 +226,6 @@ def test_several_checkpoints_and_workdirs_make_one_table(trained, capsys):
     [
         (["--metrics", "fid"], "unknown metric 'fid'; did you mean"),
         (["--checkpoint", "7"], "there is no checkpoint of step 7"),
-        (["--checkpoint", "best"], "keeps no best checkpoint; train with --evaluate-every N"),
         (["--checkpoint", "last"], "checkpoint='last' is none of newest, best and a step"),
         (["--extractor", "mine.txt"], "extractor='mine.txt' is no function of a file"),
         (["--extractor", "no.py:f"], "no.py cannot be read"),
@@ -295,68 +321,46 @@ def test_sets_that_cannot_be_compared_are_one_line(words, told, two_sets, tmp_pa
     assert main(["evaluate", str(tmp_path / "none"), str(two_sets[1]), *words]) == 2
 
 
-def train_evaluated(folder, **changes):
-    """A run of the recipe above that is measured each five steps."""
-    (folder / "mine.py").write_text(RECIPE)
-    options = {**runs.RUN, "log.keep": 1, "evaluate_every": 5}
-    words = ["train", f"{folder / 'mine.py'}:pictures", "--workdir", str(folder / "run")]
-    status = main([*words, *runs.flags({**options, "evaluate_num": 200, **changes})])
-    return status, folder / "run"
-
-
-def evaluated(workdir):
-    """The records of what was measured."""
-    return [r for r in runs.metrics_of(workdir) if "evaluate/fd" in r]
-
-
-def test_a_run_is_measured_and_its_best_checkpoint_stays_and_is_sampled(tmp_path, capsys):
-    status, workdir = train_evaluated(tmp_path, **{"log.tensorboard": True})
-    assert status == 0
-    found = evaluated(workdir)
+def test_a_run_is_measured_and_its_best_checkpoint_is_sampled(trained, tmp_path, capsys):
+    found = evaluated(trained)
     assert [r["step"] for r in found] == [5, 10, 15, 20]
-    said = capsys.readouterr().out
-    assert "the best fd so far; true ones have fd" in said
-    assert "evaluating took" in said and "of the time since the run began" in said
     best = min(found, key=lambda r: r["evaluate/fd"])
-    assert checkpoint.steps_in(workdir / "best") == [best["step"]]
-    assert checkpoint.steps_in(workdir / "checkpoints") == [20]
-    words = ["evaluate", "--workdir", str(workdir), "--checkpoint", "best", "--num", "200"]
+    assert checkpoint.steps_in(trained / "best") == [best["step"]]
+    words = ["evaluate", "--workdir", str(trained), "--checkpoint", "best", "--num", "200"]
     assert main([*words, "--metrics", "fd", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["step"] == best["step"]
     assert told["samples"]["fd"] == pytest.approx(best["evaluate/fd"])
-    out = tmp_path / "a.npz"
-    words = ["sample", "--workdir", str(workdir), "--out", str(out), "--checkpoint", "best"]
-    assert main(words) == 0
+    words = ["sample", "--workdir", str(trained), "--out", str(tmp_path / "a.npz")]
+    assert main([*words, "--checkpoint", "best"]) == 0
     assert f"from step {best['step']} of " in capsys.readouterr().out
 
 
-def test_a_run_that_was_killed_goes_on_with_the_same_numbers_and_the_same_best(tmp_path, capsys):
-    keep = {"log.keep": 3}
-    _, workdir = train_evaluated(tmp_path, **keep)
+def test_a_run_that_was_killed_goes_on_with_the_same_numbers_and_the_same_best(
+    trained, tmp_path, capsys
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
     before, best = evaluated(workdir), runs.holding(workdir / "best")
     (step,) = checkpoint.steps_in(workdir / "best")
     assert step > 10  # the pictures become better
-    state = restore(workdir, step=20).state
     # As where it was killed after its last measure, and before that step was saved.
     shutil.rmtree(workdir / "checkpoints" / "20")
-    capsys.readouterr()
-    assert train_evaluated(tmp_path, **keep)[0] == 0
-    assert "at step 10 of 20" in capsys.readouterr().out
+    assert train_evaluated(tmp_path, **{"log.tensorboard": True})[0] == 0
+    said = capsys.readouterr().out
+    assert "at step 10 of 20" in said and "true ones have fd" in said
+    assert "evaluating took" in said and "the time since the run began or was resumed" in said
     assert evaluated(workdir) == before and runs.holding(workdir / "best") == best
-    again = restore(workdir, step=20).state
     jax.tree.map(
         np.testing.assert_array_equal,
-        *(s.players["generator"].params for s in (state, again)),
+        *(restore(w, step=20).state.players["generator"].params for w in (trained, workdir)),
     )
     # By another metric, of which higher is better, the old best is kept aside.
-    assert train_evaluated(tmp_path, steps=30, evaluate_metric="rarest", **keep)[0] == 0
+    few = {"steps": 25, "log.keep": 1}
+    assert train_evaluated(tmp_path, evaluate_metric="rarest", **few)[0] == 0
     assert "is of another metric; it is now called best.old" in capsys.readouterr().out
     assert runs.holding(workdir / "best.old") == best
-    found = [r for r in evaluated(workdir) if r["step"] > 20]
-    assert checkpoint.steps_in(workdir / "best") == [
-        max(found, key=lambda r: r["evaluate/rarest"])["step"]
-    ]
+    assert checkpoint.steps_in(workdir / "best") == checkpoint.steps_in(workdir / "checkpoints")
 
 
 def test_of_the_best_checkpoints_the_last_written_stays_whatever_its_step(tmp_path):

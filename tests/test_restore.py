@@ -122,6 +122,8 @@ def test_the_state_of_an_older_step_can_be_restored(tmp_path):
     for step in (7, "newest"):
         with pytest.raises(UserError, match=f"no checkpoint of step {step!r} in .*: 10, 20$"):
             jaxgan.restore(tmp_path, centre_game(), step=step)
+    with pytest.raises(UserError, match="keeps no best checkpoint; train with --evaluate-every N"):
+        jaxgan.restore(tmp_path, centre_game(), step="best")
 
 
 def test_a_function_of_a_game_is_given_what_an_example_is(tmp_path):

@@ -11,8 +11,8 @@ from jaxgan.data.source import Source
 from jaxgan.errors import UserError
 from jaxgan.evaluate import Evaluation
 from jaxgan.evaluation import images, kept, measures
-from jaxgan.evaluation.images import Part
 from jaxgan.evaluation.kind import Asked, Kind, Numbers
+from jaxgan.evaluation.real import Part, leaves
 from jaxgan.features import Described, Extractor
 from jaxgan.paths import shown, user_path
 
@@ -95,7 +95,7 @@ def compare(
     kind = Kind(
         shown(places[0]),
         "image",
-        lambda count, seed: images.leaves(parts[0], ("image",), count)["image"],
+        lambda count, seed: leaves(parts[0], ("image",), count)["image"],
         lambda samples, labels=None: samples,
         rows,
         lambda numbers, count: [],
@@ -134,7 +134,7 @@ def _of_images(source: Source, place: pathlib.Path) -> Source:
 
 def _described(extractor: Extractor, part: Part, count: int, keep: bool) -> Described:
     def read() -> np.ndarray:
-        return images.leaves(part, ("image",), count)["image"]
+        return leaves(part, ("image",), count)["image"]
 
     shape = part.source.features["image"].shape
     about = {"version": part.source.version, "image": list(shape), "count": count}

@@ -1,34 +1,21 @@
 """Samples of images, in the features of an extractor, beside images that were held out."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxgan.config import RunOptions
-from jaxgan.data import opening
-from jaxgan.data.names import split_names
 from jaxgan.data.options import DataOptions
-from jaxgan.data.reading import checked_read
-from jaxgan.data.source import Source
 from jaxgan.errors import UserError
 from jaxgan.evaluation import kept, measures
 from jaxgan.evaluation.kind import USUALLY, Asked, Kind, Numbers, Row
+from jaxgan.evaluation.real import Part, held_out, leaves, with_labels
 from jaxgan.features import Described, Extractor
-from jaxgan.options import replace
 from jaxgan.run.restore import known_options
 
 USUAL = 10_000  # samples
-_BLOCK = 250  # images that are read at once
 _ROUGH = 0.9  # of held-out images a classifier names right, below which a line warns
-
-
-class Part(NamedTuple):
-    """Some examples of a source, and which these are, in words."""
-
-    source: Source
-    rows: np.ndarray
-    words: str
 
 
 def of_images(about: dict[str, Any], asked: Asked = USUALLY) -> Kind | None:
@@ -42,7 +29,7 @@ def of_images(about: dict[str, Any], asked: Asked = USUALLY) -> Kind | None:
         return None
     options = known_options(RunOptions(), about).data
     measures.check_names((*asked.metrics, *measures.of_number(asked.number)))
-    real, floor = held_out(_with_labels(options, about))
+    real, floor = held_out(with_labels(options))
     extractor = asked.extractor or classifier_of(options)
     sets = Sets(image, real, floor, extractor, asked)
     changed = [] if about.get("data_version") == floor.source.version else [_CHANGED]
@@ -108,42 +95,6 @@ def classifier_of(options: DataOptions) -> Extractor:
         raise UserError(
             f"{error}; or describe images by a function of yours, --extractor FILE.py:FUNCTION"
         ) from None
-
-
-def _with_labels(options: DataOptions, about: dict[str, Any]) -> DataOptions:
-    """The data as the run read them, and their labels where it is known that there are some."""
-    names = split_names(options.features)
-    named = options.folder is None and options.file is None
-    if not names or "label" in names or not named:
-        return options
-    try:
-        wanted = replace(options, {"features": ",".join([*names, "label"])})
-        opening.open_source(wanted)
-        return wanted
-    except UserError:  # there are none
-        return options
-
-
-def held_out(options: DataOptions) -> tuple[Part, Part]:
-    """Real images to compare with, and others for the floor: the split `test` and what the run
-    trains on, or the one half of that and the other.
-
-    Raises:
-      UserError, RunError: for data that cannot be opened.
-    """
-    train = opening.open_source(options)
-    rows = np.arange(train.count)
-    if "test" in opening.splits(options) and "test" not in options.split:
-        test = opening.open_source(replace(options, {"split": "test"}))
-        split = f"the split {options.split}, which the run was trained on"
-        return Part(test, np.arange(test.count), "the split test"), Part(train, rows, split)
-    half = "every other image of those that the run was trained on, as there is no split test"
-    return Part(train, rows[1::2], half), Part(train, rows[::2], "the other half of them")
-
-
-def spaced(rows: np.ndarray, count: int) -> np.ndarray:
-    """So many of the rows, at even distances: of data that are sorted some of each sort."""
-    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
 
 
 class Sets:
@@ -256,16 +207,4 @@ def warnings_of(extractor: Extractor, size: int, count: int) -> list[str]:
             f"{count} samples are few for {size} features: the Frechet distance is "
             f"mostly chance; use {2 * size} or more where the data have as many"
         )
-    return found
-
-
-def leaves(part: Part, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
-    """Features of so many examples, leaves [count, ...]."""
-    rows = spaced(part.rows, count)
-    features = part.source.features
-    found = {n: np.empty((len(rows), *features[n].shape), features[n].dtype) for n in names}
-    for first in range(0, len(rows), _BLOCK):
-        block = checked_read(part.source, rows[first : first + _BLOCK])
-        for name, leaf in found.items():
-            leaf[first : first + _BLOCK] = block[name]
     return found
