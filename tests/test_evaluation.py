@@ -142,6 +142,7 @@ def test_samples_are_measured_beside_the_half_of_the_data_that_the_floor_is_not_
     assert truth["fd"] == pytest.approx(expected)
     assert kind.measured(kind.true(898, 0))["fd"] == pytest.approx(expected)
     assert kind.measured(np.zeros((898, 8, 8, 1), np.uint8))["fd"] > 100 * expected
+    assert kind.conditions is not None
     labels = kind.conditions(("label",), 10)["label"]
     np.testing.assert_array_equal(labels, real_images.leaves(floor, ("label",), 10)["label"])
 
@@ -280,7 +281,7 @@ def two_sets(tmp_path):
 
 def test_two_sets_from_anywhere_are_compared_in_named_features(two_sets, monkeypatch, capsys):
     real, made = map(str, two_sets)
-    shaped = features.classifier(None)._replace(shape=(8, 8, 1))
+    shaped = features.classifier(DataOptions())._replace(shape=(8, 8, 1))
     named = []
 
     def classifier(options):
