@@ -23,6 +23,11 @@ def classifiers() -> str:
     return own() and f"{own()}/classifiers"
 
 
+def features() -> str:
+    """Where features of real examples are kept; empty where there is no home folder."""
+    return own() and f"{own()}/features"
+
+
 def compiled_programs() -> str:
     """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, which JAX takes as a folder or
     an address of a store, or ~/.cache/jaxgan/compiled; empty where there is no home folder."""

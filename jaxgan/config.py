@@ -91,6 +91,22 @@ class RunOptions:
         choices=("off", "warn", "stop", "rollback"),
     )
     alarm: AlarmOptions = AlarmOptions()
+    evaluate_every: int | None = option(
+        None,
+        "steps between measures of samples beside true examples, as jaxgan evaluate makes them; "
+        "the best checkpoint is kept; none measures nothing",
+        low=1,
+    )
+    evaluate_metric: str | None = option(
+        None,
+        "the number by which a checkpoint is best, such as fd, kid, precision or recall of images; "
+        "none means fd, or for other data their first",
+    )
+    evaluate_num: int = option(2000, "samples that are measured each time", low=4, below=10**7)
+    evaluate_extractor: str | None = option(
+        None,
+        "FILE.py:FUNCTION that describes images, in place of the classifier of the data",
+    )
     data: DataOptions = DataOptions()
     log: LogOptions = LogOptions()
 
@@ -120,6 +136,7 @@ class Config(NamedTuple):
 _MAY_CHANGE = (
     *("steps", "devices", "kernels", "one_graph", "steps_per_call", "recipe_folder"),
     *("accumulate", "remat", "alarms"),
+    *("evaluate_every", "evaluate_metric", "evaluate_num", "evaluate_extractor"),
     *("data.dir", "data.cache", "data.manual_dir", "data.read_threads", "data.resident_limit_mb"),
     # What lies there is known by `data_version`.
     *("data.folder", "data.file"),

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgan.bound import bound
+from jaxgan.bound import arguments_of, bound
 from jaxgan.calling import fold_in_name
 from jaxgan.errors import UserError
+from jaxgan.options import shown
 
 Latent = Callable[[Array], Array]
 Shape = int | tuple[int, ...]
@@ -71,6 +72,35 @@ def _joined(parts: tuple[tuple[str, Latent], ...]) -> Callable[[Array], dict[str
         return {name: draw(fold_in_name(key, name)) for name, draw in parts}
 
     return latent
+
+
+def scaled(latent: Latent | Callable, scale: float) -> Latent | Callable:
+    """Normal latents times a number, and the normal ones among joined latents: below 1 they come
+    from nearer to the mean, as in the truncation trick of Brock et al., 2019, which draws those
+    anew that are too far instead.
+
+    Raises:
+      UserError: for latents of which none is known to be normal.
+    """
+    if arguments_of(latent, normal):
+        return _scaled(latent, scale)
+    if parts := arguments_of(latent, _joined):
+        (all_parts,) = parts.values()
+        some = {n: scaled(part, scale) for n, part in all_parts if arguments_of(part, normal)}
+        if some:
+            return joined(**{**dict(all_parts), **some})
+    raise UserError(
+        f"truncation={scale:g} is for latents of latents.normal, and this game's are "
+        f"{shown(latent)}; leave it out"
+    )
+
+
+@bound
+def _scaled(latent: Latent, scale: float) -> Latent:
+    def scaled_latent(key: Array) -> Array:
+        return latent(key) * scale
+
+    return scaled_latent
 
 
 def _shape(size: Shape) -> tuple[int, ...]:

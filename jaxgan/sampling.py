@@ -105,6 +105,10 @@ class Sampler:
         )
         return jax.device_get(made)
 
+    def latents(self, key: Array, index: np.ndarray) -> Any:
+        """The latents of examples of these numbers, int [N], as those of `sample` have."""
+        return self._latents(key, jnp.asarray(index))
+
     def interpolate(
         self, state: GANState, key: Array, rows: int, columns: int, conditions: Batch | None = None
     ) -> Examples:
@@ -301,3 +305,19 @@ def tiled(conditions: Batch, index: np.ndarray) -> Batch:
     if len(set(lengths.values())) > 1:
         raise UserError(f"the conditions have {lengths} examples; give as many of each")
     return {name: np.asarray(leaf)[index % len(leaf)] for name, leaf in conditions.items()}
+
+
+def rows_of_classes(
+    conditions: Batch, classes: int, columns: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """What a picture is made of that has a row of each class: the number of each example's latent,
+    int [classes * columns], which is its column, and its conditions.
+
+    Args:
+      conditions: leaves [N, ...], of which `label` is replaced.
+      classes: rows.
+      columns: examples of each class.
+    """
+    label, column = np.divmod(np.arange(classes * columns), columns)
+    own = label.astype(conditions["label"].dtype)
+    return column, {**tiled(conditions, column), "label": own}

@@ -36,6 +36,27 @@ def whole(name: str, text: str, low: int, below: int) -> int:
     return value
 
 
+def number(name: str, text: str, above: float, most: float) -> float:
+    """A number with above < number <= most; raises `UserError` for other text."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{name}={text[:40]!r} is not a number; use one such as {most:g}") from None
+    if not above < value <= most:
+        raise UserError(f"{name}={text[:40]} is not above {above:g} and up to {most:g}")
+    return value
+
+
+def checkpoint(text: str) -> int | str | None:
+    """A step, "best", or None for "newest", as `restore` takes it; raises `UserError` for other
+    text."""
+    if text in ("newest", "best"):
+        return None if text == "newest" else text
+    if not text.isdecimal():
+        raise UserError(f"checkpoint={text[:40]!r} is none of newest, best and a step; use one")
+    return whole("checkpoint", text, 0, 2**31)
+
+
 def near_multiples(number: int, factor: int) -> str:
     """'8 or 12' for 10 and 4."""
     below = number // factor * factor

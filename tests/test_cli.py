@@ -184,7 +184,10 @@ MISTAKES = [
     ([*SAMPLE, "a.gif"], "out=a.gif ends neither in .png nor in .npz nor, for a folder, in /"),
     ([*SAMPLE, "a"], "out=a ends neither in .png nor in .npz nor, for a folder, in /"),
     ([*SAMPLE, "/proc/"], "out=/proc is not empty, it holds "),
-    ([*SAMPLE, "a.png", "--checkpoint", "last"], "checkpoint='last' is not a whole number"),
+    (
+        [*SAMPLE, "a.png", "--checkpoint", "last"],
+        "checkpoint='last' is none of newest, best and a step",
+    ),
     ([*SAMPLE, "a.png", "--interpolate", "--num", "12"], "num=12 does not fill rows of 8"),
     ([*SAMPLE, "a.png", "--lable", "3"], "unknown option '--lable'; did you mean --label"),
     (["sample", "--out", "a.png"], "the following arguments are required: --workdir"),

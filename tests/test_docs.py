@@ -28,7 +28,7 @@ PAGES = {
     ]
 }
 NOTEBOOKS = sorted(ROOT.glob("docs/*.ipynb"))
-COMMANDS = "train|sweep|sample|diagnose|data|features|recipes|presets"
+COMMANDS = "train|sweep|sample|evaluate|diagnose|data|features|recipes|presets"
 LONGEST = 25  # lines of code that a GAN may take
 GANS = (
     "Conditional WGAN-GP",
@@ -166,11 +166,13 @@ def test_the_commands_of_a_page_parse(page, here, capsys, monkeypatch):
             assert "holds no sweep" in capsys.readouterr().err, command
         elif words[0] in ("train", "sweep"):
             assert main([*words, "--dry-run"] if "--dry-run" not in words else words) == 0, command
-        elif words[0] in ("sample", "diagnose"):
+        elif words[0] in ("sample", "diagnose") or words[:2] == ["evaluate", "--workdir"]:
             assert main(words) == 2
             told = "holds no sweep" if "--member" in words else "holds no checkpoint"
             assert told in capsys.readouterr().err, command  # not: unknown option
-        elif "mnist" in words or words[:2] == ["features", "train"]:  # not here, or takes long
+        elif (
+            "mnist" in words or words[:2] == ["features", "train"] or words[0] == "evaluate"
+        ):  # not here, or takes long
             with pytest.raises(SystemExit):
                 main([*words, "--help"])
         else:

@@ -68,6 +68,28 @@ def test_a_label_can_be_asked_for(labelled, tmp_path, capsys):
     assert "label=8 but the data have 8 classes; use 7 or less" in capsys.readouterr().err
 
 
+def test_a_row_of_each_class_has_the_same_latents(labelled, tmp_path, capsys):
+    workdir, centres = labelled
+    out = str(tmp_path / "rows.npz")
+    words = ["sample", "--workdir", str(workdir), "--out", out, "--by-class"]
+    assert main([*words, "--num", "24"]) == 0
+    with np.load(out) as made:
+        rows = made["point"].reshape(8, 3, 2)
+        assert made["label"].tolist() == np.arange(8).repeat(3).tolist()
+        assert modes(made["point"], centres).tolist() == made["label"].tolist()
+    # But for its centre each row is the noise of the three latents.
+    np.testing.assert_allclose(rows - rows[:, :1], (rows - rows[:, :1])[:1].repeat(8, 0), atol=1e-5)
+    capsys.readouterr()
+    for more, told in (
+        (["--num", "20"], "num=20 does not fill a row of each of 8 classes"),
+        (["--label", "1"], "--by-class and --label fill rows in two ways"),
+        (["--truncation", "0"], "truncation=0 is not above 0 and up to 1"),
+        (["--truncation", "0.5"], "truncation=0.5 is for latents of latents.normal"),
+    ):
+        assert main([*words, *more]) == 2
+        assert told in capsys.readouterr().err
+
+
 def test_each_row_of_a_walk_has_one_condition(labelled, tmp_path):
     workdir, centres = labelled
     out = str(tmp_path / "walk.npz")
@@ -100,6 +122,8 @@ def test_the_state_of_an_older_step_can_be_restored(tmp_path):
     for step in (7, "newest"):
         with pytest.raises(UserError, match=f"no checkpoint of step {step!r} in .*: 10, 20$"):
             jaxgan.restore(tmp_path, centre_game(), step=step)
+    with pytest.raises(UserError, match="keeps no best checkpoint; train with --evaluate-every N"):
+        jaxgan.restore(tmp_path, centre_game(), step="best")
 
 
 def test_a_function_of_a_game_is_given_what_an_example_is(tmp_path):

@@ -37,6 +37,18 @@ def sampler(game):
     return Sampler(game)
 
 
+def test_normal_latents_can_be_scaled_and_no_others():
+    key = jax.random.key(0)
+    both = latents.joined(z=latents.normal(3), kind=latents.one_hot(4))
+    half = latents.scaled(both, 0.5)
+    np.testing.assert_array_equal(half(key)["z"], 0.5 * both(key)["z"])
+    np.testing.assert_array_equal(half(key)["kind"], both(key)["kind"])
+    assert latents.scaled(latents.normal(3), 0.5) == latents.scaled(latents.normal(3), 0.5)
+    for other in (latents.uniform(3), lambda key: key, latents.joined(z=latents.uniform(2))):
+        with pytest.raises(UserError, match=r"truncation=0\.5 is for latents of latents\.normal"):
+            latents.scaled(other, 0.5)
+
+
 def with_generator(state, **changes):
     generator = state.players["generator"].replace(**changes)
     return state.replace(players={**state.players, "generator": generator})

@@ -3,6 +3,7 @@
 A probe that fails gives {"error": why} and never more; names and addresses are left out at the end.
 """
 
+import functools
 import importlib.metadata
 import locale
 import os
@@ -139,12 +140,12 @@ def environment() -> Found:
 
 
 def _folders() -> dict[str, Callable[[], pathlib.Path]]:
-    def decoded() -> pathlib.Path:
-        from jaxgan.caches import prepared_data
+    def own(name: str) -> pathlib.Path:
+        from jaxgan import caches
 
-        if not prepared_data():
+        if not (folder := getattr(caches, name)()):
             raise RuntimeError("there is no home folder")
-        return pathlib.Path(prepared_data())
+        return pathlib.Path(folder)
 
     def prepared() -> pathlib.Path:
         from jaxgan.data.options import DataOptions
@@ -161,18 +162,12 @@ def _folders() -> dict[str, Callable[[], pathlib.Path]]:
             raise RuntimeError(f"no folder of this machine: {folder or 'there is no home'}")
         return pathlib.Path(folder)
 
-    def classifiers() -> pathlib.Path:
-        from jaxgan import caches
-
-        if not caches.classifiers():
-            raise RuntimeError("there is no home folder")
-        return pathlib.Path(caches.classifiers())
-
     return {
         "compiled programs": compiled,
         "data sets": prepared,
-        "prepared data": decoded,
-        "classifiers": classifiers,
+        "prepared data": functools.partial(own, "prepared_data"),
+        "classifiers": functools.partial(own, "classifiers"),
+        "kept features": functools.partial(own, "features"),
     }
 
 

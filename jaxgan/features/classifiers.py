@@ -65,7 +65,7 @@ def found(options: DataOptions, settings: Settings | None = None) -> tuple[Kept,
 
 def as_extractor(made: Kept) -> Extractor:
     """The extractor that a classifier is."""
-    classes, height_width_channels = made.preprocessing["classes"], made.preprocessing["shape"]
+    classes, shape = made.preprocessing["classes"], tuple(made.preprocessing["shape"])
     settings = Settings(**made.about["settings"])
     params = flax.traverse_util.unflatten_dict(made.weights, sep="/")
     judge = network.judge(params, settings, classes, extractor.BLOCK)
@@ -76,11 +76,12 @@ def as_extractor(made: Kept) -> Extractor:
         probabilities = np.empty((len(images), classes), np.float32)
         for first in range(0, len(images), extractor.BLOCK):
             part = slice(first, first + extractor.BLOCK)
-            fitting = extractor.resized(images[part], tuple(height_width_channels))
+            fitting = extractor.resized(images[part], shape)
             features[part], probabilities[part] = judge(fitting)
         return Described(features, probabilities)
 
-    return Extractor(f"classifier of {made.about['data']}", made.digest, made.accuracy, describe)
+    name = f"classifier of {made.about['data']}"
+    return Extractor(name, made.digest, made.accuracy, describe, True, shape)
 
 
 def _about(data: Labelled, settings: Settings) -> dict[str, Any]:

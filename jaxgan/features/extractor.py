@@ -36,12 +36,18 @@ class Extractor(NamedTuple):
       accuracy: share of held-out examples that it names right; None where nothing is known.
       describe: of uint8 images [N,H,W,C], a block at a time. Raises `UserError` for what is not
         uint8: floating images have to be quantised first, as `Sampler` does.
+      is_whole: whether the digest covers all that the features depend on, so that features may be
+        kept by it.
+      shape: (h, w, c) that images are made to have by the policy `RESIZED`; None for those that are
+        described as they are, which have to be of one size.
     """
 
     name: str
     digest: str
     accuracy: float | None
     describe: Callable[[np.ndarray], Described]
+    is_whole: bool = False
+    shape: tuple[int, int, int] | None = None
 
 
 def checked(images: Any) -> np.ndarray:

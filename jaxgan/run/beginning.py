@@ -47,6 +47,8 @@ class Begun(NamedTuple):
       clock: of the run, which begins with it.
       past: how often it went back, and what differs since.
       looked: the examples of looks at its health; None where there are none.
+      evaluator, best: what samples are measured by, and where the best checkpoint is kept; None in
+        a run that is not, and in a process that does not write.
       check_held: () -> None, raises `RunError` where the workdir is no longer this run's.
     """
 
@@ -64,6 +66,8 @@ class Begun(NamedTuple):
     past: going_back.Past
     looked: looking.Examples | None
     check_held: Callable[[], None] = _no_check
+    evaluator: Any = None
+    best: Any = None
 
 
 def begun(
@@ -115,6 +119,12 @@ def begun(
             about["game"] = subject.fingerprint()
             if writes:
                 workdirs.check(workdir, about, *asked)
+        evaluator = None
+        if writes and run.evaluate_every:
+            from jaxgan.run import evaluating  # which imports all measures
+
+            about_now = run, about, subject.game, _pixels_of(opened)
+            evaluator = evaluating.prepared(*about_now)
         feed = subject.feed(opened, devices, progress and writes)
         held.callback(feed.close)
         kept_in = None
@@ -133,6 +143,7 @@ def begun(
     if past.times:
         subject = subject.slower(past.rate)
     log, saver, sampler, looked = records.SILENCE, checkpoint.NOWHERE, None, None
+    best = None
     # Nothing is refused any more: the workdir is this run's.
     with processes.together(), signals.at_once():
         if writes:
@@ -147,13 +158,19 @@ def begun(
             folder = workdir / workdirs.CHECKPOINTS
             saver = checkpoint.open_checkpoints(folder, run.log.keep, run_id)
             held.enter_context(checkpoint.closing(saver))
+            if evaluator is not None:
+                best = evaluating.opened(held, evaluator, workdir, run_id, log.say)
         if position is not None:
             feed.seek(position)
     of_steps = means.Means(run.log.every, run.steps, kept, subject.watch.metrics)
     clock = hooks.Clock(subject.examples, kept.get("seconds", 0.0))
-    writing = log, saver, sampler, of_steps, clock, past, looked, check_held
+    writing = log, saver, sampler, of_steps, clock, past, looked, check_held, evaluator, best
     said = (*told, *divided, *lines, *found.damaged)
     return Begun(subject, opened, feed, devices, state, said, *writing)
+
+
+def _pixels_of(source: Source) -> tuple[str, ...]:
+    return tuple(name for name, feature in source.features.items() if feature.is_pixels)
 
 
 def source_of(source: Any, progress: bool = False, keep: bool = True) -> Source:

@@ -109,7 +109,8 @@ def check_names(folder: pathlib.Path) -> None:
 
 
 def open_checkpoints(folder: pathlib.Path, keep: int, run_id: str | None = None) -> Checkpoints:
-    """Opens a folder for writing; of the checkpoints in it the newest `keep` are kept.
+    """Opens a folder for writing; of the checkpoints in it `keep` are kept, the one that is written
+    and the newest of the others.
 
     The first that is written is read back before it gets its name.
 
@@ -201,7 +202,8 @@ def _write(
         shutil.rmtree(writing, ignore_errors=True)
         raise
     lines = []
-    for old in steps_in(folder)[:-keep]:
+    others = [other for other in steps_in(folder) if other != step]
+    for old in others[: len(others) - keep + 1] if len(others) >= keep else []:
         dying = folder / f"{_WRITING}{old}"
         try:
             # Renamed first: a folder half removed must not look complete.

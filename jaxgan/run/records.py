@@ -183,13 +183,7 @@ class Records:
           record: the whole run's.
           of_members: what is written in its place where there are several, each with its `member`.
         """
-        for written in of_members or [record]:
-            with self._told_once("metrics.jsonl", "and keeps its lines until they can be"):
-                self._lines.write(json.dumps(written))
-        if self._events is not None and "tensorboard" not in self.lost:
-            with self._told_once("tensorboard"):
-                for written in of_members or [record]:
-                    self._events.scalars(record["step"], _scalars(written))
+        self.numbers(*(of_members or [record]))
         line = format_line(record, self._steps, self._steps_per_epoch)
         if self._bar is None:
             terminal.say(line)
@@ -210,6 +204,16 @@ class Records:
             values = {f"alarms/{n}": value for n, value in record.items() if n != "step"}
             with self._told_once("tensorboard"):
                 self._events.scalars(record["step"], values)
+
+    def numbers(self, *several: dict[str, Any]) -> None:
+        """Writes records, of `step` and numbers, and shows nothing."""
+        for record in several:
+            with self._told_once("metrics.jsonl", "and keeps its lines until they can be"):
+                self._lines.write(json.dumps(record))
+        if self._events is not None and "tensorboard" not in self.lost:
+            with self._told_once("tensorboard"):
+                for record in several:
+                    self._events.scalars(record["step"], _scalars(record))
 
     def samples(self, step: int, examples: dict[str, np.ndarray], folder: str = "") -> None:
         """Writes `samples/step_00001000.png`, or `.npz` for what has no picture, in the
@@ -272,6 +276,7 @@ class Silence:
     def metrics(self, record: dict[str, Any], of_members: Any = ()) -> None: ...
     def append(self, name: str, record: dict[str, Any]) -> None: ...
     def look(self, record: dict[str, Any]) -> None: ...
+    def numbers(self, *several: dict[str, Any]) -> None: ...
     def samples(self, step: int, examples: dict[str, np.ndarray], folder: str = "") -> None: ...
     def wait(self) -> None: ...
     def say(self, text: str) -> None: ...

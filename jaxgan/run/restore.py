@@ -22,6 +22,8 @@ from jaxgan.run import workdir as workdirs
 from jaxgan.sampling import conditions_of
 from jaxgan.sweeps import folder as folder_of_sweep
 
+BEST = "best"  # in place of a step
+
 
 class Restored(NamedTuple):
     """A run read back.
@@ -46,7 +48,7 @@ class Restored(NamedTuple):
 def restore(
     workdir: str | pathlib.Path,
     game: Game | Callable[[dict[str, Any]], Game] | None = None,
-    step: int | None = None,
+    step: int | str | None = None,
     *,
     member: int | None = None,
     may_differ: tuple[str, ...] = (),
@@ -56,7 +58,8 @@ def restore(
     Args:
       workdir: of a run; another process may be training there.
       game: as it was given to `train`; None for a run of a recipe, which the workdir knows.
-      step: of one of the checkpoints that are kept; None for the newest.
+      step: of one of the checkpoints that are kept; "best" for the best by the metric of
+        `evaluate_metric`; None for the newest.
       member: of a sweep's workdir; None for a run's.
       may_differ: ("game",) to take a game that computes something else than the one trained.
 
@@ -67,11 +70,11 @@ def restore(
     """
     place = folder_of_sweep.place_of(user_path(workdir, "workdir"), member)
     workdir = place.workdir
-    folder = workdir / workdirs.CHECKPOINTS
-    if not (workdir / workdirs.CONFIG).is_file() or not checkpoint.steps_in(folder):
+    if not (workdir / workdirs.CONFIG).is_file() or not steps_of(workdir):
         raise UserError(
             f"workdir={workdir} holds no checkpoint; train there first, by jaxgan train or train()"
         )
+    folder, at = _place_of(workdir, step)
     about = {**workdirs.read_config(workdir), **place.options}
     example = features_of(workdir, about)
     run = known_options(RunOptions(), about)
@@ -79,7 +82,7 @@ def restore(
     template = first.template_of(made, example, run)
     _check_game(workdir, about, game, made, template, example, run, may_differ)
     held = ensembles.stacked(template, place.count) if place.count else template
-    found = saved.restore(folder, held, False, step, about.get("run_id"))
+    found = saved.restore(folder, held, False, at, about.get("run_id"))
     assert found is not None  # steps_in was not empty
     if place.count:
         found = found._replace(state=members.alone(found.state, place.index))
@@ -92,6 +95,28 @@ def restore(
             f"({', '.join(names)}); restore it, or train on in this workdir, which writes it again"
         )
     return Restored(made, found.state, pixels, conditions, about, tuple(found.damaged))
+
+
+def steps_of(workdir: pathlib.Path) -> list[int]:
+    """The steps whose checkpoints are kept, oldest first, that of the best among them."""
+    folders = workdir / workdirs.CHECKPOINTS, workdir / workdirs.BEST
+    return sorted({step for folder in folders for step in checkpoint.steps_in(folder)})
+
+
+def _place_of(workdir: pathlib.Path, step: Any) -> tuple[pathlib.Path, Any]:
+    """The folder in which a checkpoint lies, and its step; None for the newest there."""
+    folder, best = workdir / workdirs.CHECKPOINTS, workdir / workdirs.BEST
+    kept = checkpoint.steps_in(best)
+    if isinstance(step, str) and step == BEST:
+        if not kept:
+            raise UserError(
+                f"workdir={shown_path(workdir)} keeps no best checkpoint; train with "
+                "--evaluate-every N"
+            )
+        return best, None
+    held = checkpoint.steps_in(folder)
+    only_best = step in kept if step is not None else not held
+    return (best if only_best and step not in held else folder), step
 
 
 def _check_game(
@@ -173,14 +198,22 @@ def with_label(run: Restored, label: int) -> dict[str, np.ndarray]:
     Raises:
       UserError: a game that takes no label, or a label that the data have not.
     """
-    if "label" not in run.conditions:
-        raise UserError(
-            f"label={label} but this game is not conditioned on labels; leave out --label"
-        )
-    classes = run.about["example"]["label"].get("classes")
+    classes = classes_of(run, f"label={label}", "--label")
     if classes and label >= classes:
         raise UserError(
             f"label={label} but the data have {classes} classes; use {classes - 1} or less"
         )
     labels = np.full_like(run.conditions["label"], label)
     return {**run.conditions, "label": labels}
+
+
+def classes_of(run: Restored, asked: str, option: str) -> int | None:
+    """How many classes the labels have that a run's game makes examples from; None where the data
+    do not tell.
+
+    Raises:
+      UserError: a game that takes no label.
+    """
+    if "label" not in run.conditions:
+        raise UserError(f"{asked} but this game is not conditioned on labels; leave out {option}")
+    return run.about["example"]["label"].get("classes")

@@ -64,11 +64,12 @@ def hooks_of(
     signalled: list[str],
     profiled: bool,
 ) -> list[Hook]:
-    """The hooks of a run: what is traced, logged, saved, sampled, called back and
+    """The hooks of a run: what is traced, logged, measured, saved, sampled, called back and
     looked after."""
     every = run.log
     found = [
         here.subject.logging(here.log, here.clock, here.feed.steps_per_epoch),
+        *_evaluating(here, run.evaluate_every),
         Hook(every.checkpoint_every, saving(here)),
         hooks.sampling_every(here.log, every.sample_every, here.sampler),
     ]
@@ -79,3 +80,11 @@ def hooks_of(
     if looks := looking.hook(here, run, workdir, saving(here)):
         found.append(looks)
     return found
+
+
+def _evaluating(here: Begun, every: int | None) -> list[Hook]:
+    if every is None:
+        return []
+    from jaxgan.run import evaluating  # which imports all measures
+
+    return [evaluating.hook(here, every)]

@@ -1,7 +1,7 @@
 """A run's folder: who holds it, which run it holds, and what can be read back from it.
 
 It gets `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, for a recipe of
-the user `recipe.py`, and for a conditional game `conditions.npz`.
+the user `recipe.py`, for a conditional game `conditions.npz`, and `best/` where it is evaluated.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from jaxgan.run import checkpoint
 from jaxgan.sweeps.folder import is_sweep
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
+BEST = "best"  # holds the best checkpoint by a metric
 RECIPE, CONDITIONS = "recipe.py", "conditions.npz"
 # Errors that say that something else lies where a file or folder of ours belongs.
 _IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ENXIO)
