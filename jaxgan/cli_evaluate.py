@@ -44,8 +44,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "score, labels (default: fd,kid,precision_recall,score,labels)"
     )
     add("--metrics", metavar="NAMES", help=help)
-    help = "describe images by a function of yours, in place of the classifier of the data"
-    add("--extractor", metavar="FILE.py:FUNCTION", help=help)
+    help = (
+        "describe images by a function of yours, FILE.py:FUNCTION, or by Inception-v3 with the "
+        "weights of a file .pth, in place of the classifier of the data"
+    )
+    add("--extractor", metavar="PLACE", help=help)
     help = "of folders: describe images by the classifier of this data set, such as mnist"
     add("--features-of", metavar="DATASET", help=help)
     help = "of folders: the side to which images are cropped and resized before they are described"
@@ -134,13 +137,14 @@ def _of_folders(given: argparse.Namespace) -> int:
 
 def _begun(given: argparse.Namespace) -> Any:
     """What is asked for, and the devices that it is computed on."""
+    from jaxgan import features
     from jaxgan.evaluation import measures
     from jaxgan.evaluation.kind import Asked
     from jaxgan.run import compiled, runtime
 
     names = metrics_of(given.metrics)
     measures.check_names(names)
-    asked = Asked(names, extractor_of(given.extractor), given.per_class)
+    asked = Asked(names, features.at(given.extractor), given.per_class)
     compiled.keep_compiled_programs()
     runtime.keep_freed_memory()
     runtime.find_devices()
@@ -167,16 +171,6 @@ def _show_json(content: Any) -> None:
 def metrics_of(text: str | None) -> tuple[str, ...]:
     """Names with commas between; () for none given."""
     return tuple(filter(None, (word.strip() for word in (text or "").split(","))))
-
-
-def extractor_of(place: str | None) -> Any:
-    """The extractor of a user's file; None for none given."""
-    from jaxgan.features import of_file
-    from jaxgan.user_files import is_place
-
-    if place is not None and not is_place(place):
-        raise UserError(f"extractor={place!r} is no function of a file; give FILE.py:FUNCTION")
-    return None if place is None else of_file(place)
 
 
 def _all_of(workdir: pathlib.Path) -> list[int | str | None]:

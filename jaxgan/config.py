@@ -105,7 +105,8 @@ class RunOptions:
     evaluate_num: int = option(2000, "samples that are measured each time", low=4, below=10**7)
     evaluate_extractor: str | None = option(
         None,
-        "FILE.py:FUNCTION that describes images, in place of the classifier of the data",
+        "FILE.py:FUNCTION that describes images, or weights .pth of Inception-v3, in place of the "
+        "classifier of the data",
     )
     data: DataOptions = DataOptions()
     log: LogOptions = LogOptions()

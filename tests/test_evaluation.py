@@ -228,7 +228,7 @@ def test_several_checkpoints_and_workdirs_make_one_table(trained, capsys):
         (["--metrics", "fid"], "unknown metric 'fid'; did you mean"),
         (["--checkpoint", "7"], "there is no checkpoint of step 7"),
         (["--checkpoint", "last"], "checkpoint='last' is none of newest, best and a step"),
-        (["--extractor", "mine.txt"], "extractor='mine.txt' is no function of a file"),
+        (["--extractor", "mine.txt"], "extractor='mine.txt' is neither a function nor weights"),
         (["--extractor", "no.py:f"], "no.py cannot be read"),
         (["--num", "0"], "num=0 is too small"),
     ],
@@ -380,7 +380,10 @@ def test_of_the_best_checkpoints_the_last_written_stays_whatever_its_step(tmp_pa
         ({"evaluate_metric": "fid"}, "unknown metric 'fid'; did you mean"),
         ({"evaluate_metric": "density"}, "unknown evaluate_metric 'density'"),
         ({"evaluate_every": 0}, "evaluate_every=0 is too small"),
-        ({"evaluate_extractor": "x.txt"}, "evaluate_extractor='x.txt'; give FILE.py:FUNCTION"),
+        (
+            {"evaluate_extractor": "x.txt"},
+            "evaluate_extractor='x.txt' is neither a function nor weights",
+        ),
     ],
 )
 def test_what_a_run_cannot_be_measured_by_is_one_line_before_it_begins(

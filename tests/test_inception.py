@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from jaxgan.errors import UserError
-from jaxgan.features import inception, torch_files
+from jaxgan.evaluation import measures
+from jaxgan.features import extractor
+from jaxgan.features import inception_v3 as inception
+from jaxgan.features import torch_files
 from jaxgan.features.inception_network import InceptionV3
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -137,6 +140,10 @@ def test_weights_of_other_layers_are_one_line(tmp_path):
 
 
 def test_only_the_known_file_is_called_fid():
+    named = measures.named(("fd",), False)
+    for name, label in ((inception.FID, "FID"), ("Inception-v3 of other weights", "Frechet dis")):
+        of_name = extractor.Extractor(name, "", None, extractor.checked)
+        assert measures.rows_of(named, of_name)["fd"].label.startswith(label)
     for sha256, are_fids in ((inception.FID_SHA256 + "0" * 56, True), ("0" * 64, False)):
         assert inception.Weights({}, 1008, sha256).are_fids is are_fids
     assert re.fullmatch("[0-9a-f]{8}", inception.FID_SHA256)

@@ -91,7 +91,7 @@ def compare(
         "data_version": [part.source.version for part in parts],
         "errors": {name: measure.error for name, measure in chosen.items()},
     }
-    rows = {n: row for measure in chosen.values() for n, row in measure.rows.items()}
+    rows = measures.rows_of(chosen, extractor)
     kind = Kind(
         shown(places[0]),
         "image",

@@ -120,7 +120,7 @@ class Sets:
         if asked.number:
             also = measures.of_number(asked.number)
             self.measures |= measures.named(also, self._has_classes)
-        self.rows = {n: row for m in self.measures.values() for n, row in m.rows.items()}
+        self.rows = measures.rows_of(self.measures, extractor)
         if asked.per_class and not (self._has_classes and self._labelled(real)):
             raise UserError(
                 f"per_class needs data with labels and an extractor that names classes; "

@@ -10,7 +10,8 @@ import numpy as np
 from jaxgan import metrics
 from jaxgan.errors import UserError
 from jaxgan.evaluation.kind import Numbers, Row
-from jaxgan.features import Described
+from jaxgan.features import Described, Extractor
+from jaxgan.features.inception_v3 import FID
 from jaxgan.metrics.arrays import TooFew
 from jaxgan.names import unknown
 
@@ -161,6 +162,15 @@ MEASURES = {
     ),
 }
 USUAL = ("fd", "kid", "precision_recall", "score", "labels")
+
+
+def rows_of(measures: dict[str, Measure], extractor: Extractor) -> dict[str, Row]:
+    """How their numbers are shown. The Frechet distance is called FID in one extractor's features
+    alone."""
+    rows = {name: row for measure in measures.values() for name, row in measure.rows.items()}
+    if "fd" in rows and extractor.name == FID:
+        rows["fd"] = rows["fd"]._replace(label="FID")
+    return rows
 
 
 def check_names(names: tuple[str, ...]) -> None:

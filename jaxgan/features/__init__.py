@@ -6,6 +6,7 @@ of a file, a third any function of a user's file. The digest of each travels wit
 
 from jaxgan.features.classifiers import classifier
 from jaxgan.features.extractor import Described, Extractor, of_file
-from jaxgan.features.inception import inception
+from jaxgan.features.inception_v3 import inception
+from jaxgan.features.places import at
 
-__all__ = ["Described", "Extractor", "classifier", "inception", "of_file"]
+__all__ = ["Described", "Extractor", "at", "classifier", "inception", "of_file"]

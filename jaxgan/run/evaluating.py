@@ -26,7 +26,6 @@ from jaxgan.run.checkpoint import Checkpoints
 from jaxgan.run.hooks import Dispatch, Hook, Moment
 from jaxgan.run.workdir import BEST
 from jaxgan.sampling import Sampler
-from jaxgan.user_files import is_place
 
 
 class Evaluator(NamedTuple):
@@ -90,16 +89,13 @@ def prepared(
     Raises:
       UserError: for data of which nothing is known, and metrics that they have not.
     """
-    from jaxgan.features import of_file
+    from jaxgan import features
 
     if "sweep" in about:
         raise UserError(
             f"evaluate_every={run.evaluate_every} is for a run of one game; leave it out of sweeps"
         )
-    place = run.evaluate_extractor
-    if place is not None and not is_place(place):
-        raise UserError(f"evaluate_extractor={place!r}; give FILE.py:FUNCTION")
-    extractor = of_file(place) if place else None
+    extractor = features.at(run.evaluate_extractor, "evaluate_extractor")
     kind = kind_of(about, Asked(extractor=extractor, number=run.evaluate_metric or ""))
     if kind is None:
         raise UserError(

@@ -27,6 +27,7 @@ RESIZED = (
     "bilinear without antialiasing, half-pixel centres, to 299 x 299; grey three times; [-1,1]"
 )
 # The first digits of its sha256, which the file's published name carries.
+FID = "Inception-v3 of FID"  # the name of the extractor with them
 FID_SHA256 = "6726825d"
 _BLOCK = 50  # images at once: activations of 0.5 GB
 _MOST = 2**28  # bytes of a file
@@ -113,6 +114,11 @@ _TORCH_NAMES = {
 }
 
 
+def is_file(place: str) -> bool:
+    """Whether a place is of weights, by the ending that PyTorch's files have."""
+    return place.lower().endswith((".pth", ".pt"))
+
+
 def inception(file: str | pathlib.Path) -> Extractor:
     """Inception-v3 with the weights of a file as an extractor: 2048 features, and the probabilities
     that Inception scores are made of, which leave the bias of the last layer out.
@@ -127,7 +133,7 @@ def inception(file: str | pathlib.Path) -> Extractor:
     weights = read_weights(file)
     net = InceptionV3(weights.classes, of_fid=weights.classes != 1000)
     judge = functools.partial(_judged, net, weights.variables)
-    name = "Inception-v3 of FID" if weights.are_fids else "Inception-v3 of other weights"
+    name = FID if weights.are_fids else "Inception-v3 of other weights"
     digest = hashlib.sha256(f"{weights.sha256}\n{RESIZED}".encode()).hexdigest()
 
     def describe(images: np.ndarray) -> Described:
@@ -138,7 +144,7 @@ def inception(file: str | pathlib.Path) -> Extractor:
         features, probabilities = (np.concatenate(part) for part in zip(*parts))
         return Described(features, probabilities)
 
-    return Extractor(name, digest, None, describe)
+    return Extractor(name, digest, None, describe, is_whole=True)
 
 
 def _judged(net: InceptionV3, variables: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
