@@ -13,9 +13,8 @@ import pytest
 
 from jaxgan.errors import UserError
 from jaxgan.evaluation import measures
-from jaxgan.features import extractor
+from jaxgan.features import extractor, torch_files
 from jaxgan.features import inception_v3 as inception
-from jaxgan.features import torch_files
 from jaxgan.features.inception_network import InceptionV3
 
 DATA = pathlib.Path(__file__).parent / "data"
