@@ -11,12 +11,13 @@ import struct
 import subprocess
 import sys
 import termios
+import tomllib
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from runs import RECIPE, RUN, command, flags, holding, run, small_flags
+from runs import RECIPE, ROOT, RUN, command, flags, holding, run, small_flags
 
 from jaxgan import config, recipes
 from jaxgan.cli import main
@@ -411,6 +412,13 @@ def test_a_preset_is_the_run_of_its_recipe_with_its_options(trained):
     assert about["recipe"] == "digits" and about["objective.r1_weight"] == 0.5
     assert about["example"]["image"] == {"shape": [8, 8, 1], "dtype": "uint8", "classes": None}
     assert {name for name, _, _ in fields(config.RunOptions())} < about.keys()
+
+
+def test_every_package_is_installed():
+    """An editable install finds those too that the list leaves out."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {file.parent.relative_to(ROOT) for file in (ROOT / "jaxgan").glob("*/*.py")}
+    assert set(listed) == {"jaxgan", *(".".join(folder.parts) for folder in found)}
 
 
 def test_importing_jaxgan_brings_in_none_of_the_heavy_packages():
