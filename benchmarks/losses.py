@@ -19,15 +19,14 @@ sampled.
 """
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from benchmarks import record
-from benchmarks.members import images_of
+from benchmarks.members import images_of, save_some
 from benchmarks.record import mean_and_deviation
-from jaxgan import data, images
+from jaxgan import data
 from jaxgan.config import Config
 from jaxgan.features import Extractor, classifier
 from jaxgan.metrics import frechet_distance
@@ -110,8 +109,6 @@ def main(argv: list[str] | None = None) -> None:
     add("--losses", default=",".join(LOSSES), help="with commas between (default: all)")
     add("--plots", metavar="DIR", help="write samples of each there")
     given, changes = record.parsed(parser, argv)
-    if given.seeds < 1:
-        parser.error(f"--seeds {given.seeds} is too small; use 1 or more")
     names = record.chosen(parser, "loss", given.losses, LOSSES)
     on = record.chosen(parser, "data set", given.data, SPLITS)
     seeds, count = list(range(given.seeds)), COUNT
@@ -143,13 +140,10 @@ def main(argv: list[str] | None = None) -> None:
             ended = f", {lost} not finite" if lost else ""
             told = f"{mean_and_deviation(distances, 1):>18s}{ended}"
             print(f"{loss:18s}{told}  {config.run.steps} steps, {seconds:.0f} s", flush=True)
-            if given.plots and made[0] is not None:
-                folder = pathlib.Path(given.plots)
-                folder.mkdir(parents=True, exist_ok=True)
-                images.save(folder / f"{name}-{loss}.png", {"image": made[0][:100]})
+            save_some(given.plots, f"{name}-{loss}", made)
             subject = record.subject("losses", "stacked", config, "float32")
-            by = {"name": judge.name, "digest": judge.digest, "accuracy": judge.accuracy}
-            what = {"loss": loss, "data": name, "samples": setting.count, "classifier": by}
+            what = {"loss": loss, "data": name, "samples": setting.count}
+            what |= {"classifier": judge.about()}
             took = {"seconds_of_all": seconds, "members": len(seeds)}
             for seed, distance in zip(seeds, distances, strict=True):
                 numbers = {"frechet_distance": distance, "real_frechet_distance": setting.floor}

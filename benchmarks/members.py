@@ -1,5 +1,6 @@
 """Members of one variant, one for each seed, for the commands that compare variants."""
 
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import Sampler, members
+from jaxgan import images as pictures
 from jaxgan.config import Config
 from jaxgan.data import Source
 from jaxgan.game import Game, GANState
@@ -109,6 +111,14 @@ def images_of(
             key = jax.random.key(seed)
             found.append(sampler.sample(member, key, count)["image"] if is_finite else None)
     return found, seconds
+
+
+def save_some(folder: str | None, name: str, made: list[np.ndarray | None]) -> None:
+    """Writes samples of the first member, where there are any and a folder was named."""
+    if folder and made[0] is not None:
+        place = pathlib.Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        pictures.save(place / f"{name}.png", {"image": made[0][:100]})
 
 
 def doubling(steps: int, pictures: int) -> list[int]:

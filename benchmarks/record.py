@@ -61,8 +61,8 @@ def parsed(
         folder = pathlib.Path(given.json).absolute().parent
         if not folder.is_dir() or os.path.isdir(given.json) or not os.access(folder, os.W_OK):
             parser.error(f"--json {given.json} cannot be written; name a file in a folder that can")
-    for name in ("rounds", "steps", "repeats"):
-        if (value := getattr(given, name, None)) is not None and value < 1:
+    for name in ("rounds", "steps", "repeats", "seeds"):
+        if isinstance(value := getattr(given, name, None), int) and value < 1:
             parser.error(f"--{name} {value} is too small; use 1 or more")
     return given, changes
 

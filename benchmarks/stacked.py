@@ -14,15 +14,14 @@ Options of jaxgan train change all variants; --data.dir and --data.manual-dir sa
 of tiny networks are trained on stacked digits of scikit-learn, and 300 samples drawn.
 """
 
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from benchmarks import record
-from benchmarks.members import images_of
+from benchmarks.members import images_of, save_some
 from benchmarks.record import mean_and_deviation
-from jaxgan import data, evaluate, images
+from jaxgan import data, evaluate
 from jaxgan.config import Config, described
 from jaxgan.evaluate import Kind
 from jaxgan.run import runtime
@@ -115,8 +114,6 @@ def main(argv: list[str] | None = None) -> None:
     add("--variants", default=",".join(VARIANTS), help="with commas between (default: all)")
     add("--plots", metavar="DIR", help="write samples of each variant there")
     given, changes = record.parsed(parser, argv)
-    if given.seeds < 1:
-        parser.error(f"--seeds {given.seeds} is too small; use 1 or more")
     names = record.chosen(parser, "variant", given.variants, VARIANTS)
     shares = (given.shares or {"small": "0.25,0.5", "full": "1"}[given.networks]).split(",")
     seeds, count = list(range(given.seeds)), SAMPLES
@@ -150,10 +147,7 @@ def main(argv: list[str] | None = None) -> None:
         found = [{} if x is None else kind.measured(x) for x in made]
         title = f"{name}, D of {share}"
         print(f"{shown(title, found)}  {config.run.steps} steps, {seconds:.0f} s", flush=True)
-        if given.plots and made[0] is not None:
-            folder = pathlib.Path(given.plots)
-            folder.mkdir(parents=True, exist_ok=True)
-            images.save(folder / f"{name}-{share}.png", {"image": made[0][:100]})
+        save_some(given.plots, f"{name}-{share}", made)
         subject = record.subject("stacked", "stacked", config, "float32")
         for seed, numbers, true in zip(seeds, found, truth, strict=True):
             what = {"variant": name, "networks": given.networks, "share": float(share)}

@@ -63,10 +63,9 @@ def sample_command(given: argparse.Namespace) -> int:
         raise UserError(f"--by-class and {other} fill rows in two ways; give one of them")
     columns = 8 if given.interpolate else None
     if columns and count % columns:
-        below = count // columns * columns
-        near = " or ".join(str(n) for n in sorted({below or columns, below + columns}))
         raise UserError(
-            f"num={count} does not fill rows of {columns} for --interpolate; use {near}"
+            f"num={count} does not fill rows of {columns} for --interpolate; use "
+            f"{near_multiples(count, columns)}"
         )
 
     import jax

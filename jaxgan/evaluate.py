@@ -20,7 +20,7 @@ from jaxgan.evaluation.mixtures import of_mixture
 from jaxgan.evaluation.stacked import of_stacked
 from jaxgan.evaluation.tables import shown as table
 from jaxgan.game import GANState
-from jaxgan.run.restore import Restored, restore
+from jaxgan.run.restore import restore
 from jaxgan.sampling import Sampler
 
 __all__ = ["KINDS", "Asked", "Evaluation", "Kind", "evaluate", "evaluations", "kind_of", "table"]
@@ -108,15 +108,9 @@ def evaluations(
         except (UserError, ValueError) as error:
             raise UserError(f"workdir={workdir}: {error}") from None
         warnings = [*_fewer(samples, count), *kind.warnings(numbers, samples)]
-        found.append(_evaluation(kind, run, samples, numbers, truth, warnings))
+        told = numbers, truth, warnings, run.passed_over
+        found.append(Evaluation(kind, int(run.state.step), samples, *told))
     return found
-
-
-def _evaluation(
-    kind: Kind, run: Restored, count: int, numbers: Numbers, truth: Numbers, warnings: list[str]
-) -> Evaluation:
-    step = int(run.state.step)
-    return Evaluation(kind, step, count, numbers, truth, warnings, run.passed_over)
 
 
 def numbers_of(

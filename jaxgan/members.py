@@ -22,7 +22,15 @@ Numbers = dict[str, Any]  # of an ensemble by name, float32 [n]; of a member flo
 Making = Callable[[Numbers], Game]
 Init = Callable[[Array, Batch], GANState]
 Step = Callable[[GANState, Batch], tuple[GANState, Metrics]]
-AXES = GANState(step=None, key=0, players=0)  # type: ignore[arg-type]
+
+
+def in_parts(step: Any, others: Any) -> Any:
+    """A state that holds something of each part of members' state, such as axes or shardings: of
+    the one step, and of all that has an axis of members."""
+    return GANState(step, others, others)
+
+
+AXES = in_parts(None, 0)
 
 
 def ensemble(

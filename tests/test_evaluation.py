@@ -15,6 +15,7 @@ from jaxgan import evaluate, features, metrics
 from jaxgan.cli import main
 from jaxgan.config import RunOptions
 from jaxgan.data import DataOptions, shapes
+from jaxgan.data.order import evenly
 from jaxgan.errors import UserError
 from jaxgan.evaluate import Asked
 from jaxgan.evaluation import kept, measures
@@ -155,8 +156,7 @@ def test_of_data_with_a_split_test_the_real_images_are_of_it(monkeypatch):
     # A run on the split test has no other to be measured by.
     real, floor = real_images.held_out(replace(options, split="test"))
     assert "no split test" in real.words and len(real.rows) == len(floor.rows) == 10
-    few = real_images.spaced(np.arange(10), 4).tolist()
-    assert few == [0, 3, 6, 9] and real_images.spaced(np.arange(3), 9).tolist() == [0, 1, 2]
+    assert evenly(10, 4).tolist() == [0, 3, 6, 9] and evenly(3, 9).tolist() == [0, 1, 2]
 
 
 def test_features_of_real_images_are_kept_and_made_again_where_damaged(judged, capsys):

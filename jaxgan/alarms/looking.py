@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxgan import data
 from jaxgan.alarms.alarm import MOST_LOOKS, Alarm, Look, Rung, Window
@@ -17,6 +16,7 @@ from jaxgan.alarms.listing import ALARMS as EVERY_ALARM
 from jaxgan.alarms.measures import measures
 from jaxgan.config import RunOptions, step_options
 from jaxgan.data import Source
+from jaxgan.data.order import evenly
 from jaxgan.data.reading import checked_read
 from jaxgan.errors import AlarmStop, UserError, line_of
 from jaxgan.game import Batch, Game
@@ -80,7 +80,7 @@ def examples(source: Source, held_out: Source | None, run: RunOptions, devices: 
     count = run.batch_size // devices
 
     def spaced(of: Source) -> Batch:
-        return checked_read(of, np.linspace(0, of.count - 1, count).astype(np.int64))
+        return checked_read(of, evenly(of.count, count))
 
     return Examples(spaced(source), held_out and spaced(held_out))
 

@@ -1,7 +1,7 @@
 """What a look measures, in a program of its own: the step that trains is the same with and without.
 
-A look takes the gradients of one step and a few passes more, every fifty steps or so. In the step
-itself the same numbers would cost as much in each step, and XLA would round others.
+A look takes the gradients of one step and a few passes more, once in a hundred steps or more. In
+the step itself the same numbers would cost as much in each step, and XLA would round others.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """What becomes of a feature's values: images uint8, whole numbers int32, others float32, texts
 bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,29 @@ class Feature(NamedTuple):
         """Whether its numbers mean what those of pixels mean, as `jaxgan.examples.scaled` takes
         them."""
         return self.dtype == np.uint8 and len(self.shape) >= 2
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image [H,W,C]."""
+        return self.is_pixels and len(self.shape) == 3
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it is one whole number."""
+        return self.dtype == np.int32 and self.shape == ()
+
+
+def pixels_of(features: Mapping[str, Feature]) -> tuple[str, ...]:
+    """The names of those whose numbers are pixels."""
+    return tuple(name for name, feature in features.items() if feature.is_pixels)
+
+
+def image_of(features: Mapping[str, Feature]) -> str | None:
+    """The name of the image that is meant: of several the one called so; None where none is."""
+    names = [name for name, feature in features.items() if feature.is_image]
+    if "image" in names:
+        return "image"
+    return names[0] if len(names) == 1 else None
 
 
 class Unusable(ValueError):

@@ -72,9 +72,12 @@ def make_feed(
       RunError: for examples that cannot be read, here or when an item is asked for.
     """
     check_batch_size(source, batch_size)
-    kind = Orders if isinstance(seed, int) else OrdersOfMany
-    orders = kind(seed, source.count, batch_size)  # type: ignore[arg-type]
     numbers = source.count, source.count // batch_size
+    if isinstance(seed, int):
+        together, orders = batch_size, Orders(seed, source.count, batch_size)
+    else:
+        together = len(seed) * batch_size
+        orders = OrdersOfMany(seed, source.count, batch_size)
 
     if not streams(source, resident_limit_mb):
 
@@ -87,7 +90,6 @@ def make_feed(
         return Feed(resident, chosen, gathered, _nothing, _nothing, *numbers, orders.close)
 
     halted = threading.Event()
-    together = batch_size if isinstance(seed, int) else len(seed) * batch_size
     fill, own = filler(source, halted.is_set), len(range(*share.indices(together)))
 
     def memory(steps: int) -> Leaves:

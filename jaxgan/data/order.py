@@ -22,6 +22,12 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(numbers, kind="stable")
 
 
+def evenly(count: int, wanted: int) -> np.ndarray:
+    """So many of `count` rows at even distances, or all where there are fewer, int64: of data that
+    are sorted some of each sort."""
+    return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
+
+
 def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
     """Which examples make the batch of a step, int32 [batch_size]."""
     epoch, place = divmod(step, count // batch_size)

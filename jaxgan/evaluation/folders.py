@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.data import opening
+from jaxgan.data.columns import image_of
 from jaxgan.data.options import DataOptions
 from jaxgan.data.source import Source
 from jaxgan.errors import UserError
@@ -99,7 +100,7 @@ def compare(
         lambda samples, labels=None: samples,
         rows,
         lambda numbers, count: [],
-        images.about_extractor(extractor),
+        extractor.about(),
         about=about,
     )
     warnings = images.warnings_of(extractor, real.features.shape[1], number)
@@ -118,8 +119,7 @@ def _opened(place: pathlib.Path, extractor: Extractor, side: int | None) -> Part
 
 def _of_images(source: Source, place: pathlib.Path) -> Source:
     """The source with its one image, called so."""
-    names = [n for n, f in source.features.items() if f.is_pixels and len(f.shape) == 3]
-    name = "image" if "image" in names else names[0] if len(names) == 1 else None
+    name = image_of(source.features)
     if name is None:
         raise UserError(
             f"{shown(place)} has the features {', '.join(source.features)}; give one array of "

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from jaxgan.config import RunOptions
+from jaxgan.data.columns import image_of
 from jaxgan.data.options import DataOptions
 from jaxgan.errors import UserError
 from jaxgan.evaluation import kept, measures
 from jaxgan.evaluation.kind import USUALLY, Asked, Kind, Numbers, Row
 from jaxgan.evaluation.real import Part, held_out, leaves, with_labels
 from jaxgan.features import Described, Extractor
-from jaxgan.run.restore import known_options
+from jaxgan.run.restore import feature_of, known_options
 
 USUAL = 10_000  # samples
 _ROUGH = 0.9  # of held-out images a classifier names right, below which a line warns
@@ -24,7 +25,8 @@ def of_images(about: dict[str, Any], asked: Asked = USUALLY) -> Kind | None:
     Raises:
       UserError: for data that cannot be had, and without labels where no extractor is given.
     """
-    image = image_of(about.get("example") or {})
+    example = about.get("example") or {}
+    image = image_of({name: feature_of(**feature) for name, feature in example.items()})
     if image is None or "data.name" not in about:
         return None
     options = known_options(RunOptions(), about).data
@@ -51,7 +53,7 @@ def of_images(about: dict[str, Any], asked: Asked = USUALLY) -> Kind | None:
         sets.measured,
         sets.rows,
         warnings,
-        about_extractor(extractor),
+        extractor.about(),
         USUAL,
         most,
         sets.truth,
@@ -61,24 +63,6 @@ def of_images(about: dict[str, Any], asked: Asked = USUALLY) -> Kind | None:
 
 
 _CHANGED = "the data are others now than the run was trained on"
-
-
-def image_of(example: dict[str, Any]) -> str | None:
-    """The name of the one feature that is an image of [H,W,C], of what `config.json` says of an
-    example."""
-    names = [n for n, f in example.items() if len(f["shape"]) == 3 and f["dtype"] == "uint8"]
-    if "image" in names:
-        return "image"
-    return names[0] if len(names) == 1 else None
-
-
-def about_extractor(extractor: Extractor) -> dict[str, Any]:
-    """What a score says of its extractor."""
-    return {
-        "name": extractor.name,
-        "digest": extractor.digest,
-        "accuracy": extractor.accuracy,
-    }
 
 
 def classifier_of(options: DataOptions) -> Extractor:
@@ -136,7 +120,7 @@ class Sets:
 
     def _labelled(self, part: Part) -> bool:
         label = part.source.features.get("label")
-        return label is not None and label.dtype == np.int32 and label.shape == ()
+        return label is not None and label.is_label
 
     def _read(self, part: Part, count: int) -> np.ndarray:
         return leaves(part, (self._image,), count)[self._image]

@@ -1,8 +1,6 @@
-"""What an extractor says of real examples, kept: one `.npz` for each set, of arrays and a header of
-JSON. Nothing in it is executed when it is read."""
+"""What an extractor says of real examples, kept: a file for each set."""
 
 import hashlib
-import io
 import json
 import pathlib
 from collections.abc import Callable
@@ -10,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxgan import caches, files, terminal
+from jaxgan import array_files, caches, terminal
 from jaxgan.errors import RunError
 from jaxgan.features import Described, Extractor
 from jaxgan.paths import shown
-
-_MOST = 2**28  # bytes; larger ones are computed again
-_HEADER, _FEATURES, _PROBABILITIES = "header", "features", "probabilities"
 
 
 def described(
@@ -47,7 +42,8 @@ def described(
         reason = getattr(error, "strerror", None) or error
         terminal.complain(f"{shown(path)} is of no use ({reason}); it is made again")
     made = extractor.describe(images())
-    if sum(a.nbytes for a in made if a is not None) < _MOST // 2:
+    # Larger ones are computed again.
+    if sum(array.nbytes for array in _arrays(made).values()) < array_files.MOST // 2:
         try:
             _write(path, about, made)
         except RunError as error:
@@ -55,28 +51,18 @@ def described(
     return made
 
 
+def _arrays(found: Described) -> dict[str, np.ndarray]:
+    return {name: array for name, array in found._asdict().items() if array is not None}
+
+
 def _read(path: pathlib.Path, about: dict[str, Any]) -> Described:
-    with np.load(io.BytesIO(files.read(path, _MOST)), allow_pickle=False) as file:
-        header = json.loads(file[_HEADER].tobytes())
-        names = [n for n in (_FEATURES, _PROBABILITIES) if n in file]
-        arrays = [file[name] for name in names]
-    if header["about"] != about or header["digest"] != _digest(arrays):
+    header, arrays = array_files.read(path)
+    if header["about"] != about or header["digest"] != array_files.digest_of("", arrays):
         raise ValueError("it is damaged or none of ours")
-    return Described(arrays[0], arrays[1] if len(arrays) > 1 else None)
+    return Described(arrays["features"], arrays.get("probabilities"))
 
 
 def _write(path: pathlib.Path, about: dict[str, Any], made: Described) -> None:
-    arrays = [a for a in made if a is not None]
-    header = json.dumps({"about": about, "digest": _digest(arrays)}).encode()
-    named = dict(zip((_FEATURES, _PROBABILITIES), arrays))
-    content: Any = {_HEADER: np.frombuffer(header, np.uint8), **named}
-    with files.written_whole(path) as file:
-        np.savez(file, **content)
-
-
-def _digest(arrays: list[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape};".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    arrays = _arrays(made)
+    digest = array_files.digest_of("", arrays)
+    array_files.write(path, {"about": about, "digest": digest}, arrays)

@@ -12,7 +12,7 @@ from jaxgan.errors import UserError
 from jaxgan.evaluation.kind import Numbers, Row
 from jaxgan.features import Described, Extractor
 from jaxgan.features.inception_v3 import FID
-from jaxgan.metrics.arrays import TooFew
+from jaxgan.metrics.arrays import TooFew, jackknife_error
 from jaxgan.names import unknown
 
 PARTS = 10
@@ -48,7 +48,7 @@ def _frechet(real: Described, made: Described) -> Numbers:
     for i in range(PARTS):
         rest = [functools.reduce(metrics.merged, [*m[:i], *m[i + 1 :]]) for m in of_parts]
         without.append(metrics.frechet_distance(*rest))
-    return {"fd": value, "fd_error": _jackknife_error(without)}
+    return {"fd": value, "fd_error": jackknife_error(without)}
 
 
 def _kernel(real: Described, made: Described) -> Numbers:
@@ -97,11 +97,6 @@ def some(found: Described, rows: Any) -> Described:
     return Described(found.features[rows], probabilities)
 
 
-def _jackknife_error(without: list[float]) -> float:
-    spread = np.square(np.array(without) - np.mean(without)).sum()
-    return float(np.sqrt(spread * (PARTS - 1) / PARTS))
-
-
 def _with_errors(measured: _Pair, jackknife: bool) -> _Pair:
     """The measure with the errors of all of its numbers, from ten more computations: of nine
     tenths each, or of a tenth each, which is cheaper where the time grows with the square."""
@@ -120,7 +115,7 @@ def _with_errors(measured: _Pair, jackknife: bool) -> _Pair:
                 if None in values:
                     continue
                 deviation = float(np.std(values, ddof=1) / np.sqrt(PARTS))
-                errors[name] = _jackknife_error(values) if jackknife else deviation
+                errors[name] = jackknife_error(values) if jackknife else deviation
         return {**numbers, **{f"{name}_error": error for name, error in errors.items()}}
 
     return both

@@ -7,6 +7,7 @@ import numpy as np
 from jaxgan.data import opening
 from jaxgan.data.names import split_names
 from jaxgan.data.options import DataOptions
+from jaxgan.data.order import evenly
 from jaxgan.data.reading import checked_read
 from jaxgan.data.source import Source
 from jaxgan.errors import UserError
@@ -54,14 +55,9 @@ def held_out(options: DataOptions) -> tuple[Part, Part]:
     return Part(train, rows[1::2], half), Part(train, rows[::2], "the other half of them")
 
 
-def spaced(rows: np.ndarray, count: int) -> np.ndarray:
-    """So many of the rows, at even distances: of data that are sorted some of each sort."""
-    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
-
-
 def leaves(part: Part, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
     """Features of so many examples, leaves [count, ...]."""
-    rows = spaced(part.rows, count)
+    rows = part.rows[evenly(len(part.rows), count)]
     features = part.source.features
     found = {n: np.empty((len(rows), *features[n].shape), features[n].dtype) for n in names}
     for first in range(0, len(rows), _BLOCK):

@@ -54,5 +54,4 @@ def of_stacked(about: dict[str, Any], asked: Asked = USUALLY) -> Kind | None:
         "reverse_kl": Row("reverse KL from equal shares", ".4f", "lower"),
         "data_kl": Row("reverse KL from shares of the data", ".4f", "lower"),
     }
-    about_judge = {"name": judge.name, "digest": judge.digest, "accuracy": judge.accuracy}
-    return Kind(options.name, "image", true, measured, rows, warnings, about_judge)
+    return Kind(options.name, "image", true, measured, rows, warnings, judge.about())

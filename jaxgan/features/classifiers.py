@@ -68,17 +68,13 @@ def as_extractor(made: Kept) -> Extractor:
     classes, shape = made.preprocessing["classes"], tuple(made.preprocessing["shape"])
     settings = Settings(**made.about["settings"])
     params = flax.traverse_util.unflatten_dict(made.weights, sep="/")
-    judge = network.judge(params, settings, classes, extractor.BLOCK)
+    net = network.network(settings, classes)
+
+    def judge(images: np.ndarray) -> tuple[Any, Any]:
+        return network.described(net, params, extractor.resized(images, shape))
 
     def describe(images: np.ndarray) -> Described:
-        images = extractor.checked(images)
-        features = np.empty((len(images), settings.features), np.float32)
-        probabilities = np.empty((len(images), classes), np.float32)
-        for first in range(0, len(images), extractor.BLOCK):
-            part = slice(first, first + extractor.BLOCK)
-            fitting = extractor.resized(images[part], shape)
-            features[part], probabilities[part] = judge(fitting)
-        return Described(features, probabilities)
+        return extractor.in_blocks(judge, extractor.checked(images), extractor.BLOCK)
 
     name = f"classifier of {made.about['data']}"
     return Extractor(name, made.digest, made.accuracy, describe, True, shape)

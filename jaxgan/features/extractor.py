@@ -49,6 +49,10 @@ class Extractor(NamedTuple):
     is_whole: bool = False
     shape: tuple[int, int, int] | None = None
 
+    def about(self) -> dict[str, Any]:
+        """What a score says of it, as JSON takes it."""
+        return {"name": self.name, "digest": self.digest, "accuracy": self.accuracy}
+
 
 def checked(images: Any) -> np.ndarray:
     """Images that can be described, uint8 [N,H,W,C].
@@ -82,6 +86,27 @@ def resized(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     except PixelError as error:
         raise UserError(f"images of {images.shape[1:]} for {shape}: one {error}") from None
     return made
+
+
+def in_blocks(
+    judge: Callable[[np.ndarray], tuple[Any, Any]], images: np.ndarray, size: int
+) -> Described:
+    """What a compiled program says of images, so many at once; the last block is filled up, so that
+    one program is compiled.
+
+    Args:
+      judge: uint8 [size,H,W,C] -> (features [size,F], probabilities [size,K]).
+      images: uint8 [N,H,W,C].
+      size: of a block.
+    """
+    parts = []
+    for first in range(0, len(images), size):
+        part = images[first : first + size]
+        full = np.zeros((size, *images.shape[1:]), np.uint8)
+        full[: len(part)] = part
+        parts.append([np.asarray(found)[: len(part)] for found in judge(full)])
+    features, probabilities = map(np.concatenate, zip(*parts))
+    return Described(features, probabilities)
 
 
 def of_file(place: str) -> Extractor:

@@ -26,9 +26,8 @@ from jaxgan.paths import shown, user_path
 RESIZED = (
     "bilinear without antialiasing, half-pixel centres, to 299 x 299; grey three times; [-1,1]"
 )
-# The first digits of its sha256, which the file's published name carries.
-FID = "Inception-v3 of FID"  # the name of the extractor with them
-FID_SHA256 = "6726825d"
+FID = "Inception-v3 of FID"  # the name of the extractor with the weights that define it
+FID_SHA256 = "6726825d"  # the first digits of theirs, which the file's published name carries
 _BLOCK = 50  # images at once: activations of 0.5 GB
 _MOST = 2**28  # bytes of a file
 
@@ -132,7 +131,7 @@ def inception(file: str | pathlib.Path) -> Extractor:
     """
     weights = read_weights(file)
     net = InceptionV3(weights.classes, of_fid=weights.classes != 1000)
-    judge = functools.partial(_judged, net, weights.variables)
+    judge = functools.partial(_described, net, weights.variables)
     name = FID if weights.are_fids else "Inception-v3 of other weights"
     digest = hashlib.sha256(f"{weights.sha256}\n{RESIZED}".encode()).hexdigest()
 
@@ -140,23 +139,15 @@ def inception(file: str | pathlib.Path) -> Extractor:
         images = extractor.checked(images)
         if images.shape[3] not in (1, 3):
             raise UserError(f"images have {images.shape[3]} channels; Inception-v3 takes 1 or 3")
-        parts = [judge(images[i : i + _BLOCK]) for i in range(0, len(images), _BLOCK)]
-        features, probabilities = (np.concatenate(part) for part in zip(*parts))
-        return Described(features, probabilities)
+        return extractor.in_blocks(judge, images, _BLOCK)
 
     return Extractor(name, digest, None, describe, is_whole=True)
 
 
-def _judged(net: InceptionV3, variables: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    full = np.zeros((_BLOCK, *images.shape[1:]), np.uint8)  # one program for the last block too
-    full[: len(images)] = images
-    features, probabilities = _described(net, variables, full)
-    return np.asarray(features)[: len(images)], np.asarray(probabilities)[: len(images)]
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _described(net: InceptionV3, variables: Any, images: Array) -> tuple[Array, Array]:
-    features, logits = net.apply(variables, resized(images))  # type: ignore[misc]
+    found: Any = net.apply(variables, resized(images))
+    features, logits = found
     return features, jax.nn.softmax(logits - variables["params"]["fc"]["bias"])
 
 

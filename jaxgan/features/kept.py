@@ -1,9 +1,7 @@
-"""Classifiers on the disk: one `.npz` each, of the weights and of a header of JSON that says what
-they are. Nothing in it is executed when it is read."""
+"""Classifiers on the disk: a file each, of the weights and of a header that says what they are."""
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -13,13 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgan import caches, files, terminal
+from jaxgan import array_files, caches, files, terminal
 from jaxgan.errors import RunError, UserError
 from jaxgan.paths import shown
 
 _OURS = "classifier of jaxgan"
-_HEADER = "header"
-_MOST = 2**28  # bytes of a file
 
 
 class Unsound(ValueError):
@@ -50,11 +46,7 @@ class Kept(NamedTuple):
     @property
     def digest(self) -> str:
         """sha256 of weights and preprocessing, hex."""
-        digest = hashlib.sha256(json.dumps(self.preprocessing, sort_keys=True).encode())
-        for name, array in sorted(self.weights.items()):
-            digest.update(f"\0{name} {array.dtype.str} {array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return array_files.digest_of(json.dumps(self.preprocessing, sort_keys=True), self.weights)
 
 
 class Entry(NamedTuple):
@@ -91,10 +83,7 @@ def write(path: pathlib.Path, kept: Kept) -> None:
             terminal.complain(f"{shown(path)} is of no use ({error}); it is now called {other}")
     header = {"what": _OURS, "digest": kept.digest, **kept._asdict()}
     del header["weights"]
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    arrays: Any = {_HEADER: text, **kept.weights}
-    with files.written_whole(path) as file:
-        np.savez(file, **arrays)
+    array_files.write(path, header, kept.weights)
 
 
 def read(path: pathlib.Path) -> Kept:
@@ -105,10 +94,7 @@ def read(path: pathlib.Path) -> Kept:
       Unsound: for a file of another kind, and for one that is damaged.
     """
     try:
-        content = files.read(path, _MOST)
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop(_HEADER).tobytes())
+        header, arrays = array_files.read(path)
         if header.pop("what") != _OURS:
             raise Unsound("it is none of ours")
         digest = header.pop("digest")

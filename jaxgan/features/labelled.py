@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgan.data import opening
+from jaxgan.data.columns import image_of
 from jaxgan.data.names import split_names
 from jaxgan.data.options import DataOptions
+from jaxgan.data.order import evenly
 from jaxgan.data.source import Source
 from jaxgan.errors import UserError
 from jaxgan.features.extractor import resized
@@ -90,16 +92,13 @@ def _splits(options: DataOptions, progress: bool) -> tuple[str, ...]:
 
 def _columns(source: Source) -> tuple[str, str]:
     """The names of the images and of the labels."""
-    images = [name for name, f in source.features.items() if f.is_pixels and len(f.shape) == 3]
-    if "image" in images:
-        images = ["image"]
-    label = source.features.get("label")
-    if len(images) != 1 or label is None or label.dtype != np.int32 or label.shape != ():
+    image, label = image_of(source.features), source.features.get("label")
+    if image is None or label is None or not label.is_label:
         raise UserError(
             f"{source.name} has the features {', '.join(source.features)}, and a classifier learns "
             "from one image and a whole number called label; give data with both"
         )
-    return images[0], "label"
+    return image, "label"
 
 
 def read(data: Labelled) -> tuple[Examples, Examples]:
@@ -136,8 +135,7 @@ def read(data: Labelled) -> tuple[Examples, Examples]:
 
 
 def _read(data: Labelled, source: Source, rows: np.ndarray) -> Examples:
-    if len(rows) > _MOST:
-        rows = rows[np.linspace(0, len(rows) - 1, _MOST).astype(np.int64)]
+    rows = rows[evenly(len(rows), _MOST)]
     images = np.empty((len(rows), *data.shape), np.uint8)
     labels = np.empty(len(rows), np.int32)
     for first in range(0, len(rows), _BLOCK):

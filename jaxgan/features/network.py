@@ -157,35 +157,9 @@ def _moved(images: jax.Array, key: jax.Array, most: int) -> jax.Array:
     return jax.vmap(cut)(wide, by)
 
 
-def judge(
-    params: Any, settings: Settings, classes: int, block: int
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """images uint8 [N,H,W,C] -> (features float32 [N,F], probabilities float32 [N,K]).
-
-    Args:
-      params: as `trained` gives them.
-      settings, classes: as above.
-      block: images that go through the network at once; fewer are filled up, so that one program
-        is compiled.
-    """
-    net = network(settings, classes)
-
-    def judged(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features = np.empty((len(images), settings.features), np.float32)
-        probabilities = np.empty((len(images), classes), np.float32)
-        for first in range(0, len(images), block):
-            part = images[first : first + block]
-            full = np.zeros((block, *images.shape[1:]), np.uint8)
-            full[: len(part)] = part
-            of_part = _described(net, params, full)
-            for whole, some in zip((features, probabilities), of_part):
-                whole[first : first + len(part)] = np.asarray(some)[: len(part)]
-        return features, probabilities
-
-    return judged
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def _described(net: Classifier, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def described(net: Classifier, params: Any, images: Any) -> tuple[jax.Array, jax.Array]:
+    """Images uint8 [B,H,W,C] -> (features float32 [B,F], probabilities float32 [B,K]); `params` as
+    `trained` gives them."""
     found: Any = net.apply(params, images)
     return found[1], jax.nn.softmax(found[0])

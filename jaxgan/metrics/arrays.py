@@ -130,6 +130,16 @@ def labels_of(name: str, given: Any, count: int | None = None) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def jackknife_error(without: Any) -> float:
+    """The standard error of a number, from its values without each of several parts in turn.
+
+    References:
+      Tukey, Bias and Confidence in Not-Quite Large Samples, 1958.
+    """
+    values = np.asarray(without, np.float64)
+    return float(np.sqrt(np.square(values - values.mean()).sum() * (len(values) - 1) / len(values)))
+
+
 def whole(name: str, value: Any, low: int) -> int:
     """A whole number from `low` on; raises `ValueError` for another."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:

@@ -57,5 +57,4 @@ def classifier_score(probabilities: Any) -> Estimate:
         score(*(total - each[i] for total, each in zip(totals, (sums, entropies, counts))))
         for i in range(_PARTS)
     ]
-    spread = np.square(np.array(without) - np.mean(without)).sum()
-    return Estimate(score(*totals), float(np.sqrt(spread * (_PARTS - 1) / _PARTS)))
+    return Estimate(score(*totals), arrays.jackknife_error(without))

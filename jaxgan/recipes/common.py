@@ -16,6 +16,7 @@ from jaxgan.objectives import Objective
 from jaxgan.options import option
 from jaxgan.penalties import Penalty, r1
 from jaxgan.schedules import is_given
+from jaxgan.words import near_multiples
 
 _SMOOTHED = ("nonsaturating", "minimax", "least_squares")
 
@@ -159,11 +160,9 @@ def last_width(width: int, doublings: int) -> int:
     """
     halvings = 2 ** (doublings - 1)
     if width % halvings:
-        below = width // halvings * halvings
-        near = " or ".join(str(n) for n in (below, below + halvings) if n)
         raise UserError(
             f"model.generator_width={width} cannot be halved {doublings - 1} times by the "
-            f"generator's layers; use {near}"
+            f"generator's layers; use {near_multiples(width, halvings)}"
         )
     return width // halvings
 

@@ -11,6 +11,7 @@ from jaxgan import data
 from jaxgan.alarms import going_back, looking
 from jaxgan.config import RunOptions
 from jaxgan.data import Feed, Source
+from jaxgan.data.columns import pixels_of
 from jaxgan.game import GANState
 from jaxgan.kernels import using
 from jaxgan.run import (
@@ -123,7 +124,7 @@ def begun(
         if writes and run.evaluate_every:
             from jaxgan.run import evaluating  # which imports all measures
 
-            about_now = run, about, subject.game, _pixels_of(opened)
+            about_now = run, about, subject.game, pixels_of(opened.features)
             evaluator = evaluating.prepared(*about_now)
         feed = subject.feed(opened, devices, progress and writes)
         held.callback(feed.close)
@@ -167,10 +168,6 @@ def begun(
     writing = log, saver, sampler, of_steps, clock, past, looked, check_held, evaluator, best
     said = (*told, *divided, *lines, *found.damaged)
     return Begun(subject, opened, feed, devices, state, said, *writing)
-
-
-def _pixels_of(source: Source) -> tuple[str, ...]:
-    return tuple(name for name, feature in source.features.items() if feature.is_pixels)
 
 
 def source_of(source: Any, progress: bool = False, keep: bool = True) -> Source:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxgan import sampling
 from jaxgan.config import RunOptions
 from jaxgan.data import Source
+from jaxgan.data.columns import pixels_of
 from jaxgan.data.reading import checked_read
 from jaxgan.game import Game, GANState
 from jaxgan.run.records import Records, Silence
@@ -156,7 +157,7 @@ def sampler_of_seeds(
     if names:
         examples = checked_read(source, np.arange(min(run.log.samples, source.count)))
         conditions = {name: examples[name] for name in names}
-    pixels = tuple(n for n, f in source.features.items() if f.is_pixels)
+    pixels = pixels_of(source.features)
     maker = sampling.Sampler(game, pixels)
 
     def sample(state: GANState, seed: int) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _compiled(
     if len(devices) > 1:
         on_members = PartitionSpec(AXIS)
         over_time = on_members if count == 1 else PartitionSpec(None, AXIS)
-        states = GANState(PartitionSpec(), on_members, on_members)  # type: ignore[arg-type]
+        states = members.in_parts(PartitionSpec(), on_members)
         specs: Any = dict(
             in_specs=(states, PartitionSpec(), over_time, on_members),
             out_specs=(states, over_time),
@@ -143,8 +143,7 @@ def _holding(parts: int, size: int, devices: Sequence[Any]) -> Callable[[GANStat
     def placed(spec: PartitionSpec) -> Any:
         return jax.sharding.NamedSharding(mesh, spec)
 
-    on_members = placed(PartitionSpec(AXIS))
-    where = GANState(placed(PartitionSpec()), on_members, on_members)  # type: ignore[arg-type]
+    where = members.in_parts(placed(PartitionSpec()), placed(PartitionSpec(AXIS)))
 
     def split(state: GANState) -> tuple[GANState, ...]:
         def part(number: int) -> GANState:

@@ -11,6 +11,7 @@ from jaxgan import config as configs
 from jaxgan import members
 from jaxgan.config import RunOptions
 from jaxgan.data import Feature
+from jaxgan.data.columns import pixels_of
 from jaxgan.errors import RunError, UserError
 from jaxgan.game import Game, GANState
 from jaxgan.options import fields, replace, shown
@@ -21,8 +22,6 @@ from jaxgan.run import checkpoint, ensembles, finite, first, saved
 from jaxgan.run import workdir as workdirs
 from jaxgan.sampling import conditions_of
 from jaxgan.sweeps import folder as folder_of_sweep
-
-BEST = "best"  # in place of a step
 
 
 class Restored(NamedTuple):
@@ -87,7 +86,7 @@ def restore(
     if place.count:
         found = found._replace(state=members.alone(found.state, place.index))
     finite.check_restored(found.state, workdir)
-    pixels = tuple(name for name, feature in example.items() if feature.is_pixels)
+    pixels = pixels_of(example)
     conditions = workdirs.read_conditions(workdir, example)
     if not conditions and (names := conditions_of(made, found.state, example)):
         raise RunError(
@@ -107,7 +106,7 @@ def _place_of(workdir: pathlib.Path, step: Any) -> tuple[pathlib.Path, Any]:
     """The folder in which a checkpoint lies, and its step; None for the newest there."""
     folder, best = workdir / workdirs.CHECKPOINTS, workdir / workdirs.BEST
     kept = checkpoint.steps_in(best)
-    if isinstance(step, str) and step == BEST:
+    if step == workdirs.BEST:
         if not kept:
             raise UserError(
                 f"workdir={shown_path(workdir)} keeps no best checkpoint; train with "
@@ -142,7 +141,7 @@ def _check_game(
 def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Feature]:
     """The features of an example, from the content of `config.json`."""
     try:
-        found = {name: _feature(**f) for name, f in about["example"].items()}
+        found = {name: feature_of(**f) for name, f in about["example"].items()}
         if not found:
             raise ValueError("no feature")
         return found
@@ -153,7 +152,8 @@ def features_of(workdir: pathlib.Path, about: dict[str, Any]) -> dict[str, Featu
         ) from None
 
 
-def _feature(shape: list[int], dtype: str, classes: int | None = None) -> Feature:
+def feature_of(shape: list[int], dtype: str, classes: int | None = None) -> Feature:
+    """A feature, as `config.json` tells it."""
     if not all(type(size) is int and size > 0 for size in shape):
         raise ValueError(f"shape {shape}")
     if not (classes is None or (type(classes) is int and classes > 0)):
